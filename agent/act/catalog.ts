@@ -1,0 +1,236 @@
+/**
+ * Reads table and column names on a connection of the agent's own, since RowDescription names an origin only by
+ * object id and attribute number (PostgreSQL docs §55.7). It never runs inside the client's session, so it changes
+ * no transaction and no statement log of the client. A table that this connection cannot see (not committed yet)
+ * stays unknown, and the masks treat it as such.
+ */
+
+import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
+import { Client } from "pg";
+import type { Flow } from "../core/flow.ts";
+import type { Target } from "../core/target.ts";
+import { describeStatement } from "../wire/postgres/describe/index.ts";
+import { mayCarry } from "../wire/postgres/describe/may-carry.ts";
+import type { CatalogColumn } from "../wire/protocol.ts";
+import type { UpstreamLogin } from "./ports.ts";
+
+/** A name that was read is used this long; a rename inside it still masks by the old name. */
+const catalogEntryMs = 30_000;
+const catalogTablesMax = 10_000;
+const catalogConnectionsMax = 16;
+const catalogIdleMs = 30_000;
+const catalogQueryMs = 5_000;
+/** Views of views are followed this deep; deeper ones stay unknown. */
+const viewDepthMax = 8;
+
+export type OpenUpstream = (flow: Flow, target: Target) => Promise<Socket>;
+
+interface Cached {
+  readonly columns: readonly CatalogColumn[];
+  readonly untilMs: number;
+}
+
+interface Connection {
+  readonly client: Client;
+  readonly idle: NodeJS.Timeout;
+}
+
+export class CatalogReader {
+  readonly #open: OpenUpstream;
+  readonly #tables = new Map<string, Cached>();
+  readonly #connections = new Map<string, Promise<Connection>>();
+
+  constructor(open: OpenUpstream) {
+    this.#open = open;
+  }
+
+  /** Columns of these tables; an object id that is not found is simply absent. Throws when the server cannot be asked. */
+  async columns(
+    flow: Flow,
+    target: Target,
+    login: UpstreamLogin,
+    tableOids: readonly number[],
+  ): Promise<CatalogColumn[]> {
+    const server = `${flow.destination.address}:${flow.destination.port}/${login.database}`;
+    const now = Date.now();
+    const known: CatalogColumn[] = [];
+    const missing: number[] = [];
+    for (const oid of tableOids) {
+      const cached = this.#tables.get(`${server}#${oid}`);
+      if (cached !== undefined && cached.untilMs > now) known.push(...cached.columns);
+      else missing.push(oid);
+    }
+    if (missing.length === 0) return known;
+    const read = await this.#read(`${server}@${login.user}`, flow, target, login, missing);
+    if (this.#tables.size > catalogTablesMax) this.#tables.clear();
+    for (const oid of missing) {
+      const columns = read.filter((column) => column.tableOid === oid);
+      if (columns.length > 0) this.#tables.set(`${server}#${oid}`, { columns, untilMs: now + catalogEntryMs });
+    }
+    return [...known, ...read];
+  }
+
+  async close(): Promise<void> {
+    const connections = [...this.#connections.values()];
+    this.#connections.clear();
+    await Promise.allSettled(connections.map(async (pending) => this.#end(await pending)));
+  }
+
+  async #end(connection: Connection): Promise<void> {
+    clearTimeout(connection.idle);
+    await connection.client.end();
+  }
+
+  async #read(
+    key: string,
+    flow: Flow,
+    target: Target,
+    login: UpstreamLogin,
+    oids: readonly number[],
+  ): Promise<CatalogColumn[]> {
+    const pending = this.#connections.get(key) ?? this.#connect(key, flow, target, login);
+    this.#connections.set(key, pending);
+    try {
+      const { client, idle } = await pending;
+      idle.refresh();
+      return await readColumns(client, oids);
+    } catch (error) {
+      this.#connections.delete(key);
+      pending.then((connection) => this.#end(connection)).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #connect(key: string, flow: Flow, target: Target, login: UpstreamLogin): Promise<Connection> {
+    for (const [oldest, pending] of this.#connections) {
+      if (this.#connections.size < catalogConnectionsMax) break;
+      this.#connections.delete(oldest);
+      pending.then((connection) => this.#end(connection)).catch(() => {});
+    }
+    const socket = await this.#open(flow, target);
+    const client = new Client({
+      stream: () => preconnected(socket),
+      ssl: false,
+      host: flow.destination.address,
+      port: flow.destination.port,
+      user: login.user,
+      database: login.database,
+      password: login.password ?? "",
+      application_name: "weir-catalog",
+      query_timeout: catalogQueryMs,
+      connectionTimeoutMillis: catalogQueryMs,
+      options: "-c search_path=pg_catalog -c statement_timeout=5000",
+    });
+    const forget = (): void => {
+      this.#connections.delete(key);
+    };
+    client.on("error", forget);
+    client.on("end", forget);
+    try {
+      await client.connect();
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+    const idle = setTimeout(() => {
+      forget();
+      client.end().catch(() => {});
+    }, catalogIdleMs);
+    idle.unref();
+    return { client, idle };
+  }
+}
+
+const columnsQuery = `
+  SELECT c.oid::int8 AS oid, a.attnum AS attnum, n.nspname AS schema, c.relname AS table, a.attname AS column,
+         CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END AS view
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+   WHERE c.oid = ANY ($1::oid[])`;
+
+/** The tables a view reads, by the dependencies of its rule. */
+const basesQuery = `
+  SELECT DISTINCT d.refobjid::int8 AS oid
+    FROM pg_rewrite r
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+   WHERE r.ev_class = $1::oid`;
+
+interface ColumnRow {
+  oid: string;
+  attnum: number;
+  schema: string;
+  table: string;
+  column: string;
+  view: string | null;
+}
+
+async function readColumns(client: Client, oids: readonly number[], depth = 0): Promise<CatalogColumn[]> {
+  const { rows } = await client.query<ColumnRow>(columnsQuery, [oids]);
+  const dependsOn = new Map<string, readonly string[]>();
+  for (const row of rows) {
+    if (row.view === null || dependsOn.has(row.oid)) continue;
+    dependsOn.set(row.oid, depth < viewDepthMax ? await baseColumns(client, row.oid, row.view, depth) : ["*.*.*"]);
+  }
+  return rows.map((row) => ({
+    tableOid: Number(row.oid),
+    attribute: row.attnum,
+    schema: row.schema,
+    table: row.table,
+    column: row.column,
+    dependsOn: dependsOn.get(row.oid) ?? null,
+  }));
+}
+
+/** The base columns that a view's text can carry, as `schema.table.column`. */
+async function baseColumns(client: Client, viewOid: string, text: string, depth: number): Promise<string[]> {
+  const { rows } = await client.query<{ oid: string }>(basesQuery, [viewOid]);
+  const bases = rows.map((row) => Number(row.oid));
+  if (bases.length === 0) return [];
+  const info = describeStatement(text);
+  const found = new Set<string>();
+  for (const column of await readColumns(client, bases, depth + 1)) {
+    if (!mayCarry(info, column) && !info.columns.includes(column.column) && !info.columns.includes("*")) continue;
+    found.add(`${column.schema}.${column.table}.${column.column}`);
+    for (const further of column.dependsOn ?? []) found.add(further);
+  }
+  return [...found];
+}
+
+/** `pg` wants to connect its stream itself; ours is connected and secured already. */
+function preconnected(socket: Socket): Duplex {
+  const stream = new Duplex({
+    read: () => {
+      socket.resume();
+    },
+    write: (chunk, encoding, done) => {
+      socket.write(chunk, encoding, () => done());
+    },
+    final: (done) => {
+      socket.end();
+      done();
+    },
+    destroy: (error, done) => {
+      socket.destroy();
+      done(error);
+    },
+  });
+  socket.on("data", (bytes: Buffer) => {
+    if (!stream.push(bytes)) socket.pause();
+  });
+  socket.on("end", () => stream.push(null));
+  socket.on("error", (error) => stream.destroy(error));
+  socket.on("close", () => stream.destroy());
+  return Object.assign(stream, {
+    setNoDelay: () => stream,
+    setKeepAlive: () => stream,
+    ref: () => stream,
+    unref: () => stream,
+    connect: () => {
+      queueMicrotask(() => stream.emit("connect"));
+      return stream;
+    },
+  });
+}

@@ -1,0 +1,80 @@
+/** What a session needs from the other edges. `main.ts` joins them; a test can give its own. */
+import type { Socket } from "node:net";
+import type { Flow } from "../core/flow.ts";
+import type { Operation } from "../core/operation.ts";
+import type { EntryBody } from "../core/record.ts";
+import type { Target } from "../core/target.ts";
+import type { Decision, Verdict } from "../core/verdict.ts";
+import type { CatalogColumn, TlsFacts } from "../wire/protocol.ts";
+import type { Gate } from "./gate.ts";
+
+export interface CertificateNames {
+  readonly commonName: string | null;
+  readonly dns: readonly string[];
+  readonly ip: readonly string[];
+}
+
+export interface SecuredUpstream {
+  readonly socket: Socket;
+  readonly tls: TlsFacts;
+  readonly names: CertificateNames;
+}
+
+export interface HoldRequest {
+  readonly flow: Flow;
+  readonly target: Target;
+  readonly operation: Operation;
+  readonly verdict: Verdict;
+  readonly limit: { readonly rule: string; readonly rows: number; readonly reason: string } | null;
+}
+
+export interface HoldOutcome {
+  readonly decision: "approved" | "denied" | "timeout";
+  readonly by: string;
+  readonly reason: string;
+}
+
+export interface Held {
+  readonly id: string;
+  withdraw(reason: string): void;
+}
+
+export interface UpstreamLogin {
+  readonly user: string;
+  readonly database: string;
+  readonly password: string | null;
+}
+
+export interface SessionPorts {
+  /** Runs `decide` of the policy in force. */
+  decide(flow: Flow, target: Target, operation: Operation): Decision;
+  /** The permit of an approved operation, made of the verdict that held it. */
+  approve(verdict: Verdict): Decision;
+  refuse(verdict: Verdict, reason: string): Decision;
+  hold(request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held;
+  /** Appends to the session's chain; `gate` makes it safe before anything of it is forwarded. */
+  record(session: string, body: EntryBody): void;
+  readonly gate: Gate;
+  dial(flow: Flow): Promise<Socket>;
+  secureUpstream(socket: Socket, target: Target, flow: Flow, alpn: readonly string[]): Promise<SecuredUpstream>;
+  /** "S" or "N": the server's answer to an SSLRequest. */
+  negotiatePostgresTls(socket: Socket): Promise<"S" | "N">;
+  terminateClient(
+    socket: Socket,
+    options: { leftover: Buffer; names: CertificateNames | null; flow: Flow; alpn: readonly string[] },
+  ): Promise<{ socket: Socket; tls: TlsFacts }>;
+  /** Column names of tables on this flow's server, read by the agent's own connection. */
+  catalog(
+    flow: Flow,
+    target: Target,
+    login: UpstreamLogin,
+    tableOids: readonly number[],
+  ): Promise<readonly CatalogColumn[]>;
+  cancels: {
+    register(flow: Flow, key: Buffer, cancel: () => boolean): void;
+    forget(flow: Flow, key: Buffer): void;
+    /** Delivers to a session that holds something; false: pass it to the server. */
+    deliver(flow: Flow, key: Buffer): boolean;
+  };
+  log(level: "info" | "warn", message: string): void;
+}

@@ -1,0 +1,57 @@
+/** Fetches what a target's credential names, at connect. A secret lives in memory only, for one login. */
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
+import type { SecretSource, TargetCredential } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import type { LoginCredential } from "../wire/protocol.ts";
+
+const secretBytesMax = 64 * 1024;
+const execMs = 5_000;
+
+/** Throws WEIR_CONFIG_INVALID with the place, never with the value. */
+export async function readCredential(credential: TargetCredential | null): Promise<LoginCredential | null> {
+  if (credential === null) return null;
+  return {
+    user: credential.user,
+    password: credential.password === null ? null : await readSecret(credential.password),
+    clientPassword: credential.clientPassword === null ? null : await readSecret(credential.clientPassword),
+  };
+}
+
+async function readSecret(source: SecretSource): Promise<string> {
+  switch (source.from) {
+    case "env": {
+      const value = process.env[source.name];
+      if (value === undefined)
+        throw new WeirError(
+          "WEIR_CONFIG_INVALID",
+          `The environment variable ${source.name} of a credential is not set.`,
+        );
+      return value;
+    }
+    case "file":
+      try {
+        return lastLineEndCut(await readFile(source.path, "utf8"));
+      } catch (cause) {
+        throw new WeirError("WEIR_CONFIG_INVALID", `The credential file ${source.path} cannot be read.`, { cause });
+      }
+    case "exec": {
+      const [program, ...args] = source.command;
+      try {
+        const { stdout } = await promisify(execFile)(program as string, args, {
+          timeout: execMs,
+          maxBuffer: secretBytesMax,
+        });
+        return lastLineEndCut(stdout);
+      } catch {
+        // The cause may carry the command's output, and with it the secret.
+        throw new WeirError("WEIR_CONFIG_INVALID", `The credential command ${program} failed.`);
+      }
+    }
+  }
+}
+
+function lastLineEndCut(text: string): string {
+  return text.replace(/\r?\n$/, "");
+}

@@ -1,0 +1,506 @@
+/**
+ * Runs one flow: feeds a conversation with what the sockets bring and carries out what it commands.
+ * Everything that waits (dial, TLS, approval, catalog) waits here; the conversation only sees events.
+ */
+import type { Socket } from "node:net";
+import type { Flow } from "../core/flow.ts";
+import type { Target } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import type { Command, Conversation, Side, WireEvent } from "../wire/protocol.ts";
+import type { CertificateNames, Held, SessionPorts, UpstreamLogin } from "./ports.ts";
+
+/** Small pieces are joined to one write up to this size; larger ones go as they are, without a copy. */
+const joinedWriteBytesMax = 64 * 1024;
+/** How long a closed session may take to send what is queued before its sockets are destroyed. */
+const lingerMs = 2_000;
+
+export interface SessionOptions {
+  readonly flow: Flow;
+  readonly target: Target;
+  readonly client: Socket;
+  readonly conversation: Conversation;
+  readonly ports: SessionPorts;
+}
+
+interface Batch {
+  epoch: number;
+  buffers: Buffer[];
+  settled: boolean;
+}
+
+export class Session {
+  readonly flow: Flow;
+  readonly target: Target;
+  /** Resolves when both sides are closed and the last entry is appended. */
+  readonly done: Promise<void>;
+  bytesUp = 0;
+  bytesDown = 0;
+  #operations = 0;
+  #denied = 0;
+  readonly #conversation: Conversation;
+  readonly #ports: SessionPorts;
+  #client: Socket;
+  #server: Socket | null = null;
+  #upstreamNames: CertificateNames | null = null;
+  #login: UpstreamLogin | null = null;
+  readonly #held = new Map<number, Held>();
+  readonly #cancelKeys: Buffer[] = [];
+  #recordedEpoch = 0;
+  #batches: Batch[] = [];
+  #toClient: Buffer[] = [];
+  readonly #events: WireEvent[] = [];
+  readonly #commands: Command[] = [];
+  #running = false;
+  #closing = false;
+  #ended = false;
+  readonly #paused = { client: false, server: false };
+  readonly #congested = { client: false, server: false };
+  #resolveDone: () => void = () => {};
+
+  constructor(options: SessionOptions) {
+    this.flow = options.flow;
+    this.target = options.target;
+    this.#client = options.client;
+    this.#conversation = options.conversation;
+    this.#ports = options.ports;
+    this.done = new Promise((resolve) => {
+      this.#resolveDone = resolve;
+    });
+  }
+
+  start(): void {
+    this.#record({
+      type: "session-start",
+      flow: this.flow,
+      target: this.target.name,
+      protocol: this.target.protocol,
+    });
+    this.#listen("client", this.#client);
+  }
+
+  /** Ends the session from outside (shutdown, revocation), with a word to the client in its protocol. */
+  terminate(code: string, reason: string): void {
+    if (this.#ended) return;
+    this.#feed({ type: "terminate", code, reason });
+    if (!this.#closing) this.#close(reason);
+  }
+
+  #listen(side: Side, socket: Socket): void {
+    socket.on("data", (bytes: Buffer) => {
+      if (side === "client") {
+        this.bytesUp += bytes.length;
+        this.#feed({ type: "client-bytes", bytes });
+      } else {
+        this.bytesDown += bytes.length;
+        this.#feed({ type: "server-bytes", bytes });
+      }
+    });
+    socket.on("end", () => this.#feed({ type: side === "client" ? "client-end" : "server-end" }));
+    socket.on("error", (error) => this.#socketFailed(side, error));
+    socket.on("close", () => this.#socketFailed(side, null));
+    socket.on("drain", () => {
+      this.#congested[side] = false;
+      this.#steer(other(side));
+    });
+    this.#steer(side);
+  }
+
+  #socketFailed(side: Side, error: Error | null): void {
+    if (this.#ended || this.#closing) return;
+    // A peer that is gone can take nothing more; the conversation closes the session and records why.
+    if (error !== null) this.#ports.log("info", `${this.flow.id}: ${side}: ${error.message}`);
+    this.#feed({ type: side === "client" ? "client-end" : "server-end" });
+    if (!this.#closing) this.#close(error === null ? `${side} closed` : `${side}: ${error.message}`);
+  }
+
+  /** Events are handled one after the other: a command that is carried out at once may bring the next event. */
+  #feed(event: WireEvent): void {
+    if (this.#ended) return;
+    this.#events.push(event);
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
+        this.#conversation.handle(next, this.#commands);
+        for (const command of this.#commands) this.#run(command);
+        this.#commands.length = 0;
+      }
+    } catch (error) {
+      this.#commands.length = 0;
+      this.#events.length = 0;
+      // A defect of ours: fail closed, and say it where an operator looks.
+      this.#ports.log(
+        "warn",
+        `${this.flow.id}: WEIR_INTERNAL: ${error instanceof Error ? error.stack : String(error)}`,
+      );
+      this.#close("WEIR_INTERNAL");
+    } finally {
+      this.#running = false;
+      this.#flushClient();
+      this.#flushServer();
+    }
+  }
+
+  #run(command: Command): void {
+    switch (command.type) {
+      case "send-client":
+        this.#toClient.push(command.bytes);
+        return;
+      case "send-server":
+        this.#queueServer(command.bytes);
+        return;
+      case "record":
+        this.#record(command.body);
+        return;
+      case "ask":
+        this.#ask(command);
+        return;
+      case "withdraw":
+        this.#held.get(command.askId)?.withdraw(command.reason);
+        this.#held.delete(command.askId);
+        return;
+      case "pause":
+        this.#paused[command.side] = true;
+        this.#steer(command.side);
+        return;
+      case "resume":
+        this.#paused[command.side] = false;
+        this.#steer(command.side);
+        return;
+      case "dial":
+        void this.#dial(command);
+        return;
+      case "start-client-tls":
+        this.#flushClient();
+        void this.#terminateClient(command.leftover, command.alpn);
+        return;
+      case "catalog":
+        void this.#catalog(command.tableOids);
+        return;
+      case "login":
+        this.#login = { user: command.user, database: command.database, password: command.password };
+        return;
+      case "cancel-key":
+        this.#cancelKeys.push(command.key);
+        this.#ports.cancels.register(this.flow, command.key, () => this.#cancelled());
+        return;
+      case "cancel-request":
+        void this.#passCancel(command.key, true);
+        return;
+      case "cancel-server":
+        void this.#passCancel(command.key, false);
+        return;
+      case "log":
+        this.#ports.log(command.level, `${this.flow.id}: ${command.message}`);
+        return;
+      case "close":
+        this.#close(command.reason);
+        return;
+    }
+  }
+
+  #ask(command: Extract<Command, { type: "ask" }>): void {
+    const { askId, operation } = command;
+    if (command.limit !== undefined) {
+      // A row limit said `hold`: the statement itself was allowed, its verdict only lends the approvers and the time.
+      const { verdict } = this.#ports.decide(this.flow, this.target, operation);
+      this.#hold(
+        askId,
+        operation,
+        { ...verdict, action: "hold", rule: command.limit.rule, reason: command.limit.reason },
+        command.limit,
+      );
+      return;
+    }
+    this.#operations += 1;
+    const decision = this.#ports.decide(this.flow, this.target, operation);
+    if (decision.action === "deny") this.#denied += 1;
+    if (decision.action === "hold") this.#hold(askId, operation, decision.verdict, null);
+    else this.#events.unshift({ type: "decision", askId, decision, approvalId: null });
+  }
+
+  #hold(
+    askId: number,
+    operation: Extract<Command, { type: "ask" }>["operation"],
+    verdict: Parameters<SessionPorts["approve"]>[0],
+    limit: { rule: string; rows: number; reason: string } | null,
+  ): void {
+    const held = this.#ports.hold({ flow: this.flow, target: this.target, operation, verdict, limit }, (outcome) => {
+      if (!this.#held.delete(askId)) return;
+      this.#record({
+        type: "approval",
+        operationId: askId,
+        approvalId: held.id,
+        decision: outcome.decision,
+        by: outcome.by,
+        reason: outcome.reason,
+      });
+      const decision =
+        outcome.decision === "approved" ? this.#ports.approve(verdict) : this.#ports.refuse(verdict, outcome.reason);
+      this.#feed({ type: "decision", askId, decision, approvalId: held.id, by: outcome.by });
+    });
+    this.#held.set(askId, held);
+    this.#events.unshift({
+      type: "decision",
+      askId,
+      decision: { action: "hold", permit: null, verdict },
+      approvalId: held.id,
+    });
+  }
+
+  #cancelled(): boolean {
+    if (this.#held.size === 0) return false;
+    this.#feed({ type: "cancel" });
+    return true;
+  }
+
+  async #dial(command: Extract<Command, { type: "dial" }>): Promise<void> {
+    let socket: Socket | null = null;
+    try {
+      socket = await this.#ports.dial(this.flow);
+      if (this.#ended || this.#closing) {
+        socket.destroy();
+        return;
+      }
+      const plain = command.negotiation === "postgres" && (await this.#ports.negotiatePostgresTls(socket)) === "N";
+      if (plain) {
+        if (command.tls === "required") throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
+        this.#serverReady(socket, null);
+        return;
+      }
+      const secured = await this.#ports.secureUpstream(socket, this.target, this.flow, command.alpn);
+      this.#upstreamNames = secured.names;
+      this.#serverReady(secured.socket, secured.tls);
+    } catch (error) {
+      socket?.destroy();
+      const code = error instanceof WeirError ? error.code : "WEIR_UPSTREAM_UNREACHABLE";
+      const message = error instanceof Error ? error.message : String(error);
+      this.#record({ type: "refused", code, reason: message, flow: null });
+      this.#feed({ type: "server-failed", code, message });
+    }
+  }
+
+  #serverReady(socket: Socket, tls: Extract<WireEvent, { type: "server-ready" }>["tls"]): void {
+    if (this.#ended || this.#closing) {
+      socket.destroy();
+      return;
+    }
+    this.#server = socket;
+    this.#feed({ type: "server-ready", tls });
+    this.#listen("server", socket);
+  }
+
+  async #terminateClient(leftover: Buffer, alpn: readonly string[]): Promise<void> {
+    const plain = this.#client;
+    plain.removeAllListeners("data");
+    plain.removeAllListeners("end");
+    plain.removeAllListeners("close");
+    plain.removeAllListeners("drain");
+    plain.pause();
+    try {
+      const { socket, tls } = await this.#ports.terminateClient(plain, {
+        leftover,
+        names: this.#upstreamNames,
+        flow: this.flow,
+        alpn,
+      });
+      this.#client = socket;
+      if (this.#ended || this.#closing) {
+        socket.destroy();
+        return;
+      }
+      this.#feed({ type: "client-tls", tls });
+      this.#listen("client", socket);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.#record({ type: "refused", code: "WEIR_CLIENT_TLS", reason: message, flow: null });
+      this.#close(`WEIR_CLIENT_TLS: ${message}`);
+    }
+  }
+
+  async #catalog(tableOids: readonly number[]): Promise<void> {
+    this.#paused.server = true;
+    this.#steer("server");
+    let event: WireEvent = { type: "catalog", columns: [], failed: true };
+    if (this.#login !== null) {
+      try {
+        const columns = await this.#ports.catalog(this.flow, this.target, this.#login, tableOids);
+        event = { type: "catalog", columns, failed: false };
+      } catch (error) {
+        this.#ports.log("warn", `${this.flow.id}: catalog: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+    this.#paused.server = false;
+    this.#feed(event);
+    this.#steer("server");
+  }
+
+  /** A CancelRequest of the client (`deliver`), or one of ours at a row limit. */
+  async #passCancel(key: Buffer, deliver: boolean): Promise<void> {
+    if (deliver && this.#ports.cancels.deliver(this.flow, key)) {
+      this.#close("cancel delivered");
+      return;
+    }
+    try {
+      let socket = await this.#ports.dial(this.flow);
+      if ((await this.#ports.negotiatePostgresTls(socket)) === "S") {
+        socket = (await this.#ports.secureUpstream(socket, this.target, this.flow, ["postgresql"])).socket;
+      } else if (this.target.tls.verify === "ca" || this.target.tls.verify === "full") {
+        socket.destroy();
+        throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
+      }
+      socket.on("error", () => socket.destroy());
+      socket.resume();
+      socket.end(cancelRequest(key));
+      await new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    } catch (error) {
+      this.#ports.log("warn", `${this.flow.id}: cancel: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    if (deliver) this.#close("cancel passed on");
+  }
+
+  #record(body: Parameters<SessionPorts["record"]>[1]): void {
+    try {
+      this.#ports.record(this.flow.id, body);
+      this.#recordedEpoch = this.#ports.gate.touch();
+    } catch (error) {
+      this.#recordFailed(error);
+    }
+  }
+
+  /** The spool cannot take an entry: nothing more goes upstream, and the client is told. */
+  #recordFailed(error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    this.#batches = [];
+    if (this.#closing || this.#ended) return;
+    this.#ports.log("warn", `${this.flow.id}: WEIR_SPOOL_WRITE: ${message}`);
+    setImmediate(() => this.terminate("WEIR_SPOOL_WRITE", message));
+  }
+
+  #queueServer(bytes: Buffer): void {
+    const gate = this.#ports.gate;
+    const last = this.#batches.at(-1);
+    const unsafe = this.#recordedEpoch >= gate.settled;
+    // What was appended before this batch's write is covered by it; a later entry needs a later write.
+    if (last !== undefined && (!unsafe || last.epoch >= this.#recordedEpoch)) {
+      last.buffers.push(bytes);
+      return;
+    }
+    const batch: Batch = { epoch: gate.epoch, buffers: [bytes], settled: !unsafe };
+    this.#batches.push(batch);
+    if (unsafe) {
+      gate.whenSettled((error) => {
+        if (error !== null) {
+          this.#recordFailed(error);
+          return;
+        }
+        batch.settled = true;
+        this.#flushServer();
+      });
+    }
+  }
+
+  #flushServer(): void {
+    while (this.#batches[0]?.settled === true && !this.#running) {
+      const batch = this.#batches.shift();
+      if (batch !== undefined && this.#server !== null) this.#write("server", this.#server, batch.buffers);
+    }
+    if (this.#closing && this.#batches.length === 0) this.#server?.end();
+  }
+
+  #flushClient(): void {
+    if (this.#toClient.length === 0) return;
+    const buffers = this.#toClient;
+    this.#toClient = [];
+    this.#write("client", this.#client, buffers);
+  }
+
+  #write(side: Side, socket: Socket, buffers: Buffer[]): void {
+    if (socket.destroyed || socket.writableEnded) return;
+    let accepted = true;
+    if (buffers.length === 1) accepted = socket.write(buffers[0] as Buffer);
+    else {
+      let bytes = 0;
+      for (const buffer of buffers) bytes += buffer.length;
+      if (bytes <= joinedWriteBytesMax) accepted = socket.write(Buffer.concat(buffers, bytes));
+      else {
+        socket.cork();
+        for (const buffer of buffers) accepted = socket.write(buffer);
+        socket.uncork();
+      }
+    }
+    if (!accepted) {
+      this.#congested[side] = true;
+      this.#steer(other(side));
+    }
+  }
+
+  /** A side is read when nobody paused it and the other side takes what it brings. */
+  #steer(side: Side): void {
+    const socket = side === "client" ? this.#client : this.#server;
+    if (socket === null || socket.destroyed) return;
+    if (this.#paused[side] || this.#congested[other(side)]) socket.pause();
+    else socket.resume();
+  }
+
+  #close(reason: string): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    for (const held of this.#held.values()) held.withdraw(reason);
+    this.#held.clear();
+    for (const key of this.#cancelKeys) this.#ports.cancels.forget(this.flow, key);
+    this.#flushClient();
+    this.#client.end();
+    this.#flushServer();
+    const linger = setTimeout(() => this.#end(reason), lingerMs);
+    linger.unref();
+    let open = 0;
+    const closed = (): void => {
+      open -= 1;
+      if (open === 0) {
+        clearTimeout(linger);
+        this.#end(reason);
+      }
+    };
+    for (const socket of [this.#client, this.#server]) {
+      if (socket === null || socket.destroyed) continue;
+      open += 1;
+      socket.once("close", closed);
+      socket.removeAllListeners("data");
+      // What still comes is read and dropped, else the close would wait for it.
+      socket.resume();
+    }
+    if (open === 0) {
+      open = 1;
+      closed();
+    }
+  }
+
+  #end(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#client.destroy();
+    this.#server?.destroy();
+    this.#record({
+      type: "session-end",
+      reason,
+      bytesUp: this.bytesUp,
+      bytesDown: this.bytesDown,
+      operations: this.#operations,
+      denied: this.#denied,
+    });
+    this.#resolveDone();
+  }
+}
+
+function other(side: Side): Side {
+  return side === "client" ? "server" : "client";
+}
+
+/** CancelRequest: Int32 length, Int32 80877102, then process id and secret key (PostgreSQL docs §55.7). */
+function cancelRequest(key: Buffer): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeInt32BE(8 + key.length, 0);
+  head.writeInt32BE(80877102, 4);
+  return Buffer.concat([head, key]);
+}

@@ -1,0 +1,76 @@
+/** The `weir` command: finds the subcommand, runs it, and translates errors to a sentence and an exit code. */
+import type { CommandIo } from "./commands/io.ts";
+import { defaultStateDir } from "./commands/io.ts";
+import { type ErrorCode, WeirError } from "./errors.ts";
+
+interface Command {
+  readonly summary: string;
+  load(): Promise<{ run(args: readonly string[], io: CommandIo): Promise<number> }>;
+}
+
+const commands: Readonly<Record<string, Command>> = {
+  up: { summary: "agent and embedded controller in one process", load: () => import("./commands/up.ts") },
+  agent: { summary: "the agent alone, without the web page", load: () => import("./commands/agent.ts") },
+  run: { summary: "run a command with all its descendants intercepted", load: () => import("./commands/run.ts") },
+  sessions: { summary: "list, show and replay what is recorded", load: () => import("./commands/sessions.ts") },
+  approvals: { summary: "the queue of held operations", load: () => import("./commands/approvals.ts") },
+  policy: { summary: "check, test and explain a policy", load: () => import("./commands/policy.ts") },
+  trust: { summary: "install or remove Weir's certificate authority", load: () => import("./commands/trust.ts") },
+  verify: { summary: "check the record: chain, heads, gaps", load: () => import("./commands/verify.ts") },
+  export: { summary: "the record as OCSF, JSON lines or CEF", load: () => import("./commands/export.ts") },
+  doctor: {
+    summary: "what this kernel and host can do, and what is missing",
+    load: () => import("./commands/doctor.ts"),
+  },
+  demo: {
+    summary: "the whole story on a real PostgreSQL that it starts itself",
+    load: () => import("./commands/demo.ts"),
+  },
+};
+
+/** 0 ok, 1 the answer is no, 2 wrong use, 3 cannot run here. */
+const exitCodes: Partial<Record<ErrorCode, number>> = {
+  WEIR_USAGE: 2,
+  WEIR_CONFIG_INVALID: 2,
+  WEIR_POLICY_INVALID: 2,
+  WEIR_CONTROL_REFUSED: 1,
+  WEIR_CHAIN_BROKEN: 1,
+};
+
+function usage(): string {
+  const lines = Object.entries(commands).map(([name, { summary }]) => `  weir ${name.padEnd(10)} ${summary}`);
+  return `weir: every connection that leaves this host is decided, masked and recorded\n\n${lines.join("\n")}\n\nEach has --help. Exit codes: 0 ok, 1 the answer is no, 2 wrong use, 3 cannot run here.\n`;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+    process.stdout.write(usage());
+    return name === undefined ? 2 : 0;
+  }
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) throw new WeirError("WEIR_USAGE", `There is no \`weir ${name}\`. See \`weir --help\`.`);
+  const stateDir = process.env["WEIR_STATE"] ?? defaultStateDir;
+  const { run } = await command.load();
+  return run(rest, { stdout: process.stdout, stderr: process.stderr, env: process.env, stateDir });
+}
+
+// `weir sessions | head` ends quietly when the reader goes.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+});
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof WeirError) {
+    process.stderr.write(`weir: ${error.message} [${error.code}]\n`);
+    process.exitCode = exitCodes[error.code] ?? 3;
+  } else if (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) {
+    process.stderr.write(`weir: ${error.message} [WEIR_USAGE]\n`);
+    process.exitCode = 2;
+  } else {
+    process.stderr.write(`weir: ${error instanceof Error ? error.stack : String(error)} [WEIR_INTERNAL]\n`);
+    process.exitCode = 3;
+  }
+}

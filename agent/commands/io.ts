@@ -1,0 +1,24 @@
+/** What a command gets from the world, so that a test can give its own. */
+import { createHash } from "node:crypto";
+import { resolve } from "node:path";
+import type { Writable } from "node:stream";
+
+export interface CommandIo {
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  readonly env: NodeJS.ProcessEnv;
+  readonly stateDir: string;
+}
+
+export const defaultStateDir = "/var/lib/weir";
+
+/** The control socket of the agent that has this state directory. */
+export function controlSocketPath(stateDir: string): string {
+  return resolve(stateDir) === defaultStateDir ? "/run/weir/control.sock" : `${resolve(stateDir)}/control.sock`;
+}
+
+/** Names an agent's chains, cgroups and pins; agents with different state directories do not meet. */
+export function instanceName(stateDir: string): string {
+  const path = resolve(stateDir);
+  return path === defaultStateDir ? "main" : createHash("sha256").update(path).digest("hex").slice(0, 8);
+}

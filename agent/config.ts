@@ -1,0 +1,140 @@
+/** The only reader of the agent's command line, environment and configuration file. Parsed once to a frozen value. */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { isIP } from "node:net";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { parseDocument } from "yaml";
+import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
+import { WeirError } from "./errors.ts";
+
+export type Scope =
+  | { readonly kind: "run" }
+  | { readonly kind: "host" }
+  | { readonly kind: "cgroup"; readonly path: string };
+
+export interface AgentConfig {
+  readonly policyPaths: readonly string[];
+  readonly scope: Scope;
+  readonly stateDir: string;
+  readonly onFailure: "closed" | "open";
+  readonly ui: { readonly host: string; readonly port: number };
+  readonly controlSocket: string;
+  /** Names this agent's chains, cgroups and pins. */
+  readonly instance: string;
+}
+
+export const configHelp = `  --policy FILE|DIR         policy, repeatable (default: policies/defaults)
+  --scope run|host|cgroup:PATH
+                            who is governed (default run: only what \`weir run\` starts)
+  --state DIR               state directory (default ${defaultStateDir})
+  --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
+  --on-failure closed|open  what happens when the agent is down (default closed)
+  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure
+`;
+
+const settings = ["policy", "scope", "state", "listenUi", "onFailure"] as const;
+type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
+
+/** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
+export function readConfig(args: readonly string[], defaults: { policyDir: string }): AgentConfig {
+  const { values } = parse(args);
+  const file: Settings = values.config === undefined ? {} : readConfigFile(values.config);
+  const stateDir = resolve(values.state ?? text(file.state) ?? defaultStateDir);
+  const policies = values.policy ?? (file.policy === undefined ? undefined : [file.policy].flat());
+  return Object.freeze({
+    policyPaths: (policies ?? [defaults.policyDir]).map((path) => resolve(path)),
+    scope: readScope(values.scope ?? text(file.scope) ?? "run"),
+    stateDir,
+    onFailure: readOnFailure(values["on-failure"] ?? text(file.onFailure) ?? "closed"),
+    ui: readAddress(values["listen-ui"] ?? text(file.listenUi) ?? "127.0.0.1:9347"),
+    controlSocket: controlSocketPath(stateDir),
+    instance: instanceName(stateDir),
+  });
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        config: { type: "string" },
+        policy: { type: "string", multiple: true },
+        scope: { type: "string" },
+        state: { type: "string" },
+        "listen-ui": { type: "string" },
+        "on-failure": { type: "string" },
+      },
+    });
+  } catch (cause) {
+    throw new WeirError("WEIR_USAGE", cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+function readConfigFile(path: string): Settings {
+  let source: string;
+  try {
+    source = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: cannot be read.`, { cause });
+  }
+  const document = parseDocument(source);
+  const first = document.errors[0];
+  if (first !== undefined) throw new WeirError("WEIR_CONFIG_INVALID", `${path}: ${first.message}`);
+  const value: unknown = document.toJS();
+  if (value === null) return {};
+  if (typeof value !== "object" || Array.isArray(value)) {
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: a map of settings is expected.`);
+  }
+  for (const [key, setting] of Object.entries(value)) {
+    if (!(settings as readonly string[]).includes(key)) {
+      throw new WeirError("WEIR_CONFIG_INVALID", `${path}: unknown setting ${key}; there are ${settings.join(", ")}.`);
+    }
+    const good =
+      typeof setting === "string" ||
+      (key === "policy" && Array.isArray(setting) && setting.every((s) => typeof s === "string"));
+    if (!good) throw new WeirError("WEIR_CONFIG_INVALID", `${path}: ${key} has to be a text.`);
+  }
+  return value as Settings;
+}
+
+function text(value: string | readonly string[] | undefined): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function readScope(value: string): Scope {
+  if (value === "run" || value === "host") return { kind: value };
+  if (value.startsWith("cgroup:/")) return { kind: "cgroup", path: value.slice("cgroup:".length) };
+  throw new WeirError("WEIR_USAGE", `--scope ${value}: expected run, host or cgroup:/PATH.`);
+}
+
+function readOnFailure(value: string): "closed" | "open" {
+  if (value === "closed" || value === "open") return value;
+  throw new WeirError("WEIR_USAGE", `--on-failure ${value}: expected closed or open.`);
+}
+
+function readAddress(value: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/i.exec(value);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65_535 || (isIP(host) === 0 && host !== "localhost")) {
+    throw new WeirError("WEIR_USAGE", `--listen-ui ${value}: expected ADDR:PORT, for example 127.0.0.1:9347.`);
+  }
+  return { host, port };
+}
+
+/** The policy files that these paths name; a directory stands for its *.yaml, without *.cases.yaml. */
+export function readPolicyFiles(paths: readonly string[]): { file: string; text: string }[] {
+  const files: string[] = [];
+  for (const path of paths) {
+    try {
+      if (statSync(path).isDirectory()) {
+        const names = readdirSync(path).filter((name) => /\.ya?ml$/.test(name) && !/\.cases\.ya?ml$/.test(name));
+        files.push(...names.sort().map((name) => join(path, name)));
+      } else files.push(path);
+    } catch (cause) {
+      throw new WeirError("WEIR_POLICY_INVALID", `${path}: cannot be read.`, { cause });
+    }
+  }
+  if (files.length === 0) throw new WeirError("WEIR_POLICY_INVALID", `${paths.join(", ")}: no policy file there.`);
+  return files.map((file) => ({ file, text: readFileSync(file, "utf8") }));
+}

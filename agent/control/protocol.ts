@@ -1,0 +1,40 @@
+/** What the `weir` command and the agent say to each other over the Unix socket: one JSON object a line each way. */
+
+export type ControlRequest =
+  | { readonly op: "status" }
+  | { readonly op: "run"; readonly name: string | null }
+  | { readonly op: "approvals" }
+  | { readonly op: "decide"; readonly id: string; readonly decision: "approve" | "deny"; readonly reason: string };
+
+export interface ApprovalView {
+  readonly id: string;
+  readonly status: string;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+  readonly user: string;
+  readonly database: string;
+  readonly target: string;
+  readonly process: string;
+  readonly text: string;
+  readonly rule: string;
+  readonly reason: string;
+}
+
+export interface StatusView {
+  readonly version: string;
+  readonly pid: number;
+  readonly scope: string;
+  readonly policy: string;
+  readonly sessions: number;
+  readonly ui: string | null;
+}
+
+export type ControlReply =
+  | { readonly ok: true; readonly status: StatusView }
+  | { readonly ok: true; readonly cgroup: string; readonly environment: Readonly<Record<string, string>> }
+  | { readonly ok: true; readonly approvals: readonly ApprovalView[] }
+  | { readonly ok: true; readonly approval: ApprovalView }
+  | { readonly ok: false; readonly code: string; readonly message: string };
+
+/** A request or a reply is never longer than this. */
+export const controlLineBytesMax = 1024 * 1024;

@@ -1,0 +1,42 @@
+/** A target: a named destination in the policy. */
+import type { ProtocolName } from "./operation.ts";
+
+export type HostPattern =
+  | { readonly kind: "any" }
+  | { readonly kind: "cidr"; readonly family: 4 | 6; readonly address: string; readonly prefix: number }
+  /** A DNS name, lower case, no trailing dot. */
+  | { readonly kind: "name"; readonly name: string }
+  /** `*.example.com` is the suffix `.example.com`. */
+  | { readonly kind: "suffix"; readonly suffix: string };
+
+export interface TargetTls {
+  /** `none`: no check; `first-use`: pinned at first sight; `ca`: chain only; `full`: chain and name (default). */
+  readonly verify: "none" | "first-use" | "ca" | "full";
+  /** Path of a PEM bundle that replaces the system's roots for this target. */
+  readonly ca: string | null;
+  readonly clientCertificate: { readonly cert: string; readonly key: string } | null;
+  /** Name to verify instead of the one the client used. */
+  readonly serverName: string | null;
+}
+
+/** Where a secret comes from; resolved by the edge at connect, never kept in a record. */
+export type SecretSource =
+  | { readonly from: "file"; readonly path: string }
+  | { readonly from: "env"; readonly name: string }
+  | { readonly from: "exec"; readonly command: readonly string[] };
+
+export interface TargetCredential {
+  readonly user: string;
+  readonly password: SecretSource | null;
+  /** What the client has to prove instead; null: the flow's process attribution is the proof. */
+  readonly clientPassword: SecretSource | null;
+}
+
+export interface Target {
+  readonly name: string;
+  readonly protocol: ProtocolName;
+  readonly hosts: readonly HostPattern[];
+  readonly ports: readonly number[];
+  readonly tls: TargetTls;
+  readonly credential: TargetCredential | null;
+}

@@ -1,0 +1,159 @@
+/**
+ * Who opened a flow: what /proc says about a process. Read at accept, because a process may be gone a moment later.
+ * See proc(5): stat, status, cmdline, exe, cgroup, environ.
+ */
+import { readFileSync, readlinkSync } from "node:fs";
+import type { ProcessInfo } from "../core/flow.ts";
+import { jobHint, jobVariables } from "./job-hint.ts";
+
+const argumentsMax = 64;
+const argumentBytesMax = 512;
+/** Of an environment, only so much is searched for the listed CI variables. */
+const environBytesMax = 256 * 1024;
+const userHz = 100;
+
+/** What is known already from the kernel at connect; it stands in where /proc has nothing any more. */
+export interface KnownProcess {
+  readonly ppid?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly comm?: string;
+  readonly cgroup?: string;
+  /** Start in nanoseconds since boot: tells a reused pid from the process that connected. */
+  readonly startNs?: bigint;
+}
+
+/** Null when nothing is known: no such process, and nothing from the kernel. */
+export function processInfo(pid: number, known: KnownProcess = {}): ProcessInfo | null {
+  const stat = readStat(pid);
+  const reused = stat !== null && known.startNs !== undefined && !sameStart(stat.startTicks, known.startNs);
+  if (stat === null || reused) return knownOnly(pid, known);
+  const ids = known.uid === undefined || known.gid === undefined ? readIds(pid) : null;
+  const cgroup = known.cgroup ?? readCgroup(pid);
+  const containerId = containerIdOf(cgroup);
+  const job = jobHint(readVariables(pid, jobVariables));
+  return {
+    pid,
+    ppid: stat.ppid,
+    uid: known.uid ?? ids?.uid ?? -1,
+    gid: known.gid ?? ids?.gid ?? -1,
+    comm: known.comm ?? stat.comm,
+    exe: readExe(pid),
+    commandLine: readCommandLine(pid),
+    startTicks: stat.startTicks,
+    cgroup,
+    ...(containerId === null ? {} : { containerId }),
+    ...(job === null ? {} : { job }),
+  };
+}
+
+function knownOnly(pid: number, known: KnownProcess): ProcessInfo | null {
+  if (known.uid === undefined) return null;
+  const cgroup = known.cgroup ?? "";
+  const containerId = containerIdOf(cgroup);
+  return {
+    pid,
+    ppid: known.ppid ?? 0,
+    uid: known.uid,
+    gid: known.gid ?? -1,
+    comm: known.comm ?? "",
+    exe: "",
+    commandLine: [],
+    startTicks: known.startNs === undefined ? 0 : ticksOf(known.startNs),
+    cgroup,
+    ...(containerId === null ? {} : { containerId }),
+  };
+}
+
+/** Runtimes put 64 hex digits into the path: docker-ID.scope, /docker/ID, cri-containerd-ID.scope, libpod-ID.scope. */
+export function containerIdOf(cgroup: string): string | null {
+  const found = /(?:^|[/:_-])([0-9a-f]{64})(?:\.scope)?(?=\/|$)/.exec(cgroup);
+  return found?.[1] ?? null;
+}
+
+function ticksOf(startNs: bigint): number {
+  return Number(startNs / BigInt(1_000_000_000 / userHz));
+}
+
+/** The kernel rounds in one place and cuts in another: one tick of difference is the same process. */
+function sameStart(startTicks: number, startNs: bigint): boolean {
+  return Math.abs(startTicks - ticksOf(startNs)) <= 1;
+}
+
+interface Stat {
+  readonly comm: string;
+  readonly ppid: number;
+  readonly startTicks: number;
+}
+
+export function readStat(pid: number): Stat | null {
+  const text = read(pid, "stat");
+  if (text === null) return null;
+  // The name may hold spaces and parentheses: the last `)` ends it.
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  if (open < 0 || close < open) return null;
+  const fields = text.slice(close + 2).split(" ");
+  return { comm: text.slice(open + 1, close), ppid: Number(fields[1]), startTicks: Number(fields[19]) };
+}
+
+function readIds(pid: number): { uid: number; gid: number } | null {
+  const text = read(pid, "status");
+  const uid = text === null ? null : /^Uid:\s+(\d+)/m.exec(text);
+  const gid = text === null ? null : /^Gid:\s+(\d+)/m.exec(text);
+  return uid && gid ? { uid: Number(uid[1]), gid: Number(gid[1]) } : null;
+}
+
+export function readCgroup(pid: number): string {
+  const found = /^0::(.*)$/m.exec(read(pid, "cgroup") ?? "");
+  return found?.[1] ?? "";
+}
+
+function readExe(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return "";
+  }
+}
+
+function readCommandLine(pid: number): string[] {
+  const text = read(pid, "cmdline");
+  if (text === null || text === "") return [];
+  const line = text.slice(0, argumentsMax * argumentBytesMax).split("\0");
+  if (line.at(-1) === "") line.pop();
+  return line.slice(0, argumentsMax).map((argument) => withoutSecret(argument).slice(0, argumentBytesMax));
+}
+
+/** `psql postgres://app:secret@db`, `password=secret`: a command line is recorded, so its secrets are taken out first. */
+function withoutSecret(argument: string): string {
+  return argument
+    .replace(/(:\/\/[^/@:\s]*):[^@\s]*@/g, "$1:***@")
+    .replace(/((?:password|passwd|pwd|secret|token|api[-_]?key)["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s&;,]+)/gi, "$1***");
+}
+
+/** The values of these variables only; the rest of an environment is full of secrets and is never looked at. */
+function readVariables(pid: number, names: ReadonlySet<string>): Map<string, string> {
+  const values = new Map<string, string>();
+  const text = read(pid, "environ");
+  if (text === null) return values;
+  const end = Math.min(text.length, environBytesMax);
+  for (let at = 0; at < end; ) {
+    const next = text.indexOf("\0", at);
+    const stop = next < 0 ? end : next;
+    const equals = text.indexOf("=", at);
+    if (equals > at && equals < stop && names.has(text.slice(at, equals))) {
+      values.set(text.slice(at, equals), text.slice(equals + 1, stop));
+    }
+    at = stop + 1;
+  }
+  return values;
+}
+
+function read(pid: number, name: string): string | null {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, "utf8");
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * The firewall's rules as text for iptables-restore and ip6tables-restore. Pure: given the same facts, the same text.
+ *
+ *   mangle OUTPUT → WEIR-i-M   first packets of new flows go to the judge (NFQUEUE), which marks them
+ *   mangle INPUT  → WEIR-i-I   DNS answers go past the judge, so that it knows a name before the client uses it
+ *   nat OUTPUT    → WEIR-i-N   marked `redirect`: to the agent's listener
+ *   filter OUTPUT → WEIR-i-F   what bears no mark of the judge is rejected
+ *
+ * The queue may be bypassed on purpose (`--queue-bypass`): when nobody listens any more, a first packet gets on without a
+ * mark and filter rejects it, so that a dead agent is closed and answers at once, where a queue without bypass would
+ * drop and let clients run into their time-outs.
+ */
+import { isLoopback } from "./address.ts";
+import type { Route } from "./target-map.ts";
+
+export interface FirewallFacts {
+  readonly family: 4 | 6;
+  readonly instance: string;
+  readonly scope: { readonly kind: "host" } | { readonly kind: "cgroup"; readonly path: string };
+  readonly marks: Marks;
+  readonly queue: number;
+  /** The agent's listener on loopback. */
+  readonly port: number;
+  readonly resolvers: readonly string[];
+  readonly egress: "deny" | "allow";
+  readonly onFailure: "closed" | "open";
+  /** Destinations on loopback that a target names. */
+  readonly loopback: readonly Route[];
+  /** Ports of targets: direct UDP to them is refused. */
+  readonly targetPorts: readonly number[];
+  /** False where the kernel has no REJECT: refused packets are dropped, and the judge answers by raw socket. */
+  readonly reject: boolean;
+}
+
+/** Values of SO_MARK and of the packet mark; compared as a whole. */
+export interface Marks {
+  readonly agent: number;
+  readonly redirect: number;
+  readonly pass: number;
+  readonly refuse: number;
+}
+
+/** `-m multiport` takes no more. */
+const portsPerRuleMax = 15;
+const quicPort = 443;
+
+export function chainNames(instance: string): { judge: string; answers: string; redirect: string; last: string } {
+  const base = `WEIR-${instance}`;
+  return { judge: `${base}-M`, answers: `${base}-I`, redirect: `${base}-N`, last: `${base}-F` };
+}
+
+/** `jump`: also the jumps from the built-in chains; without, only the contents are replaced (atomically per table). */
+export function firewallRules(facts: FirewallFacts, options: { jump: boolean }): string {
+  const chains = chainNames(facts.instance);
+  const scope = facts.scope.kind === "host" ? "" : ` -m cgroup --path ${JSON.stringify(facts.scope.path)}`;
+  const jumps = (from: string, chain: string, match: string): string[] =>
+    options.jump ? [`-I ${from} 1${match} -j ${chain}`] : [];
+  // The last line of defence is set first: between the two commits a new flow is rejected, never let through.
+  const lines = [
+    "*filter",
+    `:${chains.last} - [0:0]`,
+    ...lastRules(facts).map((rule) => `-A ${chains.last} ${rule}`),
+    ...jumps("OUTPUT", chains.last, scope),
+    "COMMIT",
+    "*nat",
+    `:${chains.redirect} - [0:0]`,
+    `-A ${chains.redirect} -p tcp -m mark --mark ${hex(facts.marks.redirect)} -j REDIRECT --to-ports ${facts.port}`,
+    ...jumps("OUTPUT", chains.redirect, ""),
+    "COMMIT",
+    "*mangle",
+    `:${chains.judge} - [0:0]`,
+    `:${chains.answers} - [0:0]`,
+    ...judgeRules(facts).map((rule) => `-A ${chains.judge} ${rule}`),
+    ...answerRules(facts).map((rule) => `-A ${chains.answers} ${rule}`),
+    ...jumps("OUTPUT", chains.judge, scope),
+    ...jumps("INPUT", chains.answers, " -p udp --sport 53"),
+    "COMMIT",
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+function judgeRules(facts: FirewallFacts): string[] {
+  const queue = `-j NFQUEUE --queue-num ${facts.queue} --queue-bypass`;
+  return [
+    ...settled(facts),
+    ...loopbackMatches(facts).map((match) => `${match} ${opening} ${queue}`),
+    `-d ${loopbackNet(facts)} -j RETURN`,
+    ...plumbing(facts),
+    `-p tcp ${opening} ${queue}`,
+    ...(facts.egress === "deny"
+      ? [`-p udp ${queue}`]
+      : chunks(refusedUdpPorts(facts)).map((ports) => `-p udp -m multiport --dports ${ports} ${queue}`)),
+  ];
+}
+
+function answerRules(facts: FirewallFacts): string[] {
+  return familyResolvers(facts).map(
+    (resolver) => `-p udp -s ${resolver} --sport 53 -j NFQUEUE --queue-num ${facts.queue} --queue-bypass`,
+  );
+}
+
+function lastRules(facts: FirewallFacts): string[] {
+  // Open on failure: only what the judge has refused is rejected; what it never saw passes.
+  const refused = facts.onFailure === "open" ? ` -m mark --mark ${hex(facts.marks.refuse)}` : "";
+  const unjudged = facts.onFailure === "open" ? refused : ` -m mark ! --mark ${hex(facts.marks.pass)}`;
+  return [
+    ...settled(facts),
+    ...loopbackMatches(facts).map((match) => `${match}${unjudged} ${rejectTcp(facts)}`),
+    `-d ${loopbackNet(facts)} -j RETURN`,
+    // Our own answer to a refused SYN, and the kernel's to a stray packet.
+    "-p tcp -m tcp --tcp-flags RST RST -j RETURN",
+    ...plumbing(facts),
+    `-m mark --mark ${hex(facts.marks.pass)} -j RETURN`,
+    `-p tcp${refused} ${rejectTcp(facts)}`,
+    ...(facts.egress === "deny"
+      ? [`${refused === "" ? "" : `${refused.trim()} `}${rejectOther(facts)}`]
+      : chunks(refusedUdpPorts(facts)).map(
+          (ports) => `-p udp -m multiport --dports ${ports}${refused} ${rejectOther(facts)}`,
+        )),
+  ];
+}
+
+/** A segment that opens a connection, whatever else it carries; a SYN-ACK answers an inbound one. */
+const opening = "-m tcp --tcp-flags SYN,RST,ACK SYN";
+
+/** What is decided already: flows under way, replies of inbound ones (ssh), the agent's own. First, for it is nearly all. */
+function settled(facts: FirewallFacts): string[] {
+  return [
+    "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+    `-m mark --mark ${hex(facts.marks.agent)} -j RETURN`,
+  ];
+}
+
+/** Name resolution, and for a whole host what keeps its network alive. */
+function plumbing(facts: FirewallFacts): string[] {
+  const rules = familyResolvers(facts).flatMap((resolver) => [
+    `-d ${resolver} -p udp --dport 53 -j RETURN`,
+    `-d ${resolver} -p tcp --dport 53 -j RETURN`,
+  ]);
+  if (facts.scope.kind !== "host") return rules;
+  // A connection older than the rules is unknown to conntrack: its next segment is no SYN. Cutting it would cut ssh.
+  rules.push(`-p tcp -m tcp ! --tcp-flags SYN,RST,ACK SYN -j RETURN`);
+  if (facts.family === 4) return [...rules, "-p udp --sport 68 --dport 67 -j RETURN"];
+  // DHCPv6; errors, neighbour discovery and multicast listener reports, without which IPv6 stops (RFC 4890).
+  const types = [1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 143];
+  return [
+    ...rules,
+    "-p udp --sport 546 --dport 547 -j RETURN",
+    ...types.map((type) => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j RETURN`),
+  ];
+}
+
+function familyResolvers(facts: FirewallFacts): string[] {
+  return facts.resolvers.filter((address) => address.includes(":") === (facts.family === 6));
+}
+
+function loopbackNet(facts: FirewallFacts): string {
+  return facts.family === 4 ? "127.0.0.0/8" : "::1/128";
+}
+
+function loopbackMatches(facts: FirewallFacts): string[] {
+  const byNet = new Map<string, number[]>();
+  for (const route of facts.loopback) {
+    if (route.family !== facts.family || !isLoopback(route.address)) continue;
+    const net = `${route.address}/${route.prefix}`;
+    byNet.set(net, [...(byNet.get(net) ?? []), route.port]);
+  }
+  return [...byNet].flatMap(([net, ports]) =>
+    chunks(ports).map((list) => `-d ${net} -p tcp -m multiport --dports ${list} -m conntrack --ctstate NEW`),
+  );
+}
+
+/** QUIC would carry HTTP past the reader of TCP; a refused client goes back to TCP (RFC 9308 section 2.1). */
+function refusedUdpPorts(facts: FirewallFacts): number[] {
+  return [...new Set([quicPort, ...facts.targetPorts])].sort((a, b) => a - b);
+}
+
+function chunks(ports: readonly number[]): string[] {
+  const lists: string[] = [];
+  for (let at = 0; at < ports.length; at += portsPerRuleMax) lists.push(ports.slice(at, at + portsPerRuleMax).join(","));
+  return lists;
+}
+
+function rejectTcp(facts: FirewallFacts): string {
+  return facts.reject ? "-j REJECT --reject-with tcp-reset" : "-j DROP";
+}
+
+function rejectOther(facts: FirewallFacts): string {
+  if (!facts.reject) return "-j DROP";
+  return `-j REJECT --reject-with ${facts.family === 4 ? "icmp-admin-prohibited" : "icmp6-adm-prohibited"}`;
+}
+
+function hex(mark: number): string {
+  return `0x${mark.toString(16)}`;
+}

@@ -1,0 +1,284 @@
+/**
+ * The one place where a policy says yes or no, and the only one that makes a Permit.
+ *
+ * Order of evaluation:
+ *   1. A broken policy denies everything.
+ *   2. Rules are asked in order, those of mode `open` not at all. A rule that names `kind` is about those kinds. Else
+ *      it is about statements, prepares and calls; about a connect or a replication stream only when it says nothing
+ *      of a text and does not hold; about a cancel never.
+ *   3. The first matching rule with a verdict decides. In an operation that could not be read (undecodableTraits),
+ *      only a rule that names the trait, or that is at least as strict as `defaults.undecodable`. In a replication
+ *      stream, an `allow` only from a rule that names `kind`.
+ *   4. A matching rule in mode `report` does not decide: what it would have said is told in `wouldBe`.
+ *   5. None decides: replication is denied; what could not be read is `defaults.undecodable`; opening and cancelling
+ *      is allowed; all else is `defaults.operation`. In a policy of mode `report` or `open` these defaults let pass.
+ *   6. Every matching rule adds its masks, limit and record. Where the text does not show all it reads (opaqueTraits),
+ *      a rule counts as matching for its masks whatever it asks of the text.
+ *   7. A `when` that cannot be evaluated matches, but for a verdict `allow`.
+ *
+ * Decisions are values: what decided, and the set of rules that added something, give the same frozen Decision again.
+ */
+import type { Action, Decision, MaskSpec, Permit, RowLimit, Verdict } from "../core/verdict.ts";
+import type { Mode, Policy, PolicyCase, Rule } from "./policy.ts";
+import { opaqueTraits, undecodableTraits } from "./words.ts";
+
+/** Decisions kept of one policy. */
+const decisionsMax = 1_024;
+/** Rules that add something and have a bit in the key of a kept decision; with more, nothing is kept. */
+const addersMax = 30;
+
+const strictness: Readonly<Record<Action, number>> = { allow: 0, hold: 1, deny: 2 };
+const undecodable: ReadonlySet<string> = new Set(undecodableTraits);
+const opaque: ReadonlySet<string> = new Set(opaqueTraits);
+
+/** What decides when no rule does; negative, so that they never meet a rule's index. */
+const byBroken = -1;
+const byReplication = -2;
+const bySession = -3;
+const byOperation = -4;
+const byUndecodable = -5;
+
+export function decide(policy: Policy, asked: PolicyCase): Decision {
+  if (policy.broken !== null) return make(policy, byBroken, -1, [], null, "");
+  const { operation } = asked;
+  const { kind } = operation;
+  const unread = firstOf(operation.traits, undecodable);
+  const hidden = unread !== null || firstOf(operation.traits, opaque) !== null;
+  const { rules } = policy;
+  let decider: number | null = null;
+  let reporter = -1;
+  let conditionError = "";
+  let adders = 0;
+  let bits = 0;
+  let bit = 0;
+  for (let i = 0; i < rules.length; i += 1) {
+    const rule = rules[i]!;
+    const adds = rule.masks.length > 0 || rule.limit !== null || rule.record !== null;
+    if (adds) bit += 1;
+    if (rule.mode === "open" || !isAbout(rule, kind)) continue;
+    if (!adds && decider !== null) continue;
+    const matched = matchRule(rule, asked);
+    if (adds && (matched !== false || (hidden && rule.masks.length > 0 && matchesSender(rule, asked)))) {
+      adders += 1;
+      if (bit <= addersMax) bits |= 1 << (bit - 1);
+    }
+    if (rule.verdict === null || matched === false || decider !== null) continue;
+    if (matched !== true && rule.verdict === "allow") continue;
+    if (unread !== null && !mayDecideUnread(policy, rule, unread)) continue;
+    if (kind === "replication" && rule.verdict === "allow" && !rule.namesKind) continue;
+    if (rule.mode === "report") {
+      if (reporter === -1) reporter = i;
+      continue;
+    }
+    decider = i;
+    if (matched !== true) conditionError = matched.error;
+  }
+  const final = decider ?? defaultFor(kind, unread !== null);
+  if (conditionError !== "" || bit > addersMax) {
+    return make(policy, final, reporter, addersOf(policy, asked, hidden, adders), unread, conditionError);
+  }
+  const unreadCode = unread === null ? 0 : undecodableTraits.indexOf(unread) + 1;
+  const key = (((final + 8) * 1_024 + reporter + 1) * 16 + unreadCode) * 0x4000_0000 + bits;
+  const kept = policy.decisions.get(key);
+  if (kept !== undefined) return kept;
+  const decision = make(policy, final, reporter, addersOf(policy, asked, hidden, adders), unread, "");
+  if (policy.decisions.size < decisionsMax) policy.decisions.set(key, decision);
+  return decision;
+}
+
+/** A held operation that a person approved, by the verdict that held it. */
+export function approve(verdict: Verdict, reason: string = verdict.reason): Decision {
+  const allowed: Verdict = Object.freeze({ ...verdict, action: "allow", reason });
+  return Object.freeze({ action: "allow", permit: permitOf(allowed), verdict: allowed });
+}
+
+/** A held operation that a person denied, or that nobody decided in time. */
+export function refuse(verdict: Verdict, reason: string): Decision {
+  return Object.freeze({
+    action: "deny",
+    permit: null,
+    verdict: Object.freeze({ ...verdict, action: "deny", reason }),
+  });
+}
+
+/** Step 2. */
+export function isAbout(rule: Rule, kind: PolicyCase["operation"]["kind"]): boolean {
+  if (rule.namesKind) return true;
+  if (kind === "cancel") return false;
+  return kind === "connect" || kind === "replication" ? !rule.textual && rule.verdict !== "hold" : true;
+}
+
+function matchRule(rule: Rule, asked: PolicyCase): boolean | { readonly error: string } {
+  for (const check of rule.checks) if (!check.test(asked)) return false;
+  return rule.when === null ? true : rule.when.evaluate(asked);
+}
+
+/** Steps 6: who asks, and where, matches; what the text says is left out. */
+function matchesSender(rule: Rule, asked: PolicyCase): boolean {
+  for (const check of rule.checks) if (!check.textual && !check.test(asked)) return false;
+  return true;
+}
+
+/** Step 3. */
+export function mayDecideUnread(policy: Policy, rule: Rule, trait: string): boolean {
+  if (rule.namesTrait?.(trait) === true) return true;
+  return strictness[rule.verdict ?? "allow"] >= strictness[policy.defaults.undecodable];
+}
+
+function addersOf(policy: Policy, asked: PolicyCase, hidden: boolean, count: number): Rule[] {
+  if (count === 0) return [];
+  return policy.rules.filter((rule) => {
+    if (rule.mode === "open" || !isAbout(rule, asked.operation.kind)) return false;
+    if (rule.masks.length === 0 && rule.limit === null && rule.record === null) return false;
+    return matchRule(rule, asked) !== false || (hidden && rule.masks.length > 0 && matchesSender(rule, asked));
+  });
+}
+
+function defaultFor(kind: PolicyCase["operation"]["kind"], unread: boolean): number {
+  if (kind === "replication") return byReplication;
+  if (unread) return byUndecodable;
+  return kind === "connect" || kind === "cancel" ? bySession : byOperation;
+}
+
+interface Said {
+  readonly action: Action;
+  readonly rule: string;
+  readonly reason: string;
+  readonly mode: Mode;
+}
+
+function make(
+  policy: Policy,
+  decider: number,
+  reporter: number,
+  adders: readonly Rule[],
+  unread: string | null,
+  conditionError: string,
+): Decision {
+  const rule = policy.rules[decider] ?? null;
+  const said: Said = rule === null ? sayDefault(policy, decider, unread) : sayRule(rule, conditionError);
+  const report = policy.rules[reporter] ?? null;
+  const verdict = Object.freeze({
+    ...settle(said, report),
+    ...added(adders),
+    ...approvalOf(policy, rule, adders),
+    policy: policy.digest,
+  });
+  if (verdict.action !== "allow") return Object.freeze({ action: verdict.action, permit: null, verdict });
+  return Object.freeze({ action: "allow", permit: permitOf(verdict), verdict });
+}
+
+function permitOf(verdict: Verdict): Permit {
+  return Object.freeze({ verdict }) as unknown as Permit;
+}
+
+function sayRule(rule: Rule, conditionError: string): Said {
+  const action = rule.verdict!;
+  const reason =
+    conditionError === ""
+      ? rule.reason
+      : `${rule.reason} (Its condition could not be evaluated: ${conditionError}; so it counts as met.)`;
+  return { action, rule: rule.name, reason, mode: rule.mode };
+}
+
+/** Step 5. */
+function sayDefault(policy: Policy, decider: number, unread: string | null): Said {
+  const { defaults, mode } = policy;
+  switch (decider) {
+    case byBroken:
+      return {
+        action: "deny",
+        rule: "policy.broken",
+        reason: `The policy cannot be used, so nothing is let through: ${policy.broken}`,
+        mode: "enforce",
+      };
+    case byReplication:
+      return {
+        action: "deny",
+        rule: "defaults.replication",
+        reason: "A replication stream carries whole tables past every rule; it needs a rule that allows it by kind.",
+        mode,
+      };
+    case bySession:
+      return {
+        action: "allow",
+        rule: "defaults.session",
+        reason: "No rule is against it; what the session runs is decided one by one.",
+        mode,
+      };
+    case byUndecodable:
+      return {
+        action: defaults.undecodable,
+        rule: "defaults.undecodable",
+        reason: `The statement cannot be judged (${unread}), and what is not understood ${verbOf(defaults.undecodable)}.`,
+        mode,
+      };
+    default:
+      return {
+        action: defaults.operation,
+        rule: "defaults.operation",
+        reason: `No rule decides this, and by default it ${verbOf(defaults.operation)}.`,
+        mode,
+      };
+  }
+}
+
+function verbOf(action: Action): string {
+  return action === "allow" ? "is allowed" : action === "deny" ? "is denied" : "waits for an approval";
+}
+
+/** Step 4. */
+function settle(said: Said, report: Rule | null): Pick<Verdict, "action" | "rule" | "reason" | "mode" | "wouldBe"> {
+  if (said.mode !== "enforce" && said.action !== "allow") {
+    const first = report === null ? said : sayRule(report, "");
+    const wouldBe = said.mode === "open" && report === null ? null : first.action;
+    return {
+      action: "allow",
+      rule: first.rule,
+      reason: first.reason,
+      mode: report === null ? said.mode : "report",
+      wouldBe,
+    };
+  }
+  if (report === null || report.verdict === said.action) return { ...said, wouldBe: null };
+  // Where something else denies anyway, that is what the client has to be told.
+  if (said.action !== "allow") return { ...said, wouldBe: report.verdict };
+  return { action: "allow", rule: report.name, reason: report.reason, mode: "report", wouldBe: report.verdict };
+}
+
+/** Step 6. */
+function added(adders: readonly Rule[]): Pick<Verdict, "transforms" | "record"> {
+  const masks: MaskSpec[] = [];
+  const limits: RowLimit[] = [];
+  let result = false;
+  let unmasked = false;
+  for (const rule of adders) {
+    if (rule.record === "result") result = true;
+    if (rule.mode === "enforce") {
+      masks.push(...rule.masks);
+      if (rule.limit !== null) limits.push(rule.limit);
+    } else if (rule.masks.length > 0) unmasked = true;
+  }
+  // A mask that is only reported leaves the value raw, and a raw value is never recorded.
+  return { transforms: Object.freeze({ masks, limits }), record: result && !unmasked ? "result" : "statement" };
+}
+
+function approvalOf(
+  policy: Policy,
+  rule: Rule | null,
+  adders: readonly Rule[],
+): Pick<Verdict, "approvers" | "holdTimeoutMs" | "onTimeout"> {
+  const holder = rule?.verdict === "hold" ? rule : (adders.find(({ limit }) => limit?.then === "hold") ?? null);
+  if (holder !== null)
+    return { approvers: holder.approvers, holdTimeoutMs: holder.timeoutMs, onTimeout: holder.onTimeout };
+  return {
+    approvers: [],
+    holdTimeoutMs: policy.defaults.approval.timeoutMs,
+    onTimeout: policy.defaults.approval.onTimeout,
+  };
+}
+
+function firstOf(traits: readonly string[], set: ReadonlySet<string>): string | null {
+  for (const trait of traits) if (set.has(trait)) return trait;
+  return null;
+}

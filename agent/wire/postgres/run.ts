@@ -1,0 +1,87 @@
+/** The nouns of the query phase: a prepared statement, a portal, and the run of one decided operation. */
+import type { Operation } from "../../core/operation.ts";
+import type { Permit, Verdict } from "../../core/verdict.ts";
+import type { StatementInfo } from "./describe/statement-info.ts";
+
+/**
+ * A name in the server's table of prepared statements as it will be when everything sent so far has succeeded.
+ * Until the server says so it is not confirmed, and only messages of the same batch (up to the next Sync) may rely
+ * on it: those fail with it.
+ */
+export interface Prepared {
+  readonly name: string;
+  readonly text: string;
+  readonly info: StatementInfo;
+  /** Bytes of the message that made it. */
+  readonly bytes: number;
+  readonly batch: number;
+  confirmed: boolean;
+  /** A Close: the name is free again. */
+  readonly closed: boolean;
+  /** What the name meant before; followed when the server refused this one. */
+  previous: Prepared | null;
+  refused: boolean;
+  /** The server's RowDescription as it came for a Describe of the statement; null: not described. */
+  description: Buffer | null;
+  /** The operation without parameters, made once. */
+  operation: Operation | null;
+}
+
+export interface Portal {
+  readonly name: string;
+  readonly run: Run | null;
+  readonly prepared: Prepared | null;
+  readonly resultFormats: readonly number[];
+  readonly batch: number;
+  confirmed: boolean;
+  readonly closed: boolean;
+  previous: Portal | null;
+  refused: boolean;
+  description: Buffer | null;
+  /** A Describe of it, or of its statement, is on its way or answered. */
+  described: boolean;
+}
+
+/** One operation from its question to its result. */
+export interface Run {
+  readonly askId: number;
+  readonly operation: Operation;
+  readonly info: StatementInfo;
+  verdict: Verdict | null;
+  permit: Permit | null;
+  approvalId: string | null;
+  /** In the record already (a held one is written when it is parked). */
+  recorded: boolean;
+  startedMs: number;
+  rows: number;
+  bytes: number;
+  masked: number;
+  tag: string;
+  error: { readonly code: string; readonly message: string } | null;
+  finished: boolean;
+  /** Rows that may leave before its limit; Infinity: none. */
+  rowsMax: number;
+  /** The statement's RowDescription, as the server sent it for this run. */
+  description: Buffer | null;
+}
+
+export function newRun(askId: number, operation: Operation, info: StatementInfo, startedMs: number): Run {
+  return {
+    askId,
+    operation,
+    info,
+    verdict: null,
+    permit: null,
+    approvalId: null,
+    recorded: false,
+    startedMs,
+    rows: 0,
+    bytes: 0,
+    masked: 0,
+    tag: "",
+    error: null,
+    finished: false,
+    rowsMax: Number.POSITIVE_INFINITY,
+    description: null,
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * The interface every protocol implements: bytes in, commands out. A conversation never touches a socket, a clock,
+ * randomness or a file; it is driven by events and answers with commands, which `agent/act` runs.
+ */
+
+import type { Operation, ProtocolName } from "../core/operation.ts";
+import type { EntryBody } from "../core/record.ts";
+import type { Decision, Permit } from "../core/verdict.ts";
+
+export type Side = "client" | "server";
+
+/** What sniffing a prefix says: it is this protocol, it is not, or more bytes are needed. */
+export type Sniffed = "yes" | "no" | "more";
+
+/** Facts fixed before the conversation starts. All of them are inputs, so that a test is a transcript. */
+export interface ConversationContext {
+  readonly destinationPort: number;
+  /** What the target holds for login upstream; null: the client's own login is passed on. */
+  readonly credential: LoginCredential | null;
+  /** True when the target's `tls.verify` is `ca` or `full`: the upstream leg must be TLS whatever the client does. */
+  readonly upstreamTlsRequired: boolean;
+  /** Random bytes for nonces, salts; the edge gives node:crypto's, a test gives fixed ones. */
+  readonly random: (bytes: number) => Buffer;
+  /** Milliseconds since the Unix epoch. */
+  readonly now: () => number;
+}
+
+export interface LoginCredential {
+  readonly user: string;
+  readonly password: string | null;
+  /** The secret the client has to prove by SCRAM; null: the flow's process attribution is the proof. */
+  readonly clientPassword: string | null;
+}
+
+export interface TlsFacts {
+  readonly alpn: string | null;
+  /** DER of the certificate presented on that leg: ours towards the client, theirs from the server. */
+  readonly certificate: Buffer | null;
+}
+
+/** One row of the server's catalog: which table and column a (table oid, attribute number) is. */
+export interface CatalogColumn {
+  readonly tableOid: number;
+  readonly attribute: number;
+  readonly schema: string;
+  readonly table: string;
+  readonly column: string;
+  /** For a view's column: the base columns it may depend on, as `schema.table.column`; null for a table. */
+  readonly dependsOn: readonly string[] | null;
+}
+
+export type WireEvent =
+  | { readonly type: "client-bytes"; readonly bytes: Buffer }
+  | { readonly type: "server-bytes"; readonly bytes: Buffer }
+  /** The TLS handshake that `start-client-tls` asked for is done. */
+  | { readonly type: "client-tls"; readonly tls: TlsFacts }
+  /** The dial that `dial` asked for is done, TLS included where it was asked. */
+  | { readonly type: "server-ready"; readonly tls: TlsFacts | null }
+  | { readonly type: "server-failed"; readonly code: string; readonly message: string }
+  /** The answer to `ask`; a held operation gets `hold` first (with the approval's id) and the final one later. */
+  | {
+      readonly type: "decision";
+      readonly askId: number;
+      readonly decision: Decision;
+      readonly approvalId: string | null;
+      readonly by?: string;
+    }
+  /** The answer to `catalog`: the columns of the asked tables; `failed` when they could not be read. */
+  | { readonly type: "catalog"; readonly columns: readonly CatalogColumn[]; readonly failed: boolean }
+  /** A CancelRequest for this session came in on another flow. */
+  | { readonly type: "cancel" }
+  | { readonly type: "client-end" }
+  | { readonly type: "server-end" }
+  /** The agent ends the session (shutdown, revocation, spool failure): tell the client in the protocol. */
+  | { readonly type: "terminate"; readonly code: string; readonly reason: string };
+
+export type Command =
+  /** To the server only with a permit. Bytes may be a slice of the event's buffer. */
+  | { readonly type: "send-server"; readonly bytes: Buffer; readonly permit: Permit }
+  | { readonly type: "send-client"; readonly bytes: Buffer }
+  /**
+   * Connect upstream. `required`: TLS, and a server that does not offer it is `server-failed` with
+   * WEIR_UPSTREAM_TLS_REFUSED. `preferred`: TLS when the server offers it, else plain (`server-ready` with tls null).
+   * With `postgres` the edge sends the SSLRequest itself; with `direct` TLS starts at once with these ALPN names.
+   */
+  | {
+      readonly type: "dial";
+      readonly tls: "required" | "preferred";
+      readonly negotiation: "postgres" | "direct";
+      readonly alpn: readonly string[];
+    }
+  /** Everything after this point from the client is TLS; `leftover` are bytes already read that belong to the handshake. */
+  | { readonly type: "start-client-tls"; readonly leftover: Buffer; readonly alpn: readonly string[] }
+  | {
+      readonly type: "ask";
+      readonly askId: number;
+      readonly operation: Operation;
+      readonly limit?: { readonly rule: string; readonly rows: number; readonly reason: string };
+    }
+  /** The held operation `askId` is given up: the client left or cancelled it. */
+  | { readonly type: "withdraw"; readonly askId: number; readonly reason: string }
+  | { readonly type: "record"; readonly body: EntryBody }
+  /** Names of the columns of these tables are needed; nothing more is read from the server before the answer. */
+  | { readonly type: "catalog"; readonly tableOids: readonly number[] }
+  /** Stop or go on reading a side. */
+  | { readonly type: "pause"; readonly side: Side }
+  | { readonly type: "resume"; readonly side: Side }
+  /** Ask the server on a new connection to cancel what this session runs. */
+  | { readonly type: "cancel-server"; readonly key: Buffer }
+  /** This session is cancelled by this key (the body of a CancelRequest after the request code). */
+  | { readonly type: "cancel-key"; readonly key: Buffer }
+  /** This flow is a CancelRequest for the session with this key; the edge delivers it or passes it on. */
+  | { readonly type: "cancel-request"; readonly key: Buffer }
+  /** What the agent may use for its own catalog connection; never recorded. */
+  | { readonly type: "login"; readonly user: string; readonly database: string; readonly password: string | null }
+  /** A line for the agent's log. */
+  | { readonly type: "log"; readonly level: "info" | "warn"; readonly message: string }
+  /** Send what is queued, then close both sides. */
+  | { readonly type: "close"; readonly reason: string };
+
+export interface Conversation {
+  /** Takes one event and appends the commands it leads to. Never throws for what a peer sent: that becomes commands. */
+  handle(event: WireEvent, out: Command[]): void;
+  /** Bytes this conversation holds back now; contract: never above `heldBytesMax`. */
+  readonly heldBytes: number;
+}
+
+export interface Protocol {
+  readonly name: ProtocolName;
+  /** Limit of what a conversation may hold back, in bytes. */
+  readonly heldBytesMax: number;
+  sniff(prefix: Uint8Array): Sniffed;
+  /** Any asynchronous loading (WASM) is done here, once, before the first conversation. */
+  prepare(): Promise<void>;
+  open(context: ConversationContext): Conversation;
+}
