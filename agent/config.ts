@@ -36,10 +36,13 @@ const settings = ["policy", "scope", "state", "listenUi", "onFailure"] as const;
 type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
 
 /** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
-export function readConfig(args: readonly string[], defaults: { policyDir: string }): AgentConfig {
+export function readConfig(
+  args: readonly string[],
+  defaults: { policyDir: string; env: NodeJS.ProcessEnv },
+): AgentConfig {
   const { values } = parse(args);
   const file: Settings = values.config === undefined ? {} : readConfigFile(values.config);
-  const stateDir = resolve(values.state ?? text(file.state) ?? defaultStateDir);
+  const stateDir = resolve(values.state ?? text(file.state) ?? defaults.env["WEIR_STATE"] ?? defaultStateDir);
   const policies = values.policy ?? (file.policy === undefined ? undefined : [file.policy].flat());
   return Object.freeze({
     policyPaths: (policies ?? [defaults.policyDir]).map((path) => resolve(path)),

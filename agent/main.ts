@@ -45,7 +45,12 @@ export interface Agent {
 }
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
-  const policy = openPolicy({ paths: config.policyPaths, read: readPolicyFiles, loaded: policyLoaded, rejected: policyRejected });
+  const policy = openPolicy({
+    paths: config.policyPaths,
+    read: readPolicyFiles,
+    loaded: policyLoaded,
+    rejected: policyRejected,
+  });
   const recorder = await openRecorder({ stateDir: config.stateDir });
   const gate = createGate(recorder, () => policy.current.record.durability);
   const authority = await openAuthority(config.stateDir);
@@ -82,7 +87,14 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     gate,
     dial: (flow) => dialUpstream(interception, flow.destination),
     secureUpstream: (socket, target, flow, alpn) =>
-      secureUpstream(socket, { tls: target.tls, hostname: flow.hostname, address: flow.destination.address, port: flow.destination.port, alpn, pins }),
+      secureUpstream(socket, {
+        tls: target.tls,
+        hostname: flow.hostname,
+        address: flow.destination.address,
+        port: flow.destination.port,
+        alpn,
+        pins,
+      }),
     negotiatePostgresTls,
     terminateClient: (socket, { leftover, names, flow, alpn }) =>
       terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow)) }),
@@ -117,7 +129,12 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
       session.start();
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      note({ type: "refused", code: error instanceof WeirError ? error.code : "WEIR_INTERNAL", reason: message, flow: null });
+      note({
+        type: "refused",
+        code: error instanceof WeirError ? error.code : "WEIR_INTERNAL",
+        reason: message,
+        flow: null,
+      });
       socket.resetAndDestroy();
     }
   }
@@ -135,7 +152,8 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   /** A connection of the agent's own to a flow's server, secured as the target says. */
   async function openUpstream(flow: Flow, target: Target): Promise<Socket> {
     const socket = await ports.dial(flow);
-    if ((await negotiatePostgresTls(socket)) === "S") return (await ports.secureUpstream(socket, target, flow, ["postgresql"])).socket;
+    if ((await negotiatePostgresTls(socket)) === "S")
+      return (await ports.secureUpstream(socket, target, flow, ["postgresql"])).socket;
     if (target.tls.verify === "none" || target.tls.verify === "first-use") return socket;
     socket.destroy();
     throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
@@ -184,5 +202,9 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
 
 /** Names for our leaf when no upstream certificate can be mirrored: what the client called the server. */
 function ownNames(flow: Flow) {
-  return { commonName: flow.hostname ?? flow.destination.address, dns: flow.hostname === null ? [] : [flow.hostname], ip: [flow.destination.address] };
+  return {
+    commonName: flow.hostname ?? flow.destination.address,
+    dns: flow.hostname === null ? [] : [flow.hostname],
+    ip: [flow.destination.address],
+  };
 }

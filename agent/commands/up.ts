@@ -1,15 +1,12 @@
-/** `weir up`: agent and embedded controller in one process. `weir agent` is the same without the page. */
-import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+/** `weir up`: agent and embedded controller in one process. */
+import { resolve } from "node:path";
 import { createController } from "../../controller/main.ts";
-import { configHelp, readConfig } from "../config.ts";
+import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
-import { native } from "../kernel/native.ts";
+import { peerCredentials } from "../kernel/native.ts";
 import { startAgent } from "../main.ts";
-import { trustEnvironment } from "../tls/trust.ts";
-import { answerControl } from "./control-answers.ts";
+import { controlAnswers, holdIn } from "./control-answers.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir up [options]
@@ -18,3 +15,56 @@ Runs the agent and an embedded controller. Prints "weir ready …" when intercep
 everything away again: no rule, no cgroup, no process stays.
 
 ${configHelp}`;
+
+const defaultPolicies = resolve(import.meta.dirname, "../../policies/defaults");
+
+export async function run(args: readonly string[], io: CommandIo): Promise<number> {
+  return serve(args, io, { page: true, help });
+}
+
+export async function serve(
+  args: readonly string[],
+  io: CommandIo,
+  options: { page: boolean; help: string },
+): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    io.stdout.write(options.help);
+    return 0;
+  }
+  const config = readConfig(args, { policyDir: defaultPolicies, env: io.env });
+  if (process.getuid?.() !== 0) {
+    throw new WeirError(
+      "WEIR_NOT_ROOT",
+      "Weir loads BPF and sets firewall rules, which needs root: sudo weir up. `weir run` needs none.",
+    );
+  }
+  const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
+  const controller = await createController({ stateDir: config.stateDir, listen: options.page ? config.ui : null });
+  const agent = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(async (error: unknown) => {
+    await controller.close();
+    throw error;
+  });
+  const control = await startControl({
+    path: config.controlSocket,
+    peerOf: (socket) => peerCredentials((socket as unknown as { _handle: { fd: number } })._handle.fd),
+    answer: controlAnswers(agent, controller, config),
+  });
+  io.stdout.write(readyLines(config, agent.policy.current.digest, controller.url));
+  await new Promise<void>((stop) => {
+    process.once("SIGINT", stop);
+    process.once("SIGTERM", stop);
+  });
+  await control.close();
+  await agent.close();
+  await controller.close();
+  return 0;
+}
+
+function readyLines(config: AgentConfig, digest: string, url: string | null): string {
+  const scope = config.scope.kind === "cgroup" ? `cgroup:${config.scope.path}` : config.scope.kind;
+  const state = config.controlSocket === "/run/weir/control.sock" ? "" : ` --state ${config.stateDir}`;
+  const page = url === null ? "" : `page: ${url}\n`;
+  const example = "psql -h YOUR-DATABASE -c 'SELECT 1'";
+  const hint = config.scope.kind === "run" ? `try: weir run${state} -- ${example}\n` : `try: ${example}\n`;
+  return `weir ready scope=${scope} policy=${digest.slice(0, 12)} state=${config.stateDir}\n${page}${hint}`;
+}

@@ -49,27 +49,38 @@ export function chainNames(instance: string): { judge: string; answers: string; 
   return { judge: `${base}-M`, answers: `${base}-I`, redirect: `${base}-N`, last: `${base}-F` };
 }
 
-/** `jump`: also the jumps from the built-in chains; without, only the contents are replaced (atomically per table). */
-export function firewallRules(facts: FirewallFacts, options: { jump: boolean }): string {
+/** Rules of a table in the form of iptables-save: the jumps that an agent before us has left. */
+export type StaleJumps = Readonly<Partial<Record<TableName, readonly string[]>>>;
+export type TableName = "filter" | "nat" | "mangle";
+
+/**
+ * With `stale`, the jumps are set too and the stale ones taken out in the same commit, so that at no moment the scope is
+ * open; with null only the contents of the chains are replaced.
+ */
+export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): string {
   const chains = chainNames(facts.instance);
   const scope = facts.scope.kind === "host" ? "" : ` -m cgroup --path ${JSON.stringify(facts.scope.path)}`;
   const jumps = (from: string, chain: string, match: string): string[] =>
-    options.jump ? [`-I ${from} 1${match} -j ${chain}`] : [];
+    stale === null ? [] : [`-I ${from} 1${match} -j ${chain}`];
+  const drops = (table: TableName): string[] => (stale?.[table] ?? []).map((rule) => rule.replace(/^-A /, "-D "));
   // The last line of defence is set first: between the two commits a new flow is rejected, never let through.
   const lines = [
     "*filter",
     `:${chains.last} - [0:0]`,
+    ...drops("filter"),
     ...lastRules(facts).map((rule) => `-A ${chains.last} ${rule}`),
     ...jumps("OUTPUT", chains.last, scope),
     "COMMIT",
     "*nat",
     `:${chains.redirect} - [0:0]`,
+    ...drops("nat"),
     `-A ${chains.redirect} -p tcp -m mark --mark ${hex(facts.marks.redirect)} -j REDIRECT --to-ports ${facts.port}`,
     ...jumps("OUTPUT", chains.redirect, ""),
     "COMMIT",
     "*mangle",
     `:${chains.judge} - [0:0]`,
     `:${chains.answers} - [0:0]`,
+    ...drops("mangle"),
     ...judgeRules(facts).map((rule) => `-A ${chains.judge} ${rule}`),
     ...answerRules(facts).map((rule) => `-A ${chains.answers} ${rule}`),
     ...jumps("OUTPUT", chains.judge, scope),
@@ -125,10 +136,7 @@ const opening = "-m tcp --tcp-flags SYN,RST,ACK SYN";
 
 /** What is decided already: flows under way, replies of inbound ones (ssh), the agent's own. First, for it is nearly all. */
 function settled(facts: FirewallFacts): string[] {
-  return [
-    "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
-    `-m mark --mark ${hex(facts.marks.agent)} -j RETURN`,
-  ];
+  return ["-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN", `-m mark --mark ${hex(facts.marks.agent)} -j RETURN`];
 }
 
 /** Name resolution, and for a whole host what keeps its network alive. */
@@ -177,7 +185,8 @@ function refusedUdpPorts(facts: FirewallFacts): number[] {
 
 function chunks(ports: readonly number[]): string[] {
   const lists: string[] = [];
-  for (let at = 0; at < ports.length; at += portsPerRuleMax) lists.push(ports.slice(at, at + portsPerRuleMax).join(","));
+  for (let at = 0; at < ports.length; at += portsPerRuleMax)
+    lists.push(ports.slice(at, at + portsPerRuleMax).join(","));
   return lists;
 }
 

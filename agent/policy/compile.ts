@@ -3,7 +3,7 @@ import type { SecretSource, Target } from "../core/target.ts";
 import type { Action, DerivedAction, DetectorName, MaskSpec, MaskStyle, RowLimit } from "../core/verdict.ts";
 import { compileCondition } from "./cel.ts";
 import { compileGlob } from "./glob.ts";
-import { compileCheck, type Wanted } from "./match.ts";
+import { compileCheck, readWanted, type Wanted } from "./match.ts";
 import type { Check, Mode, PolicyDefaults, PolicyProblem, Rule } from "./policy.ts";
 import { nameOf } from "./shape.ts";
 import type { Path, Source } from "./source.ts";
@@ -155,14 +155,16 @@ function checkTargetNames(
   complain: (path: Path, message: string) => void,
 ): void {
   if (wanted === undefined) return;
-  const negated = typeof wanted === "object" && !Array.isArray(wanted);
-  const patterns = [negated ? (wanted as { not: string | string[] }).not : (wanted as string | string[])].flat();
+  const { how, patterns } = readWanted(wanted);
   for (const pattern of patterns) {
     const glob = compileGlob(pattern);
     if (targets.some(glob)) continue;
     const there =
       targets.length === 0 ? "there are none" : `there ${targets.length === 1 ? "is" : "are"} ${targets.join(", ")}`;
-    complain(negated ? ["match", "target", "not"] : ["match", "target"], `no target is named "${pattern}"; ${there}.`);
+    complain(
+      how === "any" ? ["match", "target"] : ["match", "target", how],
+      `no target is named "${pattern}"; ${there}.`,
+    );
   }
 }
 
@@ -197,9 +199,9 @@ function standardReason(raw: RawRule): string {
 }
 
 function traitNamer(wanted: Wanted | undefined): Rule["namesTrait"] {
-  if (wanted === undefined || (typeof wanted === "object" && !Array.isArray(wanted))) return null;
-  const names = [wanted as string | string[]].flat();
-  return (trait) => names.includes(trait);
+  if (wanted === undefined) return null;
+  const { how, patterns } = readWanted(wanted);
+  return how === "not" ? null : (trait) => patterns.includes(trait);
 }
 
 function secretOf(raw: RawSecret | undefined): SecretSource | null {

@@ -14,7 +14,8 @@
  *      is allowed; all else is `defaults.operation`. In a policy of mode `report` or `open` these defaults let pass.
  *   6. Every matching rule adds its masks, limit and record. Where the text does not show all it reads (opaqueTraits),
  *      a rule counts as matching for its masks whatever it asks of the text.
- *   7. A `when` that cannot be evaluated matches, but for a verdict `allow`.
+ *   7. A `prepare` is never held: each run of it is asked about on its own, and one change needs one approval.
+ *   8. A `when` that cannot be evaluated matches, but for a verdict `allow`; in a `prepare` it does not match.
  *
  * Decisions are values: what decided, and the set of rules that added something, give the same frozen Decision again.
  */
@@ -24,8 +25,11 @@ import { opaqueTraits, undecodableTraits } from "./words.ts";
 
 /** Decisions kept of one policy. */
 const decisionsMax = 1_024;
-/** Rules that add something and have a bit in the key of a kept decision; with more, nothing is kept. */
-const addersMax = 30;
+/**
+ * Rules that add something and have a bit in the key of a kept decision; with more, nothing is kept. The key is
+ * decider, reporter (10 bits each, see rulesMax), prepare, trait (5) and these bits: 51, below 2^53.
+ */
+const addersMax = 26;
 
 const strictness: Readonly<Record<Action, number>> = { allow: 0, hold: 1, deny: 2 };
 const undecodable: ReadonlySet<string> = new Set(undecodableTraits);
@@ -39,7 +43,15 @@ const byOperation = -4;
 const byUndecodable = -5;
 
 export function decide(policy: Policy, asked: PolicyCase): Decision {
-  if (policy.broken !== null) return make(policy, byBroken, -1, [], null, "");
+  if (policy.broken !== null)
+    return make(policy, {
+      decider: byBroken,
+      reporter: -1,
+      adders: [],
+      unread: null,
+      conditionError: "",
+      prepare: false,
+    });
   const { operation } = asked;
   const { kind } = operation;
   const unread = firstOf(operation.traits, undecodable);
@@ -74,14 +86,29 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
     if (matched !== true) conditionError = matched.error;
   }
   const final = decider ?? defaultFor(kind, unread !== null);
+  const prepare = kind === "prepare";
   if (conditionError !== "" || bit > addersMax) {
-    return make(policy, final, reporter, addersOf(policy, asked, hidden, adders), unread, conditionError);
+    return make(policy, {
+      decider: final,
+      reporter,
+      adders: addersOf(policy, asked, hidden, adders),
+      unread,
+      conditionError,
+      prepare,
+    });
   }
-  const unreadCode = unread === null ? 0 : undecodableTraits.indexOf(unread) + 1;
-  const key = (((final + 8) * 1_024 + reporter + 1) * 16 + unreadCode) * 0x4000_0000 + bits;
+  const variant = (unread === null ? 0 : undecodableTraits.indexOf(unread) + 1) + (prepare ? 16 : 0);
+  const key = (((final + 8) * 1_024 + reporter + 1) * 32 + variant) * 0x400_0000 + bits;
   const kept = policy.decisions.get(key);
   if (kept !== undefined) return kept;
-  const decision = make(policy, final, reporter, addersOf(policy, asked, hidden, adders), unread, "");
+  const decision = make(policy, {
+    decider: final,
+    reporter,
+    adders: addersOf(policy, asked, hidden, adders),
+    unread,
+    conditionError,
+    prepare,
+  });
   if (policy.decisions.size < decisionsMax) policy.decisions.set(key, decision);
   return decision;
 }
@@ -110,7 +137,10 @@ export function isAbout(rule: Rule, kind: PolicyCase["operation"]["kind"]): bool
 
 function matchRule(rule: Rule, asked: PolicyCase): boolean | { readonly error: string } {
   for (const check of rule.checks) if (!check.test(asked)) return false;
-  return rule.when === null ? true : rule.when.evaluate(asked);
+  if (rule.when === null) return true;
+  const met = rule.when.evaluate(asked);
+  // A text that is only prepared has no parameters yet: `op.parameters[0]` fails, and each run is asked about anyway.
+  return typeof met === "object" && asked.operation.kind === "prepare" ? false : met;
 }
 
 /** Steps 6: who asks, and where, matches; what the text says is left out. */
@@ -147,25 +177,38 @@ interface Said {
   readonly mode: Mode;
 }
 
-function make(
-  policy: Policy,
-  decider: number,
-  reporter: number,
-  adders: readonly Rule[],
-  unread: string | null,
-  conditionError: string,
-): Decision {
-  const rule = policy.rules[decider] ?? null;
-  const said: Said = rule === null ? sayDefault(policy, decider, unread) : sayRule(rule, conditionError);
-  const report = policy.rules[reporter] ?? null;
+type Settled = Pick<Verdict, "action" | "rule" | "reason" | "mode" | "wouldBe">;
+
+interface Outcome {
+  /** Index of the deciding rule, or one of the negative numbers above. */
+  readonly decider: number;
+  /** Index of the first rule of mode `report` that would have decided; -1: none. */
+  readonly reporter: number;
+  readonly adders: readonly Rule[];
+  readonly unread: string | null;
+  readonly conditionError: string;
+  readonly prepare: boolean;
+}
+
+function make(policy: Policy, outcome: Outcome): Decision {
+  const rule = policy.rules[outcome.decider] ?? null;
+  const said =
+    rule === null ? sayDefault(policy, outcome.decider, outcome.unread) : sayRule(rule, outcome.conditionError);
+  const settled = settle(said, policy.rules[outcome.reporter] ?? null);
   const verdict = Object.freeze({
-    ...settle(said, report),
-    ...added(adders),
-    ...approvalOf(policy, rule, adders),
+    ...(outcome.prepare ? postpone(settled) : settled),
+    ...added(outcome.adders),
+    ...approvalOf(policy, rule, outcome.adders),
     policy: policy.digest,
   });
   if (verdict.action !== "allow") return Object.freeze({ action: verdict.action, permit: null, verdict });
   return Object.freeze({ action: "allow", permit: permitOf(verdict), verdict });
+}
+
+/** Step 7. */
+function postpone(settled: Settled): Settled {
+  if (settled.action !== "hold") return settled;
+  return { ...settled, action: "allow", reason: `${settled.reason} (It may be prepared; each run of it is held.)` };
 }
 
 function permitOf(verdict: Verdict): Permit {
@@ -228,7 +271,7 @@ function verbOf(action: Action): string {
 }
 
 /** Step 4. */
-function settle(said: Said, report: Rule | null): Pick<Verdict, "action" | "rule" | "reason" | "mode" | "wouldBe"> {
+function settle(said: Said, report: Rule | null): Settled {
   if (said.mode !== "enforce" && said.action !== "allow") {
     const first = report === null ? said : sayRule(report, "");
     const wouldBe = said.mode === "open" && report === null ? null : first.action;

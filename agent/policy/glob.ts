@@ -13,7 +13,11 @@ export function compileGlob(pattern: string, options: { ignoreCase?: boolean } =
   const wanted = ignoreCase ? pattern.toLowerCase() : pattern;
   const fold: (text: string) => string = ignoreCase ? (text) => text.toLowerCase() : (text) => text;
   if (/^\*+$/.test(wanted)) return () => true;
-  if (!/[*?]/.test(wanted)) return (text) => text === wanted || (ignoreCase && fold(text) === wanted);
+  if (!/[*?]/.test(wanted)) {
+    if (!ignoreCase) return (text) => text === wanted;
+    // Folding costs more than all the rest of a decision's work on a name, and lengths mostly differ.
+    return (text) => text === wanted || (text.length === wanted.length && fold(text) === wanted);
+  }
   if (wanted.includes("?")) return (text) => matchWildcards(wanted, fold(text));
   const parts = wanted.split("*");
   const head = parts[0]!;

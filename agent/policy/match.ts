@@ -8,12 +8,17 @@
 import { compileGlob, type Glob } from "./glob.ts";
 import type { Check, PolicyCase, Subject } from "./policy.ts";
 
-export type Wanted =
-  | string
-  | number
-  | boolean
-  | readonly (string | number)[]
-  | { readonly not: string | number | readonly (string | number)[] };
+type Patterns = string | number | readonly (string | number)[];
+
+export type Wanted = Patterns | boolean | { readonly not: Patterns } | { readonly only: Patterns };
+
+/** `any`: one element may do; `not`: none may match; `only`: there are some, and all match. */
+export function readWanted(wanted: Wanted): { how: "any" | "not" | "only"; patterns: string[] } {
+  if (typeof wanted === "object" && "not" in wanted) return { how: "not", patterns: [wanted.not].flat().map(String) };
+  if (typeof wanted === "object" && "only" in wanted)
+    return { how: "only", patterns: [wanted.only].flat().map(String) };
+  return { how: "any", patterns: [wanted].flat().map(String) };
+}
 
 interface Key {
   readonly textual: boolean;
@@ -22,13 +27,15 @@ interface Key {
 }
 
 const exactCase = (pattern: string): Glob => compileGlob(pattern);
+/** Verbs are lower case already. */
+const lowerCase = (pattern: string): Glob => compileGlob(pattern.toLowerCase());
 const anyCase = (pattern: string): Glob => compileGlob(pattern, { ignoreCase: true });
 
 const keys: Readonly<Record<string, Key>> = {
   target: { textual: false, subject: ({ target }) => target.name, compile: exactCase },
   protocol: { textual: false, subject: ({ operation }) => operation.protocol, compile: exactCase },
   kind: { textual: false, subject: ({ operation }) => operation.kind, compile: exactCase },
-  verb: { textual: true, subject: ({ operation }) => operation.verbs, compile: anyCase },
+  verb: { textual: true, subject: ({ operation }) => operation.verbs, compile: lowerCase },
   relation: { textual: true, subject: ({ operation }) => operation.relations, compile: compileName },
   column: { textual: true, subject: ({ operation }) => operation.columns, compile: compileColumn },
   function: { textual: true, subject: ({ operation }) => operation.functions, compile: compileName },
@@ -49,24 +56,52 @@ const keys: Readonly<Record<string, Key>> = {
   job: { textual: false, subject: jobOf, compile: exactCase },
 };
 
+/** Keys whose patterns compare as they stand. */
+const exactKeys = new Set([
+  "target",
+  "protocol",
+  "kind",
+  "trait",
+  "user",
+  "database",
+  "groups",
+  "identity",
+  "uid",
+  "cgroup",
+  "job",
+]);
 const none: readonly string[] = [];
 
 /** `restrictive`: the rule takes something away from the client. */
 export function compileCheck(key: string, wanted: Wanted, restrictive: boolean): Check {
   if (key === "bytes") return compileBytes(wanted as unknown as { over?: number; under?: number });
   const { textual, subject, compile } = keys[key]!;
-  const negated = typeof wanted === "object" && !Array.isArray(wanted);
-  const patterns = [negated ? (wanted as { not: string }).not : (wanted as string)].flat().map(String);
-  const globs = patterns.map((pattern) => compile(pattern, restrictive !== negated));
-  const only = globs.length === 1 ? globs[0]! : null;
-  const matchesOne: Glob = only ?? ((text) => globs.some((glob) => glob(text)));
+  const { how, patterns } = readWanted(wanted);
+  const negated = how === "not";
+  const matchesOne = anyOf(patterns, (pattern) => compile(pattern, restrictive !== negated), exactKeys.has(key));
   const test = (asked: PolicyCase): boolean => {
     const value = subject(asked);
     if (typeof value === "string") return matchesOne(value) !== negated;
-    for (const element of value as readonly string[]) if (matchesOne(element)) return !negated;
+    const elements = value as readonly string[];
+    if (how === "only") return elements.length > 0 && elements.every(matchesOne);
+    for (let i = 0; i < elements.length; i += 1) if (matchesOne(elements[i]!)) return !negated;
     return negated;
   };
-  return { key, wanted: `${negated ? "not " : ""}${patterns.join(" | ")}`, textual, subject, test };
+  return { key, wanted: `${how === "any" ? "" : `${how} `}${patterns.join(" | ")}`, textual, subject, test };
+}
+
+/** Plain words are looked up at once. */
+function anyOf(patterns: readonly string[], compile: (pattern: string) => Glob, exact: boolean): Glob {
+  if (patterns.length === 1) return compile(patterns[0]!);
+  if (exact && !patterns.some((pattern) => /[*?]/.test(pattern))) {
+    const words = new Set(patterns);
+    return (text) => words.has(text);
+  }
+  const globs = patterns.map(compile);
+  return (text) => {
+    for (const glob of globs) if (glob(text)) return true;
+    return false;
+  };
 }
 
 function compileBytes({ over, under }: { over?: number; under?: number }): Check {
@@ -130,7 +165,7 @@ function splitName(name: string): { before: string | null; last: string } {
 }
 
 function unquoteSingle(text: string): string {
-  return /^"(?:[^"]|"")*"$/.test(text) ? unquote(text) : text;
+  return text.startsWith('"') && /^"(?:[^"]|"")*"$/.test(text) ? unquote(text) : text;
 }
 
 function unquote(part: string): string {

@@ -17,12 +17,16 @@ const texts = (
   description: string,
   word: Record<string, unknown> = { type: "string", minLength: 1, maxLength: 512 },
 ) => ({
-  description: `${description} A value, a list of values, a glob (* and ?), or { not: … }.`,
+  description: `${description} A value, a list of values, a glob (* and ?), { not: … } (none may match), or { only: … } (all have to match).`,
   type: ["string", "array", "object"],
-  expected: "a text, a list of texts, or { not: … }",
+  expected: "a text, a list of texts, { not: … } or { only: … }",
   ...oneOrMore(word),
-  properties: { not: { type: ["string", "array"], expected: "a text or a list of texts", ...oneOrMore(word) } },
-  required: ["not"],
+  properties: {
+    not: { type: ["string", "array"], expected: "a text or a list of texts", ...oneOrMore(word) },
+    only: { type: ["string", "array"], expected: "a text or a list of texts", ...oneOrMore(word) },
+  },
+  minProperties: 1,
+  maxProperties: 1,
   additionalProperties: false,
 });
 
@@ -158,7 +162,7 @@ const match = {
     user: texts("Database user."),
     database: texts("Database."),
     groups: texts("Groups of the proven identity; without one there are none."),
-    identity: texts("Subject of the proven identity; without one it is the empty text, which only not matches."),
+    identity: texts("Subject of the proven identity; without one it is the empty text, which only { not: … } matches."),
     process: texts("File name of the executable, or its path when the pattern has a slash."),
     uid: {
       description: "User id of the process: a number, a list, or { not: … }.",

@@ -35,7 +35,8 @@ export function checkShape(source: Source): PolicyProblem[] {
     )
     .map((error) => error.instancePath.replace(/protocol$/, ""));
   for (const error of validate.errors ?? []) {
-    if (error.keyword === "if") continue;
+    // Both only say that an error inside them is told on its own.
+    if (error.keyword === "if" || error.keyword === "propertyNames") continue;
     if (
       muted.some(
         (prefix) => error.instancePath.startsWith(prefix.slice(0, -1)) && error.instancePath !== `${prefix}protocol`,
@@ -49,7 +50,7 @@ export function checkShape(source: Source): PolicyProblem[] {
     problems.push(problem);
     if (problems.length === problemsMax) break;
   }
-  return problems;
+  return problems.sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
 function tell(source: Source, error: ErrorObject): PolicyProblem {
@@ -58,7 +59,8 @@ function tell(source: Source, error: ErrorObject): PolicyProblem {
   const params = error.params as Record<string, unknown>;
   const schema = (error.parentSchema ?? {}) as Schema;
   const expected = typeof schema.expected === "string" ? schema.expected : null;
-  const given = error.data;
+  // What stands in a credential may be the secret itself, written in the wrong place.
+  const given = path.includes("credential") ? hiddenOf(error.data) : error.data;
   switch (error.keyword) {
     case "additionalProperties": {
       const key = String(params.additionalProperty);
@@ -68,17 +70,8 @@ function tell(source: Source, error: ErrorObject): PolicyProblem {
         "key",
       );
     }
-    case "propertyNames":
     case "required":
-      if (error.keyword === "required") {
-        const missing = String(params.missingProperty);
-        return source.problem(path, `${where}: \`${missing}\` is missing.`);
-      }
-      return source.problem(
-        [...path, String(params.propertyName)],
-        `${where}: the name ${quote(params.propertyName)} cannot be used.`,
-        "key",
-      );
+      return source.problem(path, `${where}: \`${String(params.missingProperty)}\` is missing.`);
     case "enum": {
       const words = (params.allowedValues as unknown[]).filter((word) => word !== null).map(String);
       return source.problem(path, notOneOf(where, given, words));
@@ -157,16 +150,23 @@ export function nameOf(path: Path): string {
 }
 
 function kindOf(value: unknown): string {
+  if (value instanceof Hidden) return "this";
   if (value === null) return "nothing";
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
   if (typeof value === "object") return Object.keys(value).length === 0 ? "an empty map" : "a map";
   if (typeof value === "string") return value === "" ? "an empty text" : quote(value);
-  return String(value);
+  return JSON.stringify(value) ?? "nothing";
+}
+
+class Hidden {}
+
+function hiddenOf(value: unknown): unknown {
+  return typeof value === "string" || typeof value === "number" ? new Hidden() : value;
 }
 
 function quote(value: unknown): string {
   const text = String(value);
-  return `"${text.length > 60 ? `${text.slice(0, 60)}…` : text}"`;
+  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 }
 
 function bare(message: string | undefined): string {

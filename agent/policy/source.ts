@@ -33,13 +33,20 @@ export function readSource(file: string, text: string): Source | { errors: Polic
       uniqueKeys: true,
       prettyErrors: false,
       stringKeys: true,
-      logLevel: "silent",
+      logLevel: "error",
     });
     if (document.errors.length > 0) {
       return {
         errors: document.errors.slice(0, problemsMax).map((error) => {
           const { line, col } = lines.linePos(error.pos[0]);
-          return new PolicyProblem(file, Math.max(1, line), Math.max(1, col), sentence(error.message));
+          return new PolicyProblem(
+            file,
+            Math.max(1, line),
+            Math.max(1, col),
+            error.code === "MULTIPLE_DOCS"
+              ? "A file holds one document; this is a second one."
+              : sentence(error.message),
+          );
         }),
       };
     }

@@ -33,7 +33,11 @@ export const detectorNames: readonly DetectorName[] = [
  * What a text could not be read to. Such an operation is decided by `defaults.undecodable`, unless a rule names the
  * trait, see decide.ts.
  */
-export const undecodableTraits: readonly string[] = ["unparsable", "too-large", "invalid-text", "unknown-statement"];
+export const undecodableTraits: readonly string[] = [
+  ...["unparsable", "too-large", "invalid-text", "unknown-statement"],
+  // Set by the session: the text may mean something else to the server than to the parser, or names what was not seen.
+  ...["encoding", "nonstandard-strings", "unknown-prepared"],
+];
 
 /** The text does not show everything that is read: a mask that names a relation is added all the same. */
 export const opaqueTraits: readonly string[] = [
@@ -49,4 +53,5 @@ export const traits: readonly string[] = [
   ...["cursor", "ddl", "drop-column", "privilege", "security-definer", "set-meaning", "copy-in", "copy-out"],
   ...["copy-file", "copy-program", "server-file", "large-object", "load-library", "replication", "statistics"],
   ...["remote", "admin-function", "system-setting", "two-phase"],
+  ...["encoding", "nonstandard-strings", "unknown-prepared"],
 ];

@@ -82,10 +82,11 @@ export type Command =
    * Connect upstream. `required`: TLS, and a server that does not offer it is `server-failed` with
    * WEIR_UPSTREAM_TLS_REFUSED. `preferred`: TLS when the server offers it, else plain (`server-ready` with tls null).
    * With `postgres` the edge sends the SSLRequest itself; with `direct` TLS starts at once with these ALPN names.
+   * `none`: the bare connection, nothing is sent on it (`server-ready` with tls null).
    */
   | {
       readonly type: "dial";
-      readonly tls: "required" | "preferred";
+      readonly tls: "required" | "preferred" | "none";
       readonly negotiation: "postgres" | "direct";
       readonly alpn: readonly string[];
     }

@@ -6,8 +6,15 @@ import { WeirError } from "../../errors.ts";
 
 /** Numbers of linux/bpf.h go through as they are: the logic is in bpf.ts, the addon only makes the calls. */
 export interface Addon {
-  bpfMapCreate(type: number, keyBytes: number, valueBytes: number, entriesMax: number, flags: number, name: string): number;
-  bpfMapUpdate(fd: number, key: Uint8Array, value: Uint8Array, keyBytes: number, valueBytes: number): void;
+  bpfMapCreate(
+    type: number,
+    keyBytes: number,
+    valueBytes: number,
+    entriesMax: number,
+    flags: number,
+    name: string,
+  ): number;
+  bpfMapUpdate(fd: number, key: Uint8Array, value: Uint8Array): void;
   /** False when there is no such key. */
   bpfMapLookup(fd: number, key: Uint8Array, value: Uint8Array, take: boolean): boolean;
   bpfMapDelete(fd: number, key: Uint8Array): boolean;
@@ -17,6 +24,7 @@ export interface Addon {
   bpfPin(fd: number, path: string): void;
   bpfOpenPinned(path: string): number;
   mountBpf(path: string): void;
+  unmount(path: string): void;
 
   queueOpen(
     queue: number,
@@ -63,9 +71,13 @@ export function addon(): Addon {
   try {
     loaded = createRequire(import.meta.url)(path) as Addon;
   } catch (cause) {
-    throw new WeirError("WEIR_ADDON_MISSING", `The native addon ${path} could not be loaded; run scripts/build-native.`, {
-      cause,
-    });
+    throw new WeirError(
+      "WEIR_ADDON_MISSING",
+      `The native addon ${path} could not be loaded; run scripts/build-native.`,
+      {
+        cause,
+      },
+    );
   }
   return loaded;
 }

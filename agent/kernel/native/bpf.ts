@@ -1,5 +1,24 @@
 /** The BPF programs of bpf/weir.bpf.c: loading, attaching, pinning and their maps. */
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Endpoint } from "../../core/flow.ts";
+import { WeirError } from "../../errors.ts";
+import { type Addon, addon } from "./addon.ts";
+import {
+  bpfMaps,
+  decodeCounters,
+  decodeFlow,
+  encodeConfig,
+  encodeFlowKey,
+  encodeTarget,
+  encodeTargetValue,
+  newCounters,
+  newFlow,
+  newFlowKey,
+} from "./bpf-maps.ts";
+import { linkMaps, readBpfObject } from "./bpf-object.ts";
+import { openPinDirectory, type PinDirectory } from "./bpf-pins.ts";
+import { taskOffsets } from "./task-offsets.ts";
 
 /** What the kernel wrote down at connect(2), before the destination was rewritten. */
 export interface FlowRecord {
@@ -70,6 +89,146 @@ export interface Bpf {
   close(options?: { keepPins?: boolean }): void;
 }
 
+const objectPath = join(import.meta.dirname, "../../../bpf/weir.bpf.o");
+const btfPath = "/sys/kernel/btf/vmlinux";
+
+/** Numbers of linux/bpf.h, by the section that the program stands in. */
+const kinds: Readonly<Record<string, { name: string; type: number; attach: number }>> = {
+  "cgroup/connect4": { name: "weir_connect4", type: 18, attach: 10 },
+  "cgroup/connect6": { name: "weir_connect6", type: 18, attach: 11 },
+  sockops: { name: "weir_sockops", type: 13, attach: 3 },
+};
+/** Redirecting without a record would send flows to a listener that cannot tell where they wanted to go. */
+const attachOrder = ["sockops", "cgroup/connect4", "cgroup/connect6"] as const;
+
+interface Link {
+  readonly fd: number;
+  readonly name: string;
+}
+
+/** Loads the programs, attached to nothing yet. WEIR_BPF_LOAD tells what the verifier said. */
 export function loadBpf(): Bpf {
-  throw new Error("not yet");
+  const native = addon();
+  const fds: number[] = [];
+  try {
+    return open(native, fds);
+  } catch (error) {
+    for (const fd of fds) native.closeFd(fd);
+    throw explained(error);
+  }
+}
+
+function open(native: Addon, fds: number[]): Bpf {
+  const maps = new Map<string, number>();
+  for (const [name, map] of Object.entries(bpfMaps)) {
+    const fd = native.bpfMapCreate(map.type, map.key, map.value, map.entriesMax, map.flags, name);
+    fds.push(fd);
+    maps.set(name, fd);
+  }
+  const object = readBpfObject(readFileSync(objectPath));
+  const programs = new Map<string, number>();
+  for (const program of object.programs) {
+    const kind = kinds[program.section];
+    if (kind === undefined) continue;
+    const fd = native.bpfProgLoad(kind.type, kind.attach, linkMaps(program, maps), object.license, kind.name);
+    fds.push(fd);
+    programs.set(program.section, fd);
+  }
+  const mapFd = (name: keyof typeof bpfMaps): number => maps.get(name) as number;
+  const offsets = readOffsets();
+  const zero = Buffer.alloc(4);
+  const key = newFlowKey();
+  const flow = newFlow();
+  const flowsFd = mapFd("flows");
+  const links: Link[] = [];
+  let pins: PinDirectory | null = null;
+  let closed = false;
+
+  function attach(cgroupPath: string): void {
+    const cgroup = openSync(cgroupPath, "r");
+    const made: Link[] = [];
+    try {
+      for (const section of attachOrder) {
+        const kind = kinds[section];
+        const program = programs.get(section);
+        if (kind === undefined || program === undefined) {
+          throw new WeirError("WEIR_BPF_LOAD", `The BPF object has no program ${section}.`);
+        }
+        const fd = native.bpfLinkCreate(program, cgroup, kind.attach);
+        made.push({ fd, name: `${kind.name}-${links.length + made.length}` });
+      }
+    } catch (error) {
+      for (const link of made) native.closeFd(link.fd);
+      throw explained(error);
+    } finally {
+      closeSync(cgroup);
+    }
+    links.push(...made);
+  }
+
+  function close(options: { keepPins?: boolean } = {}): void {
+    if (closed) return;
+    closed = true;
+    if (options.keepPins !== true) {
+      // A pin that cannot be removed must not keep the redirection: the link itself is taken off.
+      for (const link of links) native.bpfLinkDetach(link.fd);
+      pins?.remove();
+    }
+    for (const link of links) native.closeFd(link.fd);
+    for (const fd of fds) native.closeFd(fd);
+  }
+
+  return {
+    setConfig: (config) => native.bpfMapUpdate(mapFd("config"), zero, encodeConfig(config, offsets)),
+    addTarget(target) {
+      const { family, key: network } = encodeTarget(target);
+      native.bpfMapUpdate(mapFd(`targets${family}`), network, encodeTargetValue(target.takeLoopback));
+    },
+    removeTarget(target) {
+      const { family, key: network } = encodeTarget(target);
+      return native.bpfMapDelete(mapFd(`targets${family}`), network);
+    },
+    attach,
+    pin(dir) {
+      pins = openPinDirectory(dir);
+      try {
+        pins.replace(links);
+      } catch (error) {
+        throw explained(error);
+      }
+    },
+    takeFlow(netnsCookie, source) {
+      if (!encodeFlowKey(key, netnsCookie, source)) return null;
+      return native.bpfMapLookup(flowsFd, key, flow, true) ? decodeFlow(flow) : null;
+    },
+    counters() {
+      const value = newCounters();
+      native.bpfMapLookup(mapFd("counters"), zero, value, false);
+      return decodeCounters(value);
+    },
+    close,
+  };
+}
+
+function readOffsets(): ReturnType<typeof taskOffsets> {
+  try {
+    return taskOffsets(readFileSync(btfPath));
+  } catch {
+    return null;
+  }
+}
+
+/** What the kernel refuses, in words with the next step. */
+function explained(error: unknown): WeirError {
+  if (error instanceof WeirError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  const reason =
+    code === "EPERM" || code === "EACCES"
+      ? "not permitted: this needs root (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON) and a kernel that is not locked down"
+      : code === "EINVAL" || code === "ENOSYS"
+        ? "this kernel does not know it: Linux 5.15 or newer with CONFIG_CGROUP_BPF is needed"
+        : code === "ENOENT"
+          ? "the cgroup or the object is not there"
+          : "the kernel refused";
+  return new WeirError("WEIR_BPF_LOAD", `BPF: ${reason}. ${message}`, { cause: error });
 }

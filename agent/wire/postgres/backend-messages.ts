@@ -49,7 +49,7 @@ export function readRowDescription(bytes: Buffer, start: number, end: number): R
     const nameEnd = stringEnd(bytes, at, end);
     if (nameEnd + 19 > end) throw new PeerError("WEIR_FRAME_INVALID", "a RowDescription is cut short");
     fields.push({
-      name: bytes.utf8Slice(at, nameEnd),
+      name: bytes.toString("utf8", at, nameEnd),
       tableOid: bytes.readUInt32BE(nameEnd + 1),
       attribute: bytes.readInt16BE(nameEnd + 5),
       typeOid: bytes.readUInt32BE(nameEnd + 7),
@@ -64,14 +64,17 @@ export function readRowDescription(bytes: Buffer, start: number, end: number): R
 
 /** CommandComplete: String tag. */
 export function readTag(bytes: Buffer, start: number, end: number): string {
-  return bytes.latin1Slice(start + headerBytes, stringEnd(bytes, start + headerBytes, end));
+  return bytes.toString("latin1", start + headerBytes, stringEnd(bytes, start + headerBytes, end));
 }
 
 /** ParameterStatus: String name, String value. */
 export function readParameterStatus(bytes: Buffer, start: number, end: number): { name: string; value: string } {
   const nameEnd = stringEnd(bytes, start + headerBytes, end);
   const valueEnd = stringEnd(bytes, nameEnd + 1, end);
-  return { name: bytes.latin1Slice(start + headerBytes, nameEnd), value: bytes.latin1Slice(nameEnd + 1, valueEnd) };
+  return {
+    name: bytes.toString("latin1", start + headerBytes, nameEnd),
+    value: bytes.toString("latin1", nameEnd + 1, valueEnd),
+  };
 }
 
 /** ErrorResponse and NoticeResponse: pairs of Byte1 field and String value, ended by a zero byte. */
@@ -80,7 +83,7 @@ export function readErrorFields(bytes: Buffer, start: number, end: number): Map<
   let at = start + headerBytes;
   while (at < end && bytes[at] !== 0) {
     const to = stringEnd(bytes, at + 1, end);
-    fields.set(String.fromCharCode(bytes[at] as number), bytes.utf8Slice(at + 1, to));
+    fields.set(String.fromCharCode(bytes[at] as number), bytes.toString("utf8", at + 1, to));
     at = to + 1;
   }
   return fields;

@@ -1,18 +1,7 @@
 /** What the server still owes: one entry for each forwarded message that it answers, in order. */
 import type { Portal, Prepared, Run } from "./run.ts";
 
-export type Awaited =
-  | "startup"
-  | "query"
-  | "parse"
-  | "bind"
-  | "describe"
-  | "execute"
-  | "close"
-  | "sync"
-  | "call"
-  /** A text that can only fail, sent in the place of a denied one. */
-  | "substitute";
+export type Awaited = "startup" | "query" | "parse" | "bind" | "describe" | "execute" | "close" | "sync" | "call";
 
 export interface Entry {
   readonly awaited: Awaited;
@@ -23,7 +12,7 @@ export interface Entry {
   readonly ours: boolean;
   /** Sent while a COPY FROM STDIN was not finished: the server ignores it if it really was in copy mode. */
   readonly inCopy: boolean;
-  /** Our answer in the place of the server's, for a substitute. */
+  /** This is a text that can only fail, in the place of a denied one: what the client reads in place of its error. */
   readonly response: Buffer | null;
 }
 
@@ -73,4 +62,8 @@ export class Expected {
   *all(): Generator<Entry> {
     for (let index = this.#head; index < this.#entries.length; index += 1) yield this.#entries[index] as Entry;
   }
+}
+
+export function entry(awaited: Awaited, fields: Partial<Entry> = {}): Entry {
+  return { awaited, run: null, prepared: null, portal: null, ours: false, inCopy: false, response: null, ...fields };
 }

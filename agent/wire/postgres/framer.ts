@@ -63,6 +63,10 @@ export class Framer {
     return this.#queuedBytes + this.#collectedBytes + (this.#stash?.length ?? 0) + (this.#whole?.length ?? 0);
   }
 
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
   get stopped(): boolean {
     return this.#stopped;
   }
@@ -77,8 +81,7 @@ export class Framer {
     if (this.#stopped || this.#running || this.#queue.length > 0) {
       this.#queue.push(chunk);
       this.#queuedBytes += chunk.length;
-    }
-    else this.#cut(chunk);
+    } else this.#cut(chunk);
   }
 
   /** Stops before the message that is being read next, from outside of it. */

@@ -85,7 +85,7 @@ export function readBind(bytes: Buffer, start: number, end: number): BindMessage
       else {
         const format = formats === 0 ? 0 : bytes.readUInt16BE(formatsAt + (formats === 1 ? 0 : index * 2));
         const to = at + Math.min(length, parameterBytesMax);
-        parameters.push(format === 0 ? bytes.utf8Slice(at, to) : `\\x${bytes.hexSlice(at, to)}`);
+        parameters.push(format === 0 ? bytes.toString("utf8", at, to) : `\\x${bytes.toString("hex", at, to)}`);
       }
     }
     if (length > 0) at += length;
@@ -135,7 +135,7 @@ export function readFunctionCall(bytes: Buffer, start: number, end: number): { o
 
 /** A name by its bytes: two names that differ in any byte stay two. The empty name is the usual one. */
 function nameText(bytes: Buffer, from: number, to: number): string {
-  return from === to ? "" : bytes.latin1Slice(from, to);
+  return from === to ? "" : bytes.toString("latin1", from, to);
 }
 
 function cut(): never {

@@ -120,4 +120,3 @@ export class Intake {
 function joined(queued: Buffer, bytes: Buffer): Buffer {
   return queued.length === 0 ? bytes : Buffer.concat([queued, bytes]);
 }
-

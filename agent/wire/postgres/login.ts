@@ -16,8 +16,23 @@ import { type ChannelBinding, endPointBinding, ScramClient, ScramServer, scramPl
 import { type Startup, startupWithUser } from "./startup.ts";
 
 /** Kinds of Authentication messages (docs §55.7). */
-const authentication = { ok: 0, cleartext: 3, md5: 5, gss: 7, sspi: 9, sasl: 10, saslContinue: 11, saslFinal: 12 } as const;
-const otherMethods: Readonly<Record<number, string>> = { 2: "Kerberos V5", 6: "SCM", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI" };
+const authentication = {
+  ok: 0,
+  cleartext: 3,
+  md5: 5,
+  gss: 7,
+  sspi: 9,
+  sasl: 10,
+  saslContinue: 11,
+  saslFinal: 12,
+} as const;
+const otherMethods: Readonly<Record<number, string>> = {
+  2: "Kerberos V5",
+  6: "SCM",
+  7: "GSSAPI",
+  8: "GSSAPI",
+  9: "SSPI",
+};
 
 export interface LoggedIn {
   /** The user that the server knows. */
@@ -39,7 +54,7 @@ export function* logIn(
   sendServer(credential === null ? startup.packet : startupWithUser(startup, credential.user));
 
   let proven = credential?.clientPassword == null;
-  let password = credential?.password == null ? null : Buffer.from(credential.password, "utf8");
+  let password: Buffer | null = credential?.password == null ? null : Buffer.from(credential.password, "utf8");
   for (;;) {
     const asked = yield* serverAuthentication(intake);
     if (!proven && credential?.clientPassword != null) {
@@ -52,7 +67,10 @@ export function* logIn(
       throw new PeerError("WEIR_UNSUPPORTED", `the server asks for ${method}, which ends at the agent; use a password`);
     if (password === null) {
       if (credential !== null)
-        throw new PeerError("WEIR_UPSTREAM_AUTH", "the server asks for a password and the target's credential has none");
+        throw new PeerError(
+          "WEIR_UPSTREAM_AUTH",
+          "the server asks for a password and the target's credential has none",
+        );
       password = yield* askPassword(intake);
     }
     yield* answer(intake, context, startup, asked, user, password, sendServer);
@@ -103,15 +121,15 @@ function* answer(
       return;
     }
     case authentication.sasl: {
-      const offered = asked.body.latin1Slice().split("\0").filter(Boolean);
+      const offered = asked.body.toString("latin1").split("\0").filter(Boolean);
       const scram = new ScramClient(password, bindingFor(startup, offered), context.random);
       const first = Buffer.from(scram.first, "latin1");
       const head = Buffer.from(`${scram.mechanism}\0\0\0\0\0`, "latin1");
       head.writeInt32BE(first.length, head.length - 4);
       sendServer(message(frontend.password, Buffer.concat([head, first])));
       const going = yield* expect(intake, authentication.saslContinue);
-      sendServer(message(frontend.password, Buffer.from(scram.final(going.latin1Slice()), "latin1")));
-      scram.verify((yield* expect(intake, authentication.saslFinal)).latin1Slice());
+      sendServer(message(frontend.password, Buffer.from(scram.final(going.toString("latin1")), "latin1")));
+      scram.verify((yield* expect(intake, authentication.saslFinal)).toString("latin1"));
       return;
     }
     default:
@@ -166,9 +184,9 @@ function* proveClient(
     const nameEnd = initial.indexOf(0);
     if (nameEnd < 0 || initial.length < nameEnd + 5)
       throw new PeerError("WEIR_CLIENT_AUTH", "the SASL message is malformed");
-    const first = scram.first(initial.latin1Slice(0, nameEnd), initial.latin1Slice(nameEnd + 5));
+    const first = scram.first(initial.toString("latin1", 0, nameEnd), initial.toString("latin1", nameEnd + 5));
     intake.sendClient(authenticationMessage(authentication.saslContinue, Buffer.from(first, "latin1")));
-    const last = scram.final((yield* saslMessage(intake)).latin1Slice());
+    const last = scram.final((yield* saslMessage(intake)).toString("latin1"));
     intake.sendClient(authenticationMessage(authentication.saslFinal, Buffer.from(last, "latin1")));
   } catch (error) {
     if (!(error instanceof PeerError) || error.code !== "WEIR_CLIENT_AUTH") throw error;

@@ -62,11 +62,7 @@ export function statementOperation(
   };
 }
 
-export function withParameters(
-  operation: Operation,
-  parameters: readonly (string | null)[],
-  bytes: number,
-): Operation {
+export function withParameters(operation: Operation, parameters: readonly (string | null)[], bytes: number): Operation {
   return parameters.length === 0 ? operation : { ...operation, parameters, bytes: operation.bytes + bytes };
 }
 
@@ -84,5 +80,7 @@ function merged<T>(
 function cutText(text: string): string {
   // A character takes at most 3 bytes for each UTF-16 unit, so most texts need no count.
   if (text.length * 3 <= operationTextBytesMax || Buffer.byteLength(text) <= operationTextBytesMax) return text;
-  return Buffer.from(text).utf8Slice(0, operationTextBytesMax).replace(/\ufffd$/, "");
+  return Buffer.from(text)
+    .toString("utf8", 0, operationTextBytesMax)
+    .replace(/\ufffd$/, "");
 }

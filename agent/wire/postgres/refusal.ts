@@ -39,6 +39,16 @@ export function heldNotice(approvalId: string, verdict: Verdict): Buffer {
   });
 }
 
+export function tooLargeResponse(bytes: number, bytesMax: number): Buffer {
+  return errorResponse({
+    severity: "ERROR",
+    code: "54000",
+    message: `a statement of ${bytes} bytes is above the limit of ${bytesMax} bytes and cannot be decided`,
+    detail: `WEIR_FRAME_TOO_LARGE: ${errorTable.WEIR_FRAME_TOO_LARGE}`,
+    hint: "Send large values by COPY, or in several statements.",
+  });
+}
+
 export function maskDeniedResponse(reason: string): Buffer {
   return errorResponse({
     severity: "ERROR",

@@ -1,6 +1,6 @@
 /** The nouns of the query phase: a prepared statement, a portal, and the run of one decided operation. */
 import type { Operation } from "../../core/operation.ts";
-import type { Permit, Verdict } from "../../core/verdict.ts";
+import type { Permit, RowLimit, Verdict } from "../../core/verdict.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 
 /**
@@ -11,7 +11,10 @@ import type { StatementInfo } from "./describe/statement-info.ts";
 export interface Prepared {
   readonly name: string;
   readonly text: string;
-  readonly info: StatementInfo;
+  /** Null: not known what stands behind the name. */
+  readonly info: StatementInfo | null;
+  /** What only the session knew when it was parsed. */
+  readonly traits: readonly string[];
   /** Bytes of the message that made it. */
   readonly bytes: number;
   readonly batch: number;
@@ -46,7 +49,9 @@ export interface Portal {
 export interface Run {
   readonly askId: number;
   readonly operation: Operation;
-  readonly info: StatementInfo;
+  readonly info: StatementInfo | null;
+  /** Statements that it runs by name. */
+  readonly through: readonly StatementInfo[];
   verdict: Verdict | null;
   permit: Permit | null;
   approvalId: string | null;
@@ -65,16 +70,24 @@ export interface Run {
   description: Buffer | null;
 }
 
-export function newRun(askId: number, operation: Operation, info: StatementInfo, startedMs: number): Run {
+const none: readonly never[] = Object.freeze([]);
+
+export function newRun(
+  askId: number,
+  operation: Operation,
+  info: StatementInfo | null,
+  through: readonly StatementInfo[] = none,
+): Run {
   return {
     askId,
     operation,
     info,
+    through,
     verdict: null,
     permit: null,
     approvalId: null,
     recorded: false,
-    startedMs,
+    startedMs: 0,
     rows: 0,
     bytes: 0,
     masked: 0,
@@ -84,4 +97,11 @@ export function newRun(askId: number, operation: Operation, info: StatementInfo,
     rowsMax: Number.POSITIVE_INFINITY,
     description: null,
   };
+}
+
+/** The smallest limit above `rows`. */
+export function nextLimit(limits: readonly RowLimit[], rows: number): RowLimit | undefined {
+  let next: RowLimit | undefined;
+  for (const limit of limits) if (limit.rows > rows && (next === undefined || limit.rows < next.rows)) next = limit;
+  return next;
 }

@@ -120,10 +120,10 @@ function readParameters(packet: Buffer): Map<string, string> {
     const nameEnd = packet.indexOf(0, at);
     const valueEnd = nameEnd < 0 ? -1 : packet.indexOf(0, nameEnd + 1);
     if (valueEnd < 0) throw new PeerError("WEIR_FRAME_INVALID", "a startup parameter has no end");
-    const name = packet.utf8Slice(at, nameEnd);
+    const name = packet.toString("utf8", at, nameEnd);
     // The server takes the last one of two, a reader might take the first: refused, so that nobody can differ.
     if (parameters.has(name)) throw new PeerError("WEIR_FRAME_INVALID", `the startup parameter ${name} comes twice`);
-    parameters.set(name, packet.utf8Slice(nameEnd + 1, valueEnd));
+    parameters.set(name, packet.toString("utf8", nameEnd + 1, valueEnd));
     at = valueEnd + 1;
   }
   if (at !== packet.length - 1) throw new PeerError("WEIR_FRAME_INVALID", "the startup packet has the wrong length");

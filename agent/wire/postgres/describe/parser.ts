@@ -1,6 +1,7 @@
 /**
  * PostgreSQL's own parser in WASM, kept healthy. A text that overflows the stack or the memory leaves an instance in
  * an unknown state, so it is thrown away and the spare takes its place at once; a new spare loads in the background.
+ * Texts too short to do that have an instance of their own.
  * An instance never gives memory back, so one that parsed a large text is replaced too.
  */
 import load, { type PgQueryModule } from "libpg-query/wasm/libpg-query.js";
@@ -18,14 +19,20 @@ const recycleAfterLargeTexts = 4;
 /** What is kept of a parser's message. */
 const problemLengthMax = 200;
 
-let current: PgQueryModule | null = null;
+/** Texts up to this length cannot nest deeply enough to break an instance, whatever they hold. */
+const shortTextLengthMax = 1024;
+
+/** For short texts: nothing one client sends can take the parser away from the others. */
+let steady: PgQueryModule | null = null;
+/** For longer texts, and what replaces it. */
+let exposed: PgQueryModule | null = null;
 let spare: PgQueryModule | null = null;
 let loading: Promise<void> | null = null;
 let largeTexts = 0;
 
 export async function prepareParser(): Promise<void> {
-  current ??= await load();
-  // A failing load here would fail the start; later ones are tried again at the next need.
+  steady ??= await load();
+  exposed ??= await load();
   if (spare === null) await loadSpare();
 }
 
@@ -63,8 +70,9 @@ export function parseProcedure(text: string): Parsed {
 
 /** `parse` gives the tree, or the parser's message as a string, and throws only when the instance broke. */
 function run(text: string, parse: (instance: PgQueryModule, pointer: number) => Tree | string): Parsed {
-  if (current === null) promoteSpare();
-  const instance = current;
+  const short = text.length <= shortTextLengthMax;
+  if (!short && exposed === null) promoteSpare();
+  const instance = short ? steady : exposed;
   if (instance === null) return { tree: null, problem: "the parser is not loaded", transient: true };
   try {
     const bytes = instance.lengthBytesUTF8(text) + 1;
@@ -79,7 +87,8 @@ function run(text: string, parse: (instance: PgQueryModule, pointer: number) => 
     return { tree, problem: null };
   } catch (error) {
     // A stack overflow in WASM is a RangeError, a trap or an abort a RuntimeError.
-    current = null;
+    if (short) steady = null;
+    else exposed = null;
     promoteSpare();
     const message = error instanceof RangeError ? "nested too deeply" : "the parser failed";
     return { tree: null, problem: message, transient: false };
@@ -88,25 +97,25 @@ function run(text: string, parse: (instance: PgQueryModule, pointer: number) => 
 
 function promoteSpare(): void {
   if (spare !== null) {
-    current = spare;
+    if (steady === null) steady = spare;
+    else exposed = spare;
     spare = null;
     largeTexts = 0;
   }
   void loadSpare();
 }
 
+/** Loads one instance into the first empty place. A failed load is tried again at the next need. */
 function loadSpare(): Promise<void> {
   loading ??= load()
-    .then(
-      (instance) => {
-        if (current === null) current = instance;
-        else spare = instance;
-      },
-      () => undefined,
-    )
-    .then(() => {
+    .then((instance) => {
+      if (steady === null) steady = instance;
+      else if (exposed === null) exposed = instance;
+      else spare = instance;
+    })
+    .catch(() => undefined)
+    .finally(() => {
       loading = null;
-      if (spare === null && current === null) return;
     });
   return loading;
 }

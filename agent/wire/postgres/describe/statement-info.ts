@@ -87,8 +87,12 @@ export interface ColumnFlow {
   readonly mentioned: ReadonlySet<string>;
   /** A star, whole row, NATURAL/USING join or column alias list: columns flow without being named. */
   readonly unnamed: boolean;
-  /** Something the text does not show: an unknown function, dynamic SQL, EXECUTE, FETCH, or no parse at all. */
+  /** Something the text does not show: an unknown function, dynamic SQL, or no parse at all. */
   readonly opaque: boolean;
+  /** EXECUTE or FETCH: the rows are those of a statement named elsewhere. */
+  readonly named: boolean;
+  /** RETURNING gives back what the text itself stores, so that a column's origin proves nothing. */
+  readonly stores: boolean;
   /** Relations read, each as [schema or null, table]. */
   readonly tables: readonly (readonly [string | null, string])[];
 }

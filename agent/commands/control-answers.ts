@@ -1,0 +1,97 @@
+/** What the agent answers on its control socket, and how held operations get into the approval queue. */
+import type { Approval, ApprovalStore, Controller } from "../../controller/main.ts";
+import type { Held, HoldOutcome, HoldRequest } from "../act/ports.ts";
+import type { AgentConfig } from "../config.ts";
+import type { ApprovalView, ControlReply, ControlRequest } from "../control/protocol.ts";
+import type { Peer } from "../control/server.ts";
+import { WeirError } from "../errors.ts";
+import { processInfo } from "../kernel/attribution.ts";
+import type { Agent } from "../main.ts";
+import { trustEnvironment } from "../tls/trust.ts";
+
+const summaryCharactersMax = 4_000;
+
+export function controlAnswers(agent: Agent, controller: Controller, config: AgentConfig) {
+  return async (request: ControlRequest, peer: Peer): Promise<ControlReply> => {
+    switch (request.op) {
+      case "status":
+        return {
+          ok: true,
+          status: {
+            version: "0.1.0",
+            pid: process.pid,
+            scope: config.scope.kind,
+            policy: agent.policy.current.digest,
+            sessions: agent.sessions.size,
+            ui: controller.url?.split("#")[0] ?? null,
+          },
+        };
+      case "run": {
+        const { cgroup } = await agent.interception.createRun({ pid: peer.pid, uid: peer.uid, name: request.name });
+        return { ok: true, cgroup, environment: trustEnvironment(agent.authority.bundlePath) };
+      }
+      case "approvals":
+        mustBeRoot(peer);
+        return { ok: true, approvals: controller.approvals.list().map(view) };
+      case "decide":
+        return { ok: true, approval: view(decide(controller.approvals, request, peer)) };
+    }
+  };
+}
+
+/** The queue as the agent's `hold`. A full queue refuses at once. */
+export function holdIn(approvals: ApprovalStore) {
+  return (request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held => {
+    const { flow, operation, verdict, limit } = request;
+    const held = approvals.hold(
+      {
+        user: operation.user,
+        database: operation.database,
+        target: request.target.name,
+        process: flow.process === null ? "unknown" : `${flow.process.comm}[${flow.process.pid}]`,
+        cgroup: flow.process?.cgroup ?? "",
+        text: summary(operation.text, operation.parameters),
+        rule: limit?.rule ?? verdict.rule,
+        reason: limit?.reason ?? verdict.reason,
+      },
+      { timeoutMs: verdict.holdTimeoutMs, onTimeout: verdict.onTimeout },
+      decided,
+    );
+    if (held !== null) return held;
+    setImmediate(() => decided({ decision: "denied", by: "weir", reason: "Too many operations wait for approval." }));
+    return { id: "refused", withdraw: () => {} };
+  };
+}
+
+function summary(text: string, parameters: readonly (string | null)[]): string {
+  const bound = parameters.map((value, at) => `$${at + 1} = ${value === null ? "NULL" : JSON.stringify(value)}`);
+  return [text, ...bound].join("\n").slice(0, summaryCharactersMax);
+}
+
+function decide(approvals: ApprovalStore, request: Extract<ControlRequest, { op: "decide" }>, peer: Peer): Approval {
+  mustBeRoot(peer);
+  const approval = approvals.get(request.id);
+  if (approval === null) throw new WeirError("WEIR_CONTROL_REFUSED", `There is no approval ${request.id}.`);
+  const own = processInfo(peer.pid)?.cgroup;
+  if (own !== undefined && own !== "/" && own === approval.cgroup) {
+    throw new WeirError("WEIR_CONTROL_REFUSED", "Nobody approves his own: this shell is in the job that asks.");
+  }
+  const decided = approvals.decide(
+    request.id,
+    request.decision === "approve" ? "approved" : "denied",
+    `uid ${peer.uid}`,
+    request.reason,
+  );
+  if (decided === null)
+    throw new WeirError("WEIR_CONTROL_REFUSED", `${request.id} is already ${approvals.get(request.id)?.status}.`);
+  return decided;
+}
+
+function mustBeRoot(peer: Peer): void {
+  if (peer.uid !== 0) throw new WeirError("WEIR_CONTROL_REFUSED", "Only root sees and decides approvals.");
+}
+
+function view(approval: Approval): ApprovalView {
+  const { cgroup: _, ...rest } = approval;
+  return rest;
+}

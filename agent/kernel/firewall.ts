@@ -1,0 +1,118 @@
+/** Sets and removes the firewall's rules: one iptables-restore per family, atomic per table. */
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { WeirError } from "../errors.ts";
+import { chainNames, type FirewallFacts, firewallRules, type StaleJumps, type TableName } from "./firewall-rules.ts";
+
+/** Seconds to wait for another program that holds the firewall's lock (Docker, ufw). */
+const lockSecondsMax = 5;
+const outputBytesMax = 4 * 1024 * 1024;
+
+export type FirewallPlan = Omit<FirewallFacts, "family" | "port" | "reject"> & {
+  readonly ports: { readonly v4: number; readonly v6: number };
+};
+
+export interface Firewall {
+  /** True when the kernel rejects; false: the judge has to answer for it by raw socket. */
+  readonly reject: boolean;
+  /** Replaces the contents of the chains. */
+  update(plan: FirewallPlan): Promise<void>;
+  remove(): Promise<void>;
+}
+
+export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
+  const families = ipFamilies();
+  let reject = true;
+  const set = async (next: FirewallPlan, stale: "keep" | "replace"): Promise<void> => {
+    await Promise.all(
+      families.map(async (family) => {
+        const old = stale === "replace" ? (await leftovers(family, next.instance)).jumps : null;
+        const port = family === 4 ? next.ports.v4 : next.ports.v6;
+        await restore(family, firewallRules({ ...next, family, port, reject }, old));
+      }),
+    );
+  };
+  try {
+    await set(plan, "replace");
+  } catch (error) {
+    if (!(error instanceof WeirError) || !error.message.includes("REJECT")) throw error;
+    reject = false;
+    await set(plan, "replace");
+  }
+  return { reject, update: (next) => set(next, "keep"), remove: () => removeFirewall(plan.instance) };
+}
+
+/** Takes out whatever is left of this instance, and nothing else. */
+export async function removeFirewall(instance: string): Promise<void> {
+  await Promise.all(
+    ipFamilies().map(async (family) => {
+      const left = await leftovers(family, instance);
+      const lines = (Object.keys(left.chains) as TableName[]).flatMap((table) => [
+        `*${table}`,
+        ...left.jumps[table].map((rule) => rule.replace(/^-A /, "-D ")),
+        ...left.chains[table].flatMap((chain) => [`-F ${chain}`]),
+        ...left.chains[table].flatMap((chain) => [`-X ${chain}`]),
+        "COMMIT",
+      ]);
+      if (Object.values(left.chains).some((chains) => chains.length > 0)) await restore(family, `${lines.join("\n")}\n`);
+    }),
+  );
+}
+
+/** A kernel without IPv6 has nothing to guard there. */
+function ipFamilies(): (4 | 6)[] {
+  return existsSync("/proc/net/if_inet6") ? [4, 6] : [4];
+}
+
+interface Leftovers {
+  readonly jumps: Record<TableName, string[]> & StaleJumps;
+  readonly chains: Record<TableName, string[]>;
+}
+
+async function leftovers(family: 4 | 6, instance: string): Promise<Leftovers> {
+  const names = new Set(Object.values(chainNames(instance)));
+  const found: Leftovers = {
+    jumps: { filter: [], nat: [], mangle: [] },
+    chains: { filter: [], nat: [], mangle: [] },
+  };
+  let table: TableName | null = null;
+  for (const line of (await run(family === 4 ? "iptables-save" : "ip6tables-save", [], "")).split("\n")) {
+    if (line.startsWith("*")) table = line.slice(1) in found.jumps ? (line.slice(1) as TableName) : null;
+    if (table === null) continue;
+    const chain = /^:(\S+) /.exec(line)?.[1];
+    if (chain !== undefined && names.has(chain)) found.chains[table].push(chain);
+    const jump = /^-A (\S+) .*-j (\S+)$/.exec(line);
+    if (jump !== null && names.has(jump[2]!) && !names.has(jump[1]!)) found.jumps[table].push(line);
+  }
+  return found;
+}
+
+async function restore(family: 4 | 6, rules: string): Promise<void> {
+  const program = family === 4 ? "iptables-restore" : "ip6tables-restore";
+  await run(program, ["--noflush", "-w", String(lockSecondsMax)], rules);
+}
+
+function run(program: string, args: readonly string[], input: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    let output = "";
+    let problem = "";
+    child.stdout.on("data", (data: Buffer) => {
+      if (output.length < outputBytesMax) output += data.toString();
+    });
+    child.stderr.on("data", (data: Buffer) => {
+      if (problem.length < outputBytesMax) problem += data.toString();
+    });
+    child.on("error", (cause) =>
+      reject(new WeirError("WEIR_FIREWALL", `${program} cannot be run; install the package iptables.`, { cause })),
+    );
+    child.on("close", (code) => {
+      if (code === 0) return resolve(output);
+      const line = Number(/line:? (\d+)/.exec(problem)?.[1] ?? 0);
+      const rule = line > 0 ? ` (${input.split("\n")[line - 1]})` : "";
+      reject(new WeirError("WEIR_FIREWALL", `${program}: ${problem.trim().split("\n")[0] || `exit ${code}`}${rule}`));
+    });
+    child.stdin.on("error", () => {}); // the close event tells why
+    child.stdin.end(input);
+  });
+}

@@ -1,0 +1,57 @@
+/**
+ * Judges the first packet of each new flow and reads DNS answers. It decides and never waits; what the kernel then does
+ * with the mark is in firewall-rules.ts. Pure but for its callbacks: the queue and the clock are given.
+ */
+import type { Endpoint } from "../core/flow.ts";
+import { parseDnsAnswer } from "./dns-answer.ts";
+import type { NameTable } from "./name-table.ts";
+import { type Packet, parsePacket } from "./packet.ts";
+import type { TargetMap } from "./target-map.ts";
+
+const quicPort = 443;
+
+export type Judgement =
+  | { readonly kind: "answer"; readonly learned: readonly { name: string; address: string }[] }
+  | { readonly kind: "redirect"; readonly source: Endpoint; readonly destination: Endpoint }
+  | { readonly kind: "pass" }
+  | { readonly kind: "refuse"; readonly packet: Packet | null; readonly reason: string };
+
+export interface JudgeFacts {
+  readonly targets: TargetMap;
+  readonly egress: "deny" | "allow";
+}
+
+export function judgePacket(
+  bytes: Uint8Array,
+  incoming: boolean,
+  facts: JudgeFacts,
+  names: NameTable,
+  nowMs: number,
+): Judgement {
+  const packet = parsePacket(bytes);
+  if (incoming) return { kind: "answer", learned: packet === null ? [] : learn(packet, names, nowMs) };
+  if (packet === null) return { kind: "refuse", packet, reason: "the packet cannot be read" };
+  const { address, port } = packet.destination;
+  const target = facts.targets.match(address, port, names.namesOf(address, nowMs));
+  if (packet.tcp !== null) {
+    if (target !== null) return { kind: "redirect", source: packet.source, destination: packet.destination };
+    if (facts.egress === "allow") return { kind: "pass" };
+    return { kind: "refuse", packet, reason: "no target of the policy names this destination, and egress is denied" };
+  }
+  if (target !== null) return { kind: "refuse", packet, reason: `UDP to the target ${target.name} is not let through` };
+  if (packet.protocol === 17 && port === quicPort) {
+    return { kind: "refuse", packet, reason: "QUIC cannot be read; clients fall back to TCP" };
+  }
+  if (facts.egress === "allow") return { kind: "pass" };
+  return { kind: "refuse", packet, reason: "egress is denied" };
+}
+
+function learn(packet: Packet, names: NameTable, nowMs: number): { name: string; address: string }[] {
+  const answer = packet.protocol === 17 && packet.source.port === 53 ? parseDnsAnswer(packet.payload) : null;
+  if (answer === null) return [];
+  const learned: { name: string; address: string }[] = [];
+  for (const { address, ttlSeconds } of answer.addresses) {
+    if (names.learn(answer.name, address, ttlSeconds, nowMs)) learned.push({ name: answer.name, address });
+  }
+  return learned;
+}

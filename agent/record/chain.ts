@@ -1,0 +1,190 @@
+/**
+ * The chain: an entry's Avro bytes hold the link of the agent's previous entry and of the session's previous entry;
+ * its own link is SHA-256 over those bytes. So a changed, removed or reordered entry breaks every later link, a removed
+ * session is a gap in the agent's sequence, and one session alone is a chain that can be shown.
+ */
+import { createHash } from "node:crypto";
+import type { EntryBody } from "../core/record.ts";
+import { entryType } from "./schema.ts";
+
+export const firstLink: Buffer = Buffer.alloc(32);
+
+/** An entry in its place in both chains. `link` is what the next one holds. */
+export interface ChainedEntry {
+  readonly agent: string;
+  readonly agentSeq: number;
+  readonly session: string;
+  readonly seq: number;
+  readonly timeMs: number;
+  readonly previous: Buffer;
+  readonly sessionPrevious: Buffer;
+  readonly body: WireBody;
+}
+
+/** As avsc has a union of records: one key, the record's name. */
+export type WireBody = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+interface SessionTail {
+  seq: number;
+  link: Buffer;
+}
+
+/** Longer texts do not fit an entry; callers cut before. */
+export const entryBytesMax = 8 * 1024 * 1024;
+
+export class Chain {
+  readonly agent: string;
+  agentSeq: number;
+  link: Buffer;
+  readonly #sessions = new Map<string, SessionTail>();
+  #scratch = Buffer.allocUnsafe(16 * 1024);
+
+  constructor(agent: string, agentSeq = 0, link: Buffer = firstLink) {
+    this.agent = agent;
+    this.agentSeq = agentSeq;
+    this.link = link;
+  }
+
+  /** The encoded entry; the buffer is the chain's own and is good until the next call. */
+  append(session: string, body: EntryBody, timeMs: number): Buffer {
+    const tail = this.#sessions.get(session) ?? { seq: 0, link: firstLink };
+    const bytes = this.#encode({
+      agent: this.agent,
+      agentSeq: this.agentSeq,
+      session,
+      seq: tail.seq,
+      timeMs,
+      previous: this.link,
+      sessionPrevious: tail.link,
+      body: wireBody(body),
+    });
+    this.link = linkOf(bytes);
+    this.agentSeq += 1;
+    if (body.type === "session-end") this.#sessions.delete(session);
+    else this.#sessions.set(session, { seq: tail.seq + 1, link: this.link });
+    return bytes;
+  }
+
+  /** Takes up a session that an earlier run of the agent began. */
+  resume(session: string, seq: number, link: Buffer): void {
+    this.#sessions.set(session, { seq, link });
+  }
+
+  #encode(entry: ChainedEntry): Buffer {
+    for (;;) {
+      const end = entryType.encode(entry, this.#scratch, 0);
+      if (end >= 0) return this.#scratch.subarray(0, end);
+      // avsc answers with how many bytes were missing.
+      this.#scratch = Buffer.allocUnsafe(this.#scratch.length - end + 1024);
+    }
+  }
+}
+
+export function linkOf(bytes: Uint8Array): Buffer {
+  return createHash("sha256").update(bytes).digest();
+}
+
+export function decodeEntry(bytes: Buffer): ChainedEntry {
+  return entryType.fromBuffer(bytes) as ChainedEntry;
+}
+
+/** The body's record name and its fields. */
+export function bodyOf(entry: ChainedEntry): { name: string; fields: Readonly<Record<string, unknown>> } {
+  const [name, fields] = Object.entries(entry.body)[0] ?? ["weir.v1.Notice", {}];
+  return { name: name.replace("weir.v1.", ""), fields };
+}
+
+const optional = (name: string, value: unknown): unknown =>
+  value === null || value === undefined ? null : { [name]: value };
+
+function wireBody(body: EntryBody): WireBody {
+  switch (body.type) {
+    case "session-start":
+      return { "weir.v1.SessionStart": { flow: wireFlow(body.flow), target: body.target, protocol: body.protocol } };
+    case "login":
+      return { "weir.v1.Login": body as unknown as Record<string, unknown> };
+    case "operation": {
+      const { operation, verdict } = body;
+      return {
+        "weir.v1.Operation": {
+          operationId: body.operationId,
+          kind: operation.kind,
+          text: operation.text,
+          user: operation.user,
+          database: operation.database,
+          verbs: operation.verbs,
+          relations: operation.relations,
+          columns: operation.columns,
+          functions: operation.functions,
+          writes: operation.writes,
+          traits: operation.traits,
+          parameters:
+            operation.parameters.length === 0
+              ? operation.parameters
+              : operation.parameters.map((p) => optional("string", p)),
+          bytes: operation.bytes,
+          action: verdict.action,
+          rule: verdict.rule,
+          reason: verdict.reason,
+          mode: verdict.mode,
+          wouldBe: optional("weir.v1.Action", verdict.wouldBe),
+          policy: verdict.policy,
+          approvalId: optional("string", body.approvalId),
+        },
+      };
+    }
+    case "approval":
+      return { "weir.v1.Approval": body as unknown as Record<string, unknown> };
+    case "result":
+      return { "weir.v1.Result": { ...body, error: optional("weir.v1.ResultError", body.error) } };
+    case "rows":
+      return {
+        "weir.v1.Rows": { ...body, rows: body.rows.map((row) => row.map((value) => optional("string", value))) },
+      };
+    case "refused":
+      return {
+        "weir.v1.Refused": {
+          code: body.code,
+          reason: body.reason,
+          flow: body.flow === null ? null : { "weir.v1.Flow": wireFlow(body.flow) },
+        },
+      };
+    case "notice":
+      return { "weir.v1.Notice": { text: body.text } };
+    case "agent":
+      return { "weir.v1.Agent": { event: body.event, detail: body.detail } };
+    case "session-end":
+      return { "weir.v1.SessionEnd": body as unknown as Record<string, unknown> };
+  }
+}
+
+function wireFlow(flow: Extract<EntryBody, { type: "session-start" }>["flow"]): Record<string, unknown> {
+  const { process, identity } = flow;
+  const job = process?.job;
+  return {
+    ...flow,
+    hostname: optional("string", flow.hostname),
+    identity: optional("weir.v1.Identity", identity),
+    process:
+      process === null
+        ? null
+        : {
+            "weir.v1.Process": {
+              ...process,
+              containerId: optional("string", process.containerId),
+              job:
+                job === undefined
+                  ? null
+                  : {
+                      "weir.v1.Job": {
+                        ...job,
+                        repository: optional("string", job.repository),
+                        workflow: optional("string", job.workflow),
+                        actor: optional("string", job.actor),
+                        ref: optional("string", job.ref),
+                      },
+                    },
+            },
+          },
+  };
+}

@@ -1,0 +1,354 @@
+/**
+ * The recorder: entries are chained into a buffer, `flush` writes all of it at once (so it survives kill -9 of the
+ * agent), fdatasync follows within 10 ms (so it survives the host), and heads are signed once a second.
+ */
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { EntryBody } from "../core/record.ts";
+import { WeirError } from "../errors.ts";
+import { bodyOf, Chain, type ChainedEntry, decodeEntry, linkOf } from "./chain.ts";
+import { type Head, headsFile, openAgentKey, readHeads, signHead } from "./heads.ts";
+import { frameHead, frameHeadBytes, readFrames, segmentPath, segmentsOf } from "./segment.ts";
+
+const segmentBytesMax = 64 * 1024 * 1024;
+const syncWithinMs = 10;
+const headEveryMs = 1_000;
+/** What may wait in memory for a flush; a flush comes every turn of the event loop. */
+const pendingBytesMax = 64 * 1024 * 1024;
+
+export interface RecorderOptions {
+  readonly stateDir: string;
+  readonly now?: () => number;
+}
+
+export interface Recorder {
+  readonly agentId: string;
+  /** Chains an entry; throws WEIR_SPOOL_WRITE once the spool has failed. */
+  append(session: string, body: EntryBody): void;
+  /** Writes what is appended; throws WEIR_SPOOL_WRITE, and then nothing of it is in the spool. */
+  flush(): void;
+  /** Resolves when all that is flushed so far is on the disk. */
+  synced(): Promise<void>;
+  /** Every flushed entry, after the flush. */
+  subscribe(listener: (entry: ChainedEntry) => void): () => void;
+  close(): Promise<void>;
+}
+
+export async function openRecorder({ stateDir, now = Date.now }: RecorderOptions): Promise<Recorder> {
+  const dir = join(stateDir, "spool");
+  mkdirSync(stateDir, { recursive: true, mode: 0o711 });
+  const unlock = lock(stateDir);
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    return new SpoolRecorder(stateDir, dir, now, unlock);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+class SpoolRecorder implements Recorder {
+  readonly #stateDir: string;
+  readonly #dir: string;
+  readonly #now: () => number;
+  readonly #unlock: () => void;
+  readonly #chain: Chain;
+  readonly #key: ReturnType<typeof openAgentKey>;
+  readonly #headsFd: number;
+  readonly #listeners = new Set<(entry: ChainedEntry) => void>();
+  readonly #timer: NodeJS.Timeout;
+  #segment = 1;
+  #fd: number;
+  #segmentBytes = 0;
+  #pending: Buffer[] = [];
+  #pendingBytes = 0;
+  #failed: WeirError | null = null;
+  #headSize = -1;
+  #unsynced = false;
+  #syncTimer: NodeJS.Timeout | null = null;
+  #syncWaiters: { resolve: () => void; reject: (error: Error) => void }[] = [];
+  #syncing = false;
+  #closed = false;
+
+  constructor(stateDir: string, dir: string, now: () => number, unlock: () => void) {
+    this.#stateDir = stateDir;
+    this.#dir = dir;
+    this.#now = now;
+    this.#unlock = unlock;
+    this.#key = openAgentKey(stateDir);
+    const recovered = recover(dir);
+    const agent = recovered.agent ?? `${hostname()}-${randomBytes(4).toString("hex")}`;
+    this.#chain = new Chain(agent, recovered.size, recovered.link);
+    this.#segment = recovered.segment;
+    this.#fd = openSync(segmentPath(dir, this.#segment), "a", 0o600);
+    this.#segmentBytes = recovered.segmentBytes;
+    this.#headsFd = openSync(join(stateDir, headsFile), "a", 0o600);
+    for (const [session, tail] of recovered.open) this.#chain.resume(session, tail.seq + 1, tail.link);
+    const ended = readHeads(join(stateDir, headsFile)).at(-1);
+    if (recovered.size > 0 && (ended?.closed !== true || recovered.cutBytes > 0)) this.#recovered(recovered);
+    this.#timer = setInterval(() => this.#signHead(false), headEveryMs);
+    this.#timer.unref();
+  }
+
+  get agentId(): string {
+    return this.#chain.agent;
+  }
+
+  append(session: string, body: EntryBody): void {
+    if (this.#failed !== null) throw this.#failed;
+    if (this.#pendingBytes > pendingBytesMax)
+      throw new WeirError("WEIR_SPOOL_WRITE", `More than ${pendingBytesMax} bytes wait to be written.`);
+    const payload = Buffer.from(this.#chain.append(session, body, this.#now()));
+    this.#pending.push(frameHead(payload), payload);
+    this.#pendingBytes += frameHeadBytes + payload.length;
+  }
+
+  flush(): void {
+    if (this.#failed !== null) throw this.#failed;
+    if (this.#pendingBytes === 0) return;
+    const pending = this.#pending;
+    const bytes = Buffer.concat(pending, this.#pendingBytes);
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    try {
+      if (this.#segmentBytes > 0 && this.#segmentBytes + bytes.length > segmentBytesMax) this.#rotate();
+      let written = 0;
+      while (written < bytes.length) written += writeSync(this.#fd, bytes, written);
+      this.#segmentBytes += bytes.length;
+    } catch (cause) {
+      this.#fail(cause);
+      throw this.#failed;
+    }
+    this.#unsynced = true;
+    this.#scheduleSync();
+    if (this.#listeners.size > 0) this.#tell(pending);
+  }
+
+  synced(): Promise<void> {
+    if (this.#failed !== null) return Promise.reject(this.#failed);
+    if (!this.#unsynced && !this.#syncing) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#syncWaiters.push({ resolve, reject });
+      if (!this.#syncing) this.#sync();
+    });
+  }
+
+  subscribe(listener: (entry: ChainedEntry) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    if (this.#syncTimer !== null) clearTimeout(this.#syncTimer);
+    try {
+      if (this.#failed === null) {
+        this.flush();
+        await this.synced();
+        this.#signHead(true);
+        fdatasyncSync(this.#headsFd);
+      }
+    } finally {
+      closeSync(this.#fd);
+      closeSync(this.#headsFd);
+      this.#unlock();
+    }
+  }
+
+  /** A crash is part of the record: what was cut, and which sessions never ended. */
+  #recovered(recovered: Recovered): void {
+    const interrupted = [...recovered.open.keys()].filter((session) => session !== "agent");
+    this.append("agent", {
+      type: "agent",
+      event: "recovered",
+      detail: `the last run did not end in order; ${recovered.cutBytes} bytes of an unfinished entry cut, ${interrupted.length} sessions interrupted`,
+    });
+    for (const session of interrupted) {
+      this.append(session, {
+        type: "session-end",
+        reason: "interrupted: the agent ended",
+        bytesUp: 0,
+        bytesDown: 0,
+        operations: 0,
+        denied: 0,
+      });
+    }
+    this.flush();
+  }
+
+  /** After a failed write nothing more is taken: what the file holds past the last good frame is cut off. */
+  #fail(cause: unknown): void {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    this.#failed = new WeirError(
+      "WEIR_SPOOL_WRITE",
+      `The record cannot be written: ${reason}. Free space below ${this.#stateDir} and restart the agent.`,
+      { cause },
+    );
+    try {
+      ftruncateSync(this.#fd, this.#segmentBytes);
+    } catch {
+      // The next start cuts it.
+    }
+    for (const waiter of this.#syncWaiters.splice(0)) waiter.reject(this.#failed);
+  }
+
+  #rotate(): void {
+    fdatasyncSync(this.#fd);
+    closeSync(this.#fd);
+    this.#segment += 1;
+    this.#fd = openSync(segmentPath(this.#dir, this.#segment), "a", 0o600);
+    this.#segmentBytes = 0;
+  }
+
+  #scheduleSync(): void {
+    if (this.#syncTimer !== null || this.#syncing) return;
+    this.#syncTimer = setTimeout(() => {
+      this.#syncTimer = null;
+      if (!this.#syncing) this.#sync();
+    }, syncWithinMs);
+  }
+
+  #sync(): void {
+    if (this.#syncTimer !== null) clearTimeout(this.#syncTimer);
+    this.#syncTimer = null;
+    this.#syncing = true;
+    this.#unsynced = false;
+    const waiters = this.#syncWaiters.splice(0);
+    fdatasync(this.#fd, (error) => {
+      this.#syncing = false;
+      if (error !== null) {
+        // The kernel may have dropped the pages: asking again would lie.
+        this.#fail(error);
+        for (const waiter of waiters) waiter.reject(this.#failed as WeirError);
+        return;
+      }
+      for (const waiter of waiters) waiter.resolve();
+      if (this.#syncWaiters.length > 0) this.#sync();
+      else if (this.#unsynced && !this.#closed) this.#scheduleSync();
+    });
+  }
+
+  #signHead(closed: boolean): void {
+    if (this.#failed !== null || this.#pendingBytes > 0) return;
+    if (this.#chain.agentSeq === this.#headSize && !closed) return;
+    const head: Head = signHead(
+      {
+        agent: this.#chain.agent,
+        size: this.#chain.agentSeq,
+        link: this.#chain.link.toString("hex"),
+        timeMs: this.#now(),
+        closed,
+      },
+      this.#key,
+    );
+    try {
+      writeSync(this.#headsFd, `${JSON.stringify(head)}\n`);
+      this.#headSize = head.size;
+    } catch (cause) {
+      this.#fail(cause);
+    }
+  }
+
+  #tell(frames: readonly Buffer[]): void {
+    for (let at = 1; at < frames.length; at += 2) {
+      const entry = decodeEntry(frames[at] as Buffer);
+      for (const listener of this.#listeners) listener(entry);
+    }
+  }
+}
+
+interface Recovered {
+  agent: string | null;
+  size: number;
+  link: Buffer;
+  segment: number;
+  segmentBytes: number;
+  cutBytes: number;
+  open: Map<string, { seq: number; link: Buffer }>;
+}
+
+/** Reads what an earlier run left, cuts a torn tail, and finds sessions without an end. */
+function recover(dir: string): Recovered {
+  const found: Recovered = {
+    agent: null,
+    size: 0,
+    link: Buffer.alloc(32),
+    segment: 1,
+    segmentBytes: 0,
+    cutBytes: 0,
+    open: new Map(),
+  };
+  const segments = segmentsOf(dir);
+  for (const [at, path] of segments.entries()) {
+    const frames = readFrames(path);
+    let next = frames.next();
+    for (; !next.done; next = frames.next()) {
+      const entry = decodeEntry(next.value.payload);
+      found.agent = entry.agent;
+      found.size = entry.agentSeq + 1;
+      found.link = linkOf(next.value.payload);
+      if (bodyOf(entry).name === "SessionEnd") found.open.delete(entry.session);
+      else found.open.set(entry.session, { seq: entry.seq, link: found.link });
+    }
+    found.segment = Number(/(\d{8})\.seg$/.exec(path)?.[1]);
+    found.segmentBytes = next.value.goodBytes;
+    if (next.value.problem === null) continue;
+    if (at < segments.length - 1)
+      throw new WeirError(
+        "WEIR_SPOOL_CORRUPT",
+        `${path}: ${next.value.problem}. Run \`weir verify\`; move the state directory away to start anew.`,
+      );
+    const size = readFileSync(path).length;
+    found.cutBytes = size - next.value.goodBytes;
+    truncateSync(path, next.value.goodBytes);
+  }
+  return found;
+}
+
+/** One agent a state directory: a lock file with the pid; that of a dead process is taken over. */
+function lock(stateDir: string): () => void {
+  const path = join(stateDir, "lock");
+  const release = (): void => rmSync(path, { force: true });
+  for (let tries = 0; tries < 2; tries += 1) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: "wx", mode: 0o644 });
+      return release;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      const pid = Number(readFileSync(path, "utf8"));
+      if (pid !== process.pid && isAlive(pid)) {
+        throw new WeirError(
+          "WEIR_STATE_LOCKED",
+          `The agent with pid ${pid} uses ${stateDir}. Stop it, or take another --state.`,
+        );
+      }
+      release();
+    }
+  }
+  throw new WeirError("WEIR_STATE_LOCKED", `${path} cannot be taken.`);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return Number.isInteger(pid) && pid > 0;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -1,0 +1,181 @@
+/** Checks the record offline: every link, every sequence number, every signed head. Streams; memory does not grow with the log. */
+import { createPublicKey } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { bodyOf, type ChainedEntry, decodeEntry, firstLink, linkOf } from "./chain.ts";
+import { type Head, headIsSigned, headsFile, publicKeyFile, readHeads } from "./heads.ts";
+import { readFrames, segmentsOf } from "./segment.ts";
+
+export type Fault = "altered" | "gap" | "reordered" | "truncated" | "wrong-key" | "damaged" | "empty";
+
+export interface FirstBad {
+  readonly fault: Fault;
+  readonly session: string | null;
+  readonly agentSeq: number | null;
+  readonly segment: string | null;
+  readonly offset: number | null;
+  /** What a person reads. */
+  readonly sentence: string;
+}
+
+export interface Verification {
+  readonly ok: boolean;
+  readonly entries: number;
+  readonly sessions: number;
+  readonly heads: number;
+  /** Crashes that the record tells of itself. */
+  readonly interruptions: number;
+  /** Entries after the last signed head: chained, but not yet signed for. */
+  readonly unsigned: number;
+  readonly firstBad: FirstBad | null;
+}
+
+/** `stateDir` holds the spool, the heads and (unless `key` is given) the public key. */
+export function verifyLog(stateDir: string, keyPath: string = join(stateDir, publicKeyFile)): Verification {
+  const key = createPublicKey(readFileSync(keyPath));
+  const heads = readHeads(join(stateDir, headsFile));
+  const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
+  const tails = new Map<string, { seq: number; link: Buffer }>();
+  const finish = (firstBad: FirstBad | null): Verification => ({
+    ok: firstBad === null,
+    entries: state.entries,
+    sessions: state.sessions,
+    heads: heads.length,
+    interruptions: state.interruptions,
+    unsigned: state.entries - (heads.at(-1)?.size ?? 0),
+    firstBad,
+  });
+  const unsigned = heads.find((head) => !headIsSigned(head, key));
+  if (unsigned !== undefined) return finish(wrongKey(unsigned));
+
+  for (const path of segmentsOf(join(stateDir, "spool"))) {
+    const segment = path.slice(path.lastIndexOf("/") + 1);
+    const frames = readFrames(path);
+    let next = frames.next();
+    for (; !next.done; next = frames.next()) {
+      const { payload, offset } = next.value;
+      const bad = checkEntry(payload, state, tails);
+      if (bad !== null) return finish({ ...bad, segment, offset });
+      const link = linkOf(payload);
+      state.previous = link;
+      state.entries += 1;
+      const headBad = checkHeads(heads, state);
+      if (headBad !== null) return finish({ ...headBad, segment, offset });
+    }
+    if (next.value.problem !== null) {
+      return finish({
+        fault: "damaged",
+        session: null,
+        agentSeq: state.entries,
+        segment,
+        offset: next.value.goodBytes,
+        sentence: `${segment} at byte ${next.value.goodBytes}: ${next.value.problem}.`,
+      });
+    }
+  }
+  const last = heads.at(-1);
+  if (last !== undefined && last.size > state.entries) {
+    const sentence = `The log ends at entry ${state.entries}, and the agent has signed for ${last.size}: ${last.size - state.entries} entries are cut off its end.`;
+    return finish({
+      fault: "truncated",
+      session: null,
+      agentSeq: state.entries,
+      segment: null,
+      offset: null,
+      sentence,
+    });
+  }
+  if (state.entries === 0)
+    return finish({
+      fault: "empty",
+      session: null,
+      agentSeq: null,
+      segment: null,
+      offset: null,
+      sentence: `There is no record in ${stateDir}.`,
+    });
+  return finish(null);
+}
+
+interface State {
+  entries: number;
+  sessions: number;
+  interruptions: number;
+  previous: Buffer;
+  head: number;
+}
+
+type Bad = Omit<FirstBad, "segment" | "offset">;
+
+function checkEntry(payload: Buffer, state: State, tails: Map<string, { seq: number; link: Buffer }>): Bad | null {
+  let entry: ChainedEntry;
+  try {
+    entry = decodeEntry(payload);
+  } catch {
+    return {
+      fault: "altered",
+      session: null,
+      agentSeq: state.entries,
+      sentence: `Entry ${state.entries} cannot be read any more.`,
+    };
+  }
+  const { session, agentSeq } = entry;
+  if (agentSeq !== state.entries) {
+    const fault = agentSeq > state.entries ? "gap" : "reordered";
+    const what =
+      fault === "gap" ? `${agentSeq - state.entries} entries are missing` : "an entry stands where it does not belong";
+    return { fault, session, agentSeq, sentence: `After entry ${state.entries - 1} comes entry ${agentSeq}: ${what}.` };
+  }
+  if (!entry.previous.equals(state.previous)) {
+    return {
+      fault: "altered",
+      session,
+      agentSeq,
+      sentence: `Entry ${agentSeq} does not follow from the one before it: one of the two was altered.`,
+    };
+  }
+  const tail = tails.get(session);
+  const { name, fields } = bodyOf(entry);
+  if (entry.seq !== (tail?.seq ?? -1) + 1 || !entry.sessionPrevious.equals(tail?.link ?? firstLink)) {
+    return {
+      fault: "gap",
+      session,
+      agentSeq,
+      sentence: `Session ${session} does not go on from its entry ${tail?.seq ?? "none"} at entry ${agentSeq}.`,
+    };
+  }
+  if (entry.seq === 0 && session !== "agent") state.sessions += 1;
+  if (name === "Agent" && fields["event"] === "recovered") state.interruptions += 1;
+  if (name === "SessionEnd") tails.delete(session);
+  else tails.set(session, { seq: entry.seq, link: linkOf(payload) });
+  return null;
+}
+
+/** A head of this size has to have the link that the log has here. */
+function checkHeads(heads: readonly Head[], state: State): Bad | null {
+  while (state.head < heads.length && (heads[state.head] as Head).size < state.entries) state.head += 1;
+  for (let at = state.head; at < heads.length; at += 1) {
+    const head = heads[at] as Head;
+    if (head.size !== state.entries) return null;
+    if (head.link !== state.previous.toString("hex")) {
+      return {
+        fault: "altered",
+        session: null,
+        agentSeq: state.entries - 1,
+        sentence: `Entry ${state.entries - 1} is not the one that the agent signed for.`,
+      };
+    }
+  }
+  return null;
+}
+
+function wrongKey(head: Head): FirstBad {
+  return {
+    fault: "wrong-key",
+    session: null,
+    agentSeq: head.size - 1,
+    segment: null,
+    offset: null,
+    sentence: `The head over ${head.size} entries is not signed by this key.`,
+  };
+}

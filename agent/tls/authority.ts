@@ -1,0 +1,124 @@
+/** The host's own certificate authority: made at first start, its key never leaves the state directory. */
+import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
+import { toPem, writeCertificate } from "./certificate.ts";
+
+const hourMs = 3_600_000;
+const authorityYearsMs = 5 * 365 * 24 * hourMs;
+const leafLifeMs = 24 * hourMs;
+/** A leaf is minted anew when less than this is left. */
+const leafRenewMs = 6 * hourMs;
+/** Clocks of clients may be behind ours. */
+const backdateMs = hourMs;
+/** A SecureContext is about 28 KB outside the heap. */
+const leafsMax = 1_000;
+const systemBundle = "/etc/ssl/certs/ca-certificates.crt";
+
+export interface LeafNames {
+  readonly commonName: string | null;
+  readonly dns: readonly string[];
+  readonly ip: readonly string[];
+}
+
+export interface Leaf {
+  readonly context: SecureContext;
+  readonly certificateDer: Buffer;
+}
+
+export interface Authority {
+  readonly caPem: string;
+  /** Our certificate alone. */
+  readonly caPath: string;
+  /** The system's roots and ours, for clients that take one file. */
+  readonly bundlePath: string;
+  leafFor(names: LeafNames): Leaf;
+}
+
+interface CachedLeaf extends Leaf {
+  readonly notAfterMs: number;
+}
+
+export async function openAuthority(stateDir: string, now: () => number = Date.now): Promise<Authority> {
+  const dir = join(stateDir, "ca");
+  mkdirSync(dir, { recursive: true, mode: 0o755 });
+  const keyPath = join(dir, "ca-key.pem");
+  const caPath = join(dir, "ca.pem");
+  if (!existsSync(keyPath) || !existsSync(caPath)) createAuthority(keyPath, caPath, now());
+  const caKey = createPrivateKey(readFileSync(keyPath));
+  const caPem = readFileSync(caPath, "utf8");
+  const issuer = new X509Certificate(caPem).subject.replace(/^CN=/, "");
+  const bundlePath = join(dir, "bundle.pem");
+  writeAtomically(bundlePath, `${systemRoots()}\n${caPem}`, 0o644);
+  const leafKey = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+  const leafKeyPem = leafKey.export({ type: "pkcs8", format: "pem" });
+  const leafs = new Map<string, CachedLeaf>();
+
+  function mint(names: LeafNames, notAfterMs: number): CachedLeaf {
+    const certificateDer = writeCertificate({
+      subject: names.commonName ?? names.dns[0] ?? names.ip[0] ?? "weir",
+      issuer,
+      key: leafKey,
+      issuerKey: caKey,
+      notBeforeMs: now() - backdateMs,
+      notAfterMs,
+      authority: false,
+      dns: names.dns,
+      ip: names.ip,
+    });
+    const context = createSecureContext({
+      key: leafKeyPem,
+      cert: toPem(certificateDer) + caPem,
+      minVersion: "TLSv1.2",
+    });
+    return { context, certificateDer, notAfterMs };
+  }
+
+  return {
+    caPem,
+    caPath,
+    bundlePath,
+    leafFor(names) {
+      const id = `${names.commonName}|${names.dns.join()}|${names.ip.join()}`;
+      const cached = leafs.get(id);
+      if (cached !== undefined && cached.notAfterMs - now() > leafRenewMs) return cached;
+      if (leafs.size >= leafsMax) leafs.delete(leafs.keys().next().value as string);
+      const leaf = mint(names, now() + leafLifeMs);
+      leafs.set(id, leaf);
+      return leaf;
+    },
+  };
+}
+
+function createAuthority(keyPath: string, caPath: string, nowMs: number): void {
+  const key: KeyObject = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+  const name = `Weir on ${hostname()}`;
+  const der = writeCertificate({
+    subject: name,
+    issuer: name,
+    key,
+    issuerKey: key,
+    notBeforeMs: nowMs - backdateMs,
+    notAfterMs: nowMs + authorityYearsMs,
+    authority: true,
+    dns: [],
+    ip: [],
+  });
+  writeAtomically(keyPath, key.export({ type: "pkcs8", format: "pem" }) as string, 0o600);
+  writeAtomically(caPath, toPem(der), 0o644);
+}
+
+function systemRoots(): string {
+  try {
+    return readFileSync(systemBundle, "utf8");
+  } catch {
+    return rootCertificates.join("\n");
+  }
+}
+
+function writeAtomically(path: string, text: string, mode: number): void {
+  writeFileSync(`${path}.new`, text, { mode });
+  renameSync(`${path}.new`, path);
+}

@@ -1,0 +1,218 @@
+/** Secures the connection to the server: TLS with the verification that the target asks for. */
+import { createHash } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import { isIP, type Socket } from "node:net";
+import {
+  checkServerIdentity,
+  connect,
+  createSecureContext,
+  type PeerCertificate,
+  type SecureContext,
+  type TLSSocket,
+} from "node:tls";
+import type { TargetTls } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import type { Pins } from "./pins.ts";
+
+const handshakeMs = 15_000;
+const contextsMax = 200;
+
+export interface UpstreamTlsOptions {
+  readonly tls: TargetTls;
+  readonly hostname: string | null;
+  readonly address: string;
+  readonly port: number;
+  readonly alpn: readonly string[];
+  readonly pins: Pins;
+}
+
+export interface SecuredUpstream {
+  readonly socket: TLSSocket;
+  readonly tls: { readonly alpn: string | null; readonly certificate: Buffer };
+  readonly names: {
+    readonly commonName: string | null;
+    readonly dns: readonly string[];
+    readonly ip: readonly string[];
+  };
+}
+
+/** Throws WEIR_UPSTREAM_TLS or WEIR_UPSTREAM_PIN_CHANGED with a sentence that says why. */
+export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Promise<SecuredUpstream> {
+  const { tls, alpn } = options;
+  const expected = tls.serverName ?? options.hostname ?? options.address;
+  const chain = tls.verify === "ca" || tls.verify === "full";
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => {
+      clearTimeout(timer);
+      secured.destroy();
+      reject(error);
+    };
+    const timer = setTimeout(
+      () => fail(new WeirError("WEIR_UPSTREAM_TLS", `${expected} did not finish the TLS handshake.`)),
+      handshakeMs,
+    );
+    let secured: TLSSocket;
+    try {
+      secured = connect({
+        socket,
+        secureContext: contextFor(tls),
+        // The chain is judged below, so that a refusal can say why in our words.
+        rejectUnauthorized: false,
+        ...(isIP(expected) === 0 ? { servername: expected } : {}),
+        ...(alpn.length > 0 ? { ALPNProtocols: [...alpn] } : {}),
+      });
+    } catch (cause) {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(
+        new WeirError("WEIR_UPSTREAM_TLS", `The TLS settings of the target cannot be used: ${message(cause)}`, {
+          cause,
+        }),
+      );
+      return;
+    }
+    const broken = (cause: Error): void =>
+      fail(
+        new WeirError("WEIR_UPSTREAM_TLS", `The TLS handshake with ${expected} failed: ${cause.message}`, { cause }),
+      );
+    const closed = (): void => broken(new Error("the server closed the connection"));
+    secured.once("error", broken);
+    secured.once("close", closed);
+    secured.once("secureConnect", () => {
+      clearTimeout(timer);
+      secured.off("error", broken);
+      secured.off("close", closed);
+      const certificate = secured.getPeerCertificate();
+      const problem = chain ? chainProblem(secured, certificate, expected, tls.verify === "full") : null;
+      if (problem !== null) {
+        fail(new WeirError("WEIR_UPSTREAM_TLS", problem));
+        return;
+      }
+      if (tls.verify === "first-use") {
+        const fingerprint = createHash("sha256").update(certificate.raw).digest("hex");
+        const changed = options.pins.check(`${options.hostname ?? options.address}:${options.port}`, fingerprint);
+        if (changed !== null) {
+          fail(pinChanged(expected, changed.changedFrom, fingerprint));
+          return;
+        }
+      }
+      resolve({
+        socket: secured,
+        tls: {
+          alpn: typeof secured.alpnProtocol === "string" ? secured.alpnProtocol : null,
+          certificate: certificate.raw,
+        },
+        names: namesOf(certificate),
+      });
+    });
+  });
+}
+
+const sslRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]);
+
+/** Sends an SSLRequest; "S" or "N" (PostgreSQL docs §55.2.10). Bytes beyond the answer are an attack (CVE-2021-23222). */
+export function negotiatePostgresTls(socket: Socket): Promise<"S" | "N"> {
+  return new Promise((resolve, reject) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      socket.off("data", onData);
+      socket.off("error", onError);
+      socket.off("close", onClose);
+      socket.pause();
+    };
+    const fail = (reason: string): void => {
+      done();
+      socket.destroy();
+      reject(new WeirError("WEIR_UPSTREAM_TLS", reason));
+    };
+    const onData = (bytes: Buffer): void => {
+      const answer = bytes.length === 1 ? String.fromCharCode(bytes[0] as number) : "";
+      if (answer === "S" || answer === "N") {
+        done();
+        resolve(answer);
+      } else fail("The server's answer to the TLS request is not one of PostgreSQL's.");
+    };
+    const onError = (error: Error): void => fail(`The server went away before TLS: ${error.message}`);
+    const onClose = (): void => fail("The server closed the connection before TLS.");
+    const timer = setTimeout(() => fail("The server did not answer the TLS request."), handshakeMs);
+    socket.on("data", onData);
+    socket.on("error", onError);
+    socket.on("close", onClose);
+    socket.write(sslRequest);
+    socket.resume();
+  });
+}
+
+/** One context per set of files: `ca` per connection would build the roots anew each time. */
+const contexts = new Map<string, SecureContext>();
+
+function contextFor(tls: TargetTls): SecureContext {
+  const files = [tls.ca, tls.clientCertificate?.cert ?? null, tls.clientCertificate?.key ?? null];
+  const id = files.map((file) => (file === null ? "" : `${file}@${statSync(file).mtimeMs}`)).join("|");
+  const cached = contexts.get(id);
+  if (cached !== undefined) return cached;
+  const [ca, cert, key] = files.map((file) => (file === null ? undefined : readFileSync(file)));
+  const context = createSecureContext({
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+    minVersion: "TLSv1.2",
+  });
+  if (contexts.size >= contextsMax) contexts.clear();
+  contexts.set(id, context);
+  return context;
+}
+
+function chainProblem(
+  socket: TLSSocket,
+  certificate: PeerCertificate,
+  expected: string,
+  names: boolean,
+): string | null {
+  if (!socket.authorized) {
+    const code = String((socket.authorizationError as NodeJS.ErrnoException | null)?.code ?? socket.authorizationError);
+    return `The certificate of ${expected} was not accepted: ${chainSentence(code, certificate)}.`;
+  }
+  const mismatch = names ? checkServerIdentity(expected, certificate) : undefined;
+  if (mismatch === undefined) return null;
+  return `The certificate of ${expected} is for another name: ${certificate.subjectaltname ?? certificate.subject?.CN ?? "none"}.`;
+}
+
+function chainSentence(code: string, certificate: PeerCertificate): string {
+  switch (code) {
+    case "CERT_HAS_EXPIRED":
+      return `it expired on ${certificate.valid_to}`;
+    case "CERT_NOT_YET_VALID":
+      return `it is not valid before ${certificate.valid_from}`;
+    case "DEPTH_ZERO_SELF_SIGNED_CERT":
+    case "SELF_SIGNED_CERT_IN_CHAIN":
+      return "it is self-signed; name its CA in the target's tls.ca, or use tls.verify: first-use";
+    case "UNABLE_TO_GET_ISSUER_CERT":
+    case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
+    case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
+      return `its issuer ${certificate.issuer?.CN ?? ""} is not known here; name the CA in the target's tls.ca`;
+    default:
+      return code;
+  }
+}
+
+function pinChanged(expected: string, before: string, now: string): WeirError {
+  return new WeirError(
+    "WEIR_UPSTREAM_PIN_CHANGED",
+    `The certificate of ${expected} is not the one seen first (then ${before}, now ${now}). If the change is right, remove its line from pins.json in the state directory and restart.`,
+  );
+}
+
+function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
+  const names = (certificate.subjectaltname ?? "").split(", ");
+  const commonName = certificate.subject?.CN;
+  return {
+    commonName: (Array.isArray(commonName) ? commonName[0] : commonName) ?? null,
+    dns: names.filter((name) => name.startsWith("DNS:")).map((name) => name.slice(4)),
+    ip: names.filter((name) => name.startsWith("IP Address:")).map((name) => name.slice(11)),
+  };
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

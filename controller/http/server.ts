@@ -1,0 +1,171 @@
+/**
+ * The web page and its JSON. Bound to loopback, and only for who has the token of the address printed at start: it
+ * stands in the URL's fragment, which browsers do not send, and comes back in the Authorization header. A page of
+ * another origin can neither read it nor make the browser send it, so there is nothing for CSRF to ride on.
+ */
+import { timingSafeEqual } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { WeirError } from "../../agent/errors.ts";
+import { listSessions, readEntries } from "../../agent/record/read.ts";
+import { verifyLog } from "../../agent/record/verify.ts";
+import type { Approval, ApprovalStore } from "../approvals/store.ts";
+
+const bodyBytesMax = 64 * 1024;
+const streamsMax = 32;
+const sessionsShown = 100;
+const web = join(import.meta.dirname, "../web");
+
+export interface PageOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly token: string;
+  readonly approvals: ApprovalStore;
+  readonly stateDir: string;
+}
+
+export interface Page {
+  readonly url: string;
+  /** Tells open pages that an approval changed. */
+  changed(approval: Approval): void;
+  close(): Promise<void>;
+}
+
+export async function startPage(options: PageOptions): Promise<Page> {
+  const streams = new Set<ServerResponse>();
+  const server = createServer((request, response) => {
+    answer(request, response, options, streams).catch(() => {
+      if (!response.headersSent) send(response, 500, { error: "WEIR_INTERNAL" });
+      else response.destroy();
+    });
+  });
+  server.headersTimeout = 10_000;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      reject(
+        error.code === "EADDRINUSE"
+          ? new WeirError(
+              "WEIR_PORT_IN_USE",
+              `${options.host}:${options.port} is in use. Take another with --listen-ui ADDR:PORT.`,
+              { cause: error },
+            )
+          : error,
+      );
+    });
+    server.listen(options.port, options.host, resolve);
+  });
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : options.port;
+  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
+  return {
+    url: `http://${host}:${port}/#${options.token}`,
+    changed(approval) {
+      for (const stream of streams) stream.write(`data: ${JSON.stringify(shown(approval))}\n\n`);
+    },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: PageOptions,
+  streams: Set<ServerResponse>,
+): Promise<void> {
+  const { pathname } = new URL(request.url ?? "/", "http://weir");
+  response.setHeader(
+    "Content-Security-Policy",
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  );
+  response.setHeader("X-Content-Type-Options", "nosniff");
+  response.setHeader("Referrer-Policy", "no-referrer");
+  response.setHeader("Cache-Control", "no-store");
+  const asset = {
+    "/": ["index.html", "text/html"],
+    "/page.js": ["page.js", "text/javascript"],
+    "/page.css": ["page.css", "text/css"],
+  }[pathname];
+  if (asset !== undefined && request.method === "GET") {
+    response.setHeader("Content-Type", `${asset[1]}; charset=utf-8`);
+    response.end(readFileSync(join(web, asset[0] as string)));
+    return;
+  }
+  if (!isTold(request, options.token))
+    return send(response, 401, { error: "Open the address that `weir up` printed." });
+  const decision = /^\/api\/approvals\/([a-z2-7]{8})\/(approve|deny)$/.exec(pathname);
+  if (request.method === "POST" && decision !== null)
+    return decide(request, response, options, decision[1] as string, decision[2] as string);
+  if (request.method !== "GET") return send(response, 405, { error: "method not allowed" });
+  if (pathname === "/api/approvals") return send(response, 200, options.approvals.list().map(shown));
+  if (pathname === "/api/verify") return send(response, 200, verifyLog(options.stateDir));
+  if (pathname === "/api/sessions")
+    return send(response, 200, listSessions(readEntries(options.stateDir)).slice(-sessionsShown).reverse());
+  const session = /^\/api\/sessions\/([0-9a-f-]{36})$/.exec(pathname);
+  if (session !== null) {
+    const entries = [...readEntries(options.stateDir)].filter((entry) => entry.session === session[1]);
+    return send(response, entries.length === 0 ? 404 : 200, entries);
+  }
+  if (pathname === "/api/events") return stream(response, streams);
+  send(response, 404, { error: "not found" });
+}
+
+async function decide(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: PageOptions,
+  id: string,
+  verb: string,
+): Promise<void> {
+  let body = "";
+  for await (const piece of request) {
+    body += String(piece);
+    if (body.length > bodyBytesMax) return send(response, 413, { error: "too long" });
+  }
+  let reason: unknown;
+  try {
+    reason = (JSON.parse(body || "{}") as { reason?: unknown }).reason ?? "";
+  } catch {
+    return send(response, 400, { error: "JSON is expected" });
+  }
+  if (typeof reason !== "string") return send(response, 400, { error: "reason has to be a text" });
+  const decided = options.approvals.decide(id, verb === "approve" ? "approved" : "denied", "web page", reason);
+  if (decided === null) {
+    const known = options.approvals.get(id);
+    return send(response, known === null ? 404 : 409, {
+      error: known === null ? "no such approval" : `already ${known.status}`,
+    });
+  }
+  send(response, 200, shown(decided));
+}
+
+function stream(response: ServerResponse, streams: Set<ServerResponse>): void {
+  if (streams.size >= streamsMax) {
+    send(response, 503, { error: "too many open pages" });
+    return;
+  }
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  response.write(": open\n\n");
+  streams.add(response);
+  response.on("close", () => streams.delete(response));
+}
+
+function shown(approval: Approval): Omit<Approval, "cgroup"> {
+  const { cgroup: _, ...rest } = approval;
+  return rest;
+}
+
+function isTold(request: IncomingMessage, token: string): boolean {
+  const given = Buffer.from(request.headers.authorization ?? "");
+  const wanted = Buffer.from(`Bearer ${token}`);
+  return given.length === wanted.length && timingSafeEqual(given, wanted);
+}
+
+function send(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { "Content-Type": "application/json; charset=utf-8" });
+  response.end(JSON.stringify(body));
+}

@@ -1,0 +1,47 @@
+/** The policies that ship, against their cases, with PostgreSQL's own parser. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+import { type Describe, readCases, runCase } from "../../agent/policy/cases.ts";
+import { loadPolicy } from "../../agent/policy/load.ts";
+
+let describeSql: Describe = () => ({});
+
+before(async () => {
+  const postgres = await import("../../agent/wire/postgres/describe/index.ts");
+  await postgres.prepareDescriber();
+  describeSql = (_, text) => {
+    const { verbs, relations, columns, functions, writes, traits } = postgres.describeStatement(text);
+    return { verbs, relations, columns, functions, writes, traits };
+  };
+});
+
+for (const dir of ["defaults", "examples"].map((name) => join(import.meta.dirname, "../../policies", name))) {
+  for (const name of readdirSync(dir).filter((file) => /\.yaml$/.test(file) && !/\.cases\.yaml$/.test(file))) {
+    describe(name, () => {
+      const file = join(dir, name);
+      const loaded = loadPolicy([{ file: name, text: readFileSync(file, "utf8") }]);
+      assert.ok("policy" in loaded, "errors" in loaded ? loaded.errors.join("\n") : "");
+      const casesFile = file.replace(/\.yaml$/, ".cases.yaml");
+      const read = readCases(casesFile, readFileSync(casesFile, "utf8"));
+      assert.ok("cases" in read, "errors" in read ? read.errors.join("\n") : "");
+      for (const one of read.cases) {
+        test(one.name, () => assert.deepEqual(runCase(loaded.policy, one, describeSql), []));
+      }
+    });
+  }
+}
+
+test("every rule of a shipped policy is the answer to a case, or adds to one", () => {
+  for (const dir of ["defaults", "examples"].map((name) => join(import.meta.dirname, "../../policies", name))) {
+    for (const name of readdirSync(dir).filter((file) => /\.cases\.yaml$/.test(file))) {
+      const cases = readFileSync(join(dir, name), "utf8");
+      const loaded = loadPolicy([{ file: name, text: readFileSync(join(dir, name.replace(".cases", "")), "utf8") }]);
+      assert.ok("policy" in loaded);
+      for (const rule of loaded.policy.rules.filter(({ verdict }) => verdict !== null)) {
+        assert.ok(cases.includes(`rule: ${rule.name}`), `${name} has no case for ${rule.name}`);
+      }
+    }
+  }
+});
