@@ -55,7 +55,7 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
   const { operation } = asked;
   const { kind } = operation;
   const unread = firstOf(operation.traits, undecodable);
-  const hidden = unread !== null || firstOf(operation.traits, opaque) !== null;
+  const hidden = unread !== null || isHidden(operation.traits);
   const { rules } = policy;
   let decider: number | null = null;
   let reporter = -1;
@@ -143,8 +143,8 @@ function matchRule(rule: Rule, asked: PolicyCase): boolean | { readonly error: s
   return typeof met === "object" && asked.operation.kind === "prepare" ? false : met;
 }
 
-/** Steps 6: who asks, and where, matches; what the text says is left out. */
-function matchesSender(rule: Rule, asked: PolicyCase): boolean {
+/** Step 6: who asks, and where, matches; what the text says is left out. */
+export function matchesSender(rule: Rule, asked: PolicyCase): boolean {
   for (const check of rule.checks) if (!check.textual && !check.test(asked)) return false;
   return true;
 }
@@ -319,6 +319,11 @@ function approvalOf(
     holdTimeoutMs: policy.defaults.approval.timeoutMs,
     onTimeout: policy.defaults.approval.onTimeout,
   };
+}
+
+/** The text does not show all it reads. */
+export function isHidden(traits: readonly string[]): boolean {
+  return firstOf(traits, opaque) !== null;
 }
 
 function firstOf(traits: readonly string[], set: ReadonlySet<string>): string | null {

@@ -1,6 +1,6 @@
 /** Why a policy decides as it does, rule by rule, for a person. */
 import type { Decision, MaskSpec } from "../core/verdict.ts";
-import { decide, isAbout, mayDecideUnread } from "./decide.ts";
+import { decide, isAbout, isHidden, matchesSender, mayDecideUnread } from "./decide.ts";
 import type { Policy, PolicyCase, Rule, Subject } from "./policy.ts";
 import { undecodableTraits } from "./words.ts";
 
@@ -23,7 +23,12 @@ export function trace(policy: Policy, asked: PolicyCase): Explanation {
   let decided = false;
   const lines: RuleTrace[] = policy.rules.map((rule) => {
     const missed = whyNot(rule, asked);
-    if (missed !== null) return { rule: rule.name, matched: false, why: missed };
+    if (missed !== null) {
+      const masksAnyway = rule.mode !== "open" && rule.masks.length > 0 && isAbout(rule, asked.operation.kind);
+      const hidden = masksAnyway && isHidden(asked.operation.traits) && matchesSender(rule, asked);
+      const why = hidden ? `${missed}; its masks are added, as the text does not show all it reads` : missed;
+      return { rule: rule.name, matched: false, why };
+    }
     const effects = effectsOf(policy, rule, asked, decided);
     if (rule.verdict !== null && rule.mode === "enforce" && effects.decides) decided = true;
     return { rule: rule.name, matched: true, why: effects.text };

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { type Describe, readCases, runCase } from "../../agent/policy/cases.ts";
 import { loadPolicy } from "../../agent/policy/load.ts";
+import { traits } from "../../agent/policy/words.ts";
 
 let describeSql: Describe = () => ({});
 
@@ -44,4 +45,49 @@ test("every rule of a shipped policy is the answer to a case, or adds to one", (
       }
     }
   }
+});
+
+test("a policy may name every trait that a statement can have", () => {
+  const file = join(import.meta.dirname, "../../agent/wire/postgres/describe/statement-info.ts");
+  const type = /export type Trait =([^;]+);/.exec(readFileSync(file, "utf8"))?.[1] ?? "";
+  const found = [...type.matchAll(/"([a-z-]+)"/g)].map((match) => match[1] as string);
+  assert.ok(found.length > 30);
+  assert.deepEqual(
+    found.filter((trait) => !traits.includes(trait)),
+    [],
+  );
+});
+
+test("a file of one's own stands before the default policy", () => {
+  const read = (file: string) => ({
+    file,
+    text: readFileSync(join(import.meta.dirname, "../../policies", file), "utf8"),
+  });
+  const mine = `
+apiVersion: weir/v1
+rules:
+  - name: pgbench-may-set-up
+    match: { user: bench, verb: { only: [drop, truncate] }, relation: { only: "pgbench_*" } }
+    verdict: allow
+    reason: The benchmark owns its tables.
+`;
+  const loaded = loadPolicy([{ file: "mine.yaml", text: mine }, read("defaults/postgres.yaml")]);
+  assert.ok("policy" in loaded);
+  const ask = (sql: string, rule: string, action: "allow" | "deny") =>
+    assert.deepEqual(
+      runCase(loaded.policy, { name: sql, user: "bench", sql, expect: { action, rule } }, describeSql),
+      [],
+    );
+  ask(
+    "drop table if exists pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers",
+    "pgbench-may-set-up",
+    "allow",
+  );
+  ask(
+    "truncate table pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers",
+    "pgbench-may-set-up",
+    "allow",
+  );
+  ask("drop table pgbench_accounts, orders", "no-destructive-sql", "deny");
+  ask("drop table pgbench_accounts; delete from orders", "no-destructive-sql", "deny");
 });

@@ -25,8 +25,8 @@ import { openPins } from "../../agent/tls/pins.ts";
 import { terminateClient } from "../../agent/tls/terminate.ts";
 import { negotiatePostgresTls, secureUpstream } from "../../agent/tls/upstream.ts";
 import { prepareProtocols, protocolNamed } from "../../agent/wire/registry.ts";
-import { createController } from "../../controller/main.ts";
 import type { ApprovalStore } from "../../controller/approvals/store.ts";
+import { createController } from "../../controller/main.ts";
 
 export interface Relay {
   readonly port: number;

@@ -1,9 +1,9 @@
 /**
  * Pinned links: names in a bpffs that keep a redirection standing when the agent is gone.
  *
- *   weir_connect4-0.1234   the link, and the pid of the agent that pinned it
+ *   weir_connect4-0-1234   the link, and the pid of the agent that pinned it (bpffs refuses a dot in a name with EPERM)
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, statSync, unlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { addon } from "./addon.ts";
 
@@ -20,19 +20,18 @@ const standardMount = "/sys/fs/bpf";
 export function openPinDirectory(dir: string): PinDirectory {
   const mounted = ensureBpfMount(dir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const suffix = `.${process.pid}`;
+  const suffix = `-${process.pid}`;
   return {
     replace(links) {
-      const before = readdirSync(dir).filter((name) => !name.endsWith(suffix));
-      const present = new Set(readdirSync(dir));
+      const present = new Set(pinsIn(dir));
       for (const link of links) {
         const name = `${link.name}${suffix}`;
         if (!present.has(name)) addon().bpfPin(link.fd, join(dir, name));
       }
-      for (const name of before) unlinkSync(join(dir, name));
+      for (const name of present) if (!name.endsWith(suffix)) unlinkSync(join(dir, name));
     },
     remove() {
-      for (const name of readdirSync(dir)) if (name.endsWith(suffix)) unlinkSync(join(dir, name));
+      for (const name of pinsIn(dir)) if (name.endsWith(suffix)) unlinkSync(join(dir, name));
       tidy(dir, mounted);
     },
   };
@@ -44,9 +43,9 @@ export function openPinDirectory(dir: string): PinDirectory {
  */
 export function removePins(dir: string): number {
   if (!existsSync(dir) || !isBpf(dir)) return 0;
-  const names = readdirSync(dir);
+  const names = pinsIn(dir);
   for (const name of names) unlinkSync(join(dir, name));
-  rmdirSync(dir);
+  tidy(dir, null);
   return names.length;
 }
 
@@ -61,10 +60,23 @@ function ensureBpfMount(dir: string): string | null {
   return at;
 }
 
-/** An agent before us may have made the mount, died, and left it to us: then it stays, as one of the host's. */
+/** The directory may be a bpffs of its own, mounted by us or by an agent that died: then that goes too. */
 function tidy(dir: string, mounted: string | null): void {
-  if (dir !== mounted && readdirSync(dir).length === 0) rmdirSync(dir);
-  if (mounted !== null && readdirSync(mounted).length === 0) addon().unmount(mounted);
+  if (!readdirSync(dir).every(isKernels)) return;
+  if (mounted === dir || isMountPoint(dir)) addon().unmount(dir);
+  rmdirSync(dir);
+  if (mounted !== null && mounted !== dir && readdirSync(mounted).every(isKernels)) addon().unmount(mounted);
+}
+
+function isMountPoint(dir: string): boolean {
+  return statSync(dir).dev !== statSync(dirname(dir)).dev;
+}
+
+/** The root of a bpffs also holds maps.debug and progs.debug, which nobody can remove. */
+const isKernels = (name: string): boolean => name.endsWith(".debug");
+
+function pinsIn(dir: string): string[] {
+  return readdirSync(dir).filter((name) => name.startsWith("weir_"));
 }
 
 function isBpf(path: string): boolean {

@@ -273,7 +273,7 @@ static napi_value undo(napi_env env, struct queue *queue, int number, const char
 	if (queue->fd >= 0)
 		close(queue->fd);
 	throw_away(queue);
-	return throw_errno(env, number, what, number == EBUSY || number == EPERM ? "is the queue taken, or is this not root?" : NULL);
+	return throw_errno(env, number, what, number == EBUSY || number == EPERM ? "the queue has another reader, or this is not root" : NULL);
 }
 
 static napi_value queue_open(napi_env env, napi_callback_info info)

@@ -34,7 +34,7 @@ export class PostgresConversation implements Conversation {
       if (this.#opening === null) this.#converse(event, out);
       else this.#open(event, out);
     } catch (error) {
-      this.#over(error, out);
+      this.#over(asPeerError(error), out);
     }
   }
 
@@ -144,4 +144,10 @@ export class PostgresConversation implements Conversation {
       out.push({ type: "send-client", bytes: fatalResponse(code, reason) });
     out.push({ type: "close", reason: code === "closed" ? reason : `${code}: ${reason}` });
   }
+}
+
+/** Reading past the end of a buffer: a message was shorter than what it announced. */
+function asPeerError(error: unknown): unknown {
+  if (!(error instanceof RangeError) || !("code" in error)) return error;
+  return new PeerError("WEIR_FRAME_INVALID", "a message is shorter than what it announces", { cause: error });
 }

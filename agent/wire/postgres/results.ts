@@ -1,7 +1,22 @@
-/** Joins results and masks: what a run's rows need, and what the record may keep. */
+/** Joins results and masks: what a run's rows need, what leaves of them, and what the record may keep. */
 import type { Operation } from "../../core/operation.ts";
 import type { MaskSpec } from "../../core/verdict.ts";
+import { PeerError } from "../../errors.ts";
+import type { CatalogColumn } from "../protocol.ts";
+import { backend, message, readErrorFields, readRowDescription } from "./backend-messages.ts";
+import type { StatementInfo } from "./describe/statement-info.ts";
 import type { Entry } from "./expected.ts";
+import { headerBytes } from "./framer.ts";
+import { stringEnd } from "./frontend-messages.ts";
+import {
+  catalogEntryMs,
+  catalogTablesMax,
+  parameterBytesMax,
+  recordedRowsBytesMax,
+  recordedRowsMax,
+} from "./limits.ts";
+import { type MaskPlan, maskText, planCopy, planResult } from "./mask-plan.ts";
+import { maskDeniedResponse } from "./refusal.ts";
 import type { Run } from "./run.ts";
 import type { SessionState } from "./state.ts";
 
@@ -10,41 +25,288 @@ export function needsFields(run: Run): boolean {
   return run.verdict !== null && (run.verdict.transforms.masks.length > 0 || run.verdict.record === "result");
 }
 
-export function maskOperation(operation: Operation, _masks: readonly MaskSpec[]): Operation {
-  return operation;
+/** The operation as the record may keep it; the same object when nothing in it is masked. */
+export function maskOperation(operation: Operation, masks: readonly MaskSpec[]): Operation {
+  if (masks.length === 0) return operation;
+  const text = maskText(operation.text, masks);
+  const parameters = operation.parameters.map((value) => (value === null ? null : maskText(value, masks)));
+  if (text === operation.text && parameters.every((value, index) => value === operation.parameters[index]))
+    return operation;
+  return { ...operation, text, parameters };
 }
+
+interface Current {
+  readonly run: Run;
+  readonly plan: MaskPlan;
+  readonly columns: readonly string[];
+  readonly formats: readonly number[];
+  readonly kept: (string | null)[][] | null;
+  keptBytes: number;
+  truncated: boolean;
+}
+
+interface Planned {
+  readonly description: Buffer;
+  readonly masks: readonly MaskSpec[];
+  readonly formats: readonly number[];
+  readonly untilMs: number;
+  readonly plan: MaskPlan;
+}
+
+const none: readonly never[] = Object.freeze([]);
+const passing: MaskPlan = { kind: "pass" };
 
 export class Results {
   readonly #state: SessionState;
+  /** Names are asked for; nothing of the server goes on before they are here. */
   waiting = false;
+  /** A part of a masked value is sent and the rest is to come. */
   streaming = false;
-  heldBytes = 0;
-  catalog(_columns: readonly unknown[], _failed: boolean): void {}
+  readonly heldBytes = 0;
   denial: Buffer = Buffer.alloc(0);
+  #current: Current | null = null;
+  #catalog = new Map<number, { readonly columns: CatalogColumn[]; readonly untilMs: number }>();
+  #catalogFailed = false;
+  /** Plans by statement: the second run of a prepared statement finds its plan. */
+  readonly #plans = new WeakMap<StatementInfo, Planned>();
+
   constructor(state: SessionState) {
     this.#state = state;
   }
-  plan(_run: Run, _type: number, _entry: Entry): "pass" | "look" | "wait" | "deny" {
-    void this.#state;
-    return "pass";
+
+  /** What becomes of the rows of the result that is on its way. */
+  plan(run: Run, type: number, entry: Entry): "pass" | "look" | "wait" | "deny" {
+    if (!needsFields(run)) return "pass";
+    if (this.#current?.run !== run) {
+      if (type === backend.copyData) this.#current = this.#open(run, passing, none, none);
+      else {
+        const opened = this.#openRows(run, entry);
+        if (opened === "wait") return opened;
+        this.#current = opened;
+      }
+    }
+    const { plan, kept } = this.#current as Current;
+    if (plan.kind === "deny") {
+      this.denial = maskDeniedResponse(plan.reason);
+      return "deny";
+    }
+    return plan.kind === "pass" && kept === null ? "pass" : "look";
   }
-  describe(_run: Run, _bytes: Buffer, _start: number, _end: number): void {}
-  row(_type: number, _run: Run, _bytes: Buffer, _start: number, _end: number): Buffer | null | "denied" {
-    return null;
+
+  /** A RowDescription of a simple query: the result that follows has these columns. */
+  describe(run: Run, bytes: Buffer, start: number, end: number): void {
+    run.description = Buffer.from(bytes.subarray(start, end));
+    this.#flushRows();
+    this.#current = null;
   }
-  end(_run: Run): void {}
-  copyBegin(_run: Run, _copy: { format: number; formats: number[] }): void {}
+
+  row(type: number, run: Run, bytes: Buffer, start: number, end: number): Buffer | null | "denied" {
+    const current = this.#current;
+    if (current === null) return null;
+    const masked = current.plan.kind === "mask" ? current.plan.row(bytes, start, end) : null;
+    if (masked !== null) run.masked += 1;
+    if (current.kept !== null && type === backend.dataRow)
+      keepRow(current, masked ?? bytes, masked === null ? start : 0, masked === null ? end : masked.length);
+    return masked;
+  }
+
+  /** The statement is over. */
+  end(run: Run): void {
+    if (this.#current?.run !== run) return;
+    this.#flushRows();
+    this.#current = null;
+  }
+
+  copyBegin(run: Run, copy: { readonly format: number; readonly formats: readonly number[] }): void {
+    const masks = run.verdict?.transforms.masks ?? none;
+    if (masks.length === 0) return;
+    const plan = planCopy({
+      copy: run.info?.copy ?? null,
+      binary: copy.format === 1,
+      columns: copy.formats.length,
+      masks,
+      statements: statementsOf(run),
+    });
+    this.#current = this.#open(run, plan, none, none);
+  }
+
+  /** What the copy masker still holds. */
   copyEnd(): Buffer | null {
     return null;
   }
-  functionResult(_run: Run | null): boolean {
-    return true;
+
+  /** A FunctionCallResponse has no columns to mask by. */
+  functionResult(run: Run | null): boolean {
+    return (run?.verdict?.transforms.masks.length ?? 0) === 0;
   }
-  maskAsync(_type: number, _bytes: Buffer, _start: number, _end: number, _run: Run | null): Buffer | null {
-    return null;
+
+  /** NoticeResponse and NotificationResponse; null when it may pass as it is. */
+  maskAsync(type: number, bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
+    const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
+    if (masks.length === 0) return null;
+    if (type === backend.notice) return maskFields(backend.notice, bytes, start, end, masks);
+    // NotificationResponse: Int32 process id, String channel, String payload.
+    const channelEnd = stringEnd(bytes, start + headerBytes + 4, end);
+    const payload = bytes.toString("utf8", channelEnd + 1, end - 1);
+    const masked = maskText(payload, masks);
+    if (masked === payload) return null;
+    const head = bytes.subarray(start + headerBytes, channelEnd + 1);
+    return message(backend.notification, Buffer.concat([head, Buffer.from(`${masked}\0`)]));
   }
-  /** Null when it may pass as it is. */
-  maskError(_bytes: Buffer, _start: number, _end: number, _run: Run | null): Buffer | null {
-    return null;
+
+  /** ErrorResponse; null when it may pass as it is. */
+  maskError(bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
+    const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
+    return masks.length === 0 ? null : maskFields(backend.error, bytes, start, end, masks);
   }
+
+  catalog(columns: readonly CatalogColumn[], failed: boolean): void {
+    this.waiting = false;
+    this.#catalogFailed = failed;
+    if (this.#catalog.size > catalogTablesMax) this.#catalog.clear();
+    const untilMs = this.#state.context.now() + catalogEntryMs;
+    for (const oid of this.#asked) this.#catalog.set(oid, { columns: [], untilMs });
+    for (const column of columns) this.#catalog.get(column.tableOid)?.columns.push(column);
+  }
+
+  #asked: readonly number[] = none;
+
+  #openRows(run: Run, entry: Entry): Current | "wait" {
+    const description = run.description ?? entry.portal?.description ?? entry.portal?.prepared?.description ?? null;
+    const masks = run.verdict?.transforms.masks ?? none;
+    if (description === null) {
+      const plan: MaskPlan = { kind: "deny", reason: "the server did not describe it" };
+      return this.#open(run, masks.length === 0 ? passing : plan, none, none);
+    }
+    const nowMs = this.#state.context.now();
+    const sent = entry.portal?.resultFormats ?? null;
+    const known = run.info === null ? undefined : this.#plans.get(run.info);
+    if (
+      known !== undefined &&
+      run.verdict?.record !== "result" &&
+      run.through.length === 0 &&
+      known.masks === masks &&
+      known.untilMs > nowMs &&
+      sameFormats(known.formats, sent ?? none) &&
+      known.description.equals(description)
+    )
+      return this.#open(run, known.plan, none, none);
+    const fields = readRowDescription(description, 0, description.length);
+    const formats = sent === null ? fields.map(({ format }) => format) : spread(sent, fields.length);
+    let plan = passing;
+    if (masks.length > 0) {
+      const missing = this.#missing(masks, fields, nowMs);
+      if (missing.length > 0 && !this.#catalogFailed) {
+        this.waiting = true;
+        this.#asked = missing;
+        this.#state.out.push({ type: "catalog", tableOids: missing });
+        return "wait";
+      }
+      const catalog = missing.length > 0 ? null : this.#columnsOf(fields);
+      this.#catalogFailed = false;
+      plan = planResult({ fields, formats, masks, catalog, statements: statementsOf(run) });
+      if (run.info !== null && run.through.length === 0 && catalog !== null)
+        this.#plans.set(run.info, { description, masks, formats: sent ?? none, untilMs: nowMs + catalogEntryMs, plan });
+    }
+    return this.#open(
+      run,
+      plan,
+      fields.map(({ name }) => name),
+      formats,
+    );
+  }
+
+  #open(run: Run, plan: MaskPlan, columns: readonly string[], formats: readonly number[]): Current {
+    const kept = run.verdict?.record === "result" && columns.length > 0 ? [] : null;
+    return { run, plan, columns, formats, kept, keptBytes: 0, truncated: false };
+  }
+
+  /** Tables whose names a column mask needs and that are not known, or not any more. */
+  #missing(masks: readonly MaskSpec[], fields: readonly { tableOid: number }[], nowMs: number): number[] {
+    if (masks.every(({ column }) => column === null)) return [];
+    const missing = new Set<number>();
+    for (const { tableOid } of fields)
+      if (tableOid !== 0 && (this.#catalog.get(tableOid)?.untilMs ?? 0) <= nowMs) missing.add(tableOid);
+    return [...missing];
+  }
+
+  #columnsOf(fields: readonly { tableOid: number }[]): CatalogColumn[] {
+    const oids = new Set(fields.map(({ tableOid }) => tableOid));
+    return [...oids].flatMap((oid) => this.#catalog.get(oid)?.columns ?? []);
+  }
+
+  #flushRows(): void {
+    const current = this.#current;
+    if (current?.kept == null || current.kept.length === 0) return;
+    this.#state.record({
+      type: "rows",
+      operationId: current.run.askId,
+      columns: current.columns,
+      rows: current.kept,
+      truncated: current.truncated,
+    });
+  }
+}
+
+function statementsOf(run: Run): readonly StatementInfo[] {
+  return run.info === null ? run.through : [run.info, ...run.through];
+}
+
+/** Bind's result formats: none is all text, one is for all. */
+function spread(formats: readonly number[], count: number): number[] {
+  return Array.from({ length: count }, (_, index) =>
+    formats.length === 0 ? 0 : formats.length === 1 ? (formats[0] as number) : (formats[index] ?? 0),
+  );
+}
+
+function sameFormats(left: readonly number[], right: readonly number[]): boolean {
+  return left === right || (left.length === right.length && left.every((format, index) => format === right[index]));
+}
+
+/** Values as text, binary ones as hex; each is cut, and the rows stop at their limits. */
+function keepRow(current: Current, bytes: Buffer, start: number, end: number): void {
+  const { kept, formats } = current;
+  if (kept === null) return;
+  if (kept.length >= recordedRowsMax || current.keptBytes >= recordedRowsBytesMax) {
+    current.truncated = true;
+    return;
+  }
+  const row: (string | null)[] = [];
+  const count = bytes.readUInt16BE(start + headerBytes);
+  let at = start + headerBytes + 2;
+  for (let index = 0; index < count; index += 1) {
+    const length = bytes.readInt32BE(at);
+    at += 4;
+    if (length < 0) {
+      row.push(null);
+      continue;
+    }
+    if (at + length > end) throw new PeerError("WEIR_FRAME_INVALID", "a DataRow is cut short");
+    const to = at + Math.min(length, parameterBytesMax);
+    if (length > parameterBytesMax) current.truncated = true;
+    row.push(formats[index] === 1 ? `\\x${bytes.toString("hex", at, to)}` : bytes.toString("utf8", at, to));
+    current.keptBytes += to - at;
+    at += length;
+  }
+  kept.push(row);
+}
+
+/** Fields that say where in the source it was, and what it was: they hold no value. */
+const plainFields: ReadonlySet<string> = new Set(["S", "V", "C", "P", "p", "F", "L", "R", "s", "t", "c", "d", "n"]);
+
+function maskFields(
+  type: number,
+  bytes: Buffer,
+  start: number,
+  end: number,
+  masks: readonly MaskSpec[],
+): Buffer | null {
+  let changed = false;
+  const parts: string[] = [];
+  for (const [field, value] of readErrorFields(bytes, start, end)) {
+    const masked = plainFields.has(field) ? value : maskText(value, masks);
+    if (masked !== value) changed = true;
+    parts.push(`${field}${masked}\0`);
+  }
+  return changed ? message(type, Buffer.from(`${parts.join("")}\0`)) : null;
 }

@@ -22,9 +22,9 @@ import { openPins } from "../../../../agent/tls/pins.ts";
 import { terminateClient } from "../../../../agent/tls/terminate.ts";
 import { negotiatePostgresTls, secureUpstream } from "../../../../agent/tls/upstream.ts";
 import { postgresProtocol } from "../../../../agent/wire/postgres/protocol.ts";
-import type { LoginCredential } from "../../../../agent/wire/protocol.ts";
+import type { LoginCredential, WireEvent } from "../../../../agent/wire/protocol.ts";
 
-export interface Proxy {
+export interface TestProxy {
   readonly host: string;
   readonly port: number;
   readonly caPath: string;
@@ -40,9 +40,12 @@ export interface ProxyOptions {
   readonly credential?: LoginCredential;
   readonly tls?: string;
   readonly keepRecords?: boolean;
+  /** Sees every event and every random draw: for capturing vectors. */
+  readonly tap?: (event: WireEvent) => void;
+  readonly random?: (bytes: number) => Buffer;
 }
 
-export async function startProxy(options: ProxyOptions): Promise<Proxy> {
+export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
   const state = mkdtempSync(join(tmpdir(), "weir-proxy-"));
   const authority = await openAuthority(state);
   const pins = await openPins(state);
@@ -50,7 +53,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
   const policy = readPolicy(options);
   const records: EntryBody[] = [];
   const logs: string[] = [];
-  const holds: Proxy["holds"] = [];
+  const holds: TestProxy["holds"] = [];
   const cancels = new CancelRegistry();
   const sessions = new Set<Session>();
   const gate = createGate({ flush: () => {}, synced: () => Promise.resolve() }, () => "process");
@@ -129,9 +132,17 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       destinationPort: options.server.port,
       credential: options.credential ?? null,
       upstreamTlsRequired: target.tls.verify === "ca" || target.tls.verify === "full",
-      random: randomBytes,
+      random: options.random ?? randomBytes,
       now: Date.now,
     });
+    const { tap } = options;
+    if (tap !== undefined) {
+      const handle = conversation.handle.bind(conversation);
+      conversation.handle = (event, out) => {
+        tap(event);
+        handle(event, out);
+      };
+    }
     const session = new Session({ flow, target, client: socket, conversation, ports });
     sessions.add(session);
     void session.done.then(() => sessions.delete(session));

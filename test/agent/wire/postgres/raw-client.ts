@@ -19,7 +19,9 @@ export class RawClient {
     this.#socket = socket;
     socket.on("data", (bytes) =>
       this.#parser.parse(bytes, (message) => {
-        this.heard.push({ ...message } as unknown as Heard);
+        // The text of an error is a property of Error, which a spread leaves out.
+        const { message: text } = message as { message?: string };
+        this.heard.push({ ...message, message: text } as unknown as Heard);
         this.#wake();
       }),
     );

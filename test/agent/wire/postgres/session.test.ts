@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { serialize } from "pg-protocol";
 import { type Postgres, startPostgres } from "../../../support/postgres.ts";
-import { type Proxy, startProxy } from "./proxy.ts";
+import { startProxy, type TestProxy } from "./proxy.ts";
 import { type Heard, logIn, type RawClient } from "./raw-client.ts";
 
 const policy = `rules:
@@ -14,7 +14,7 @@ const policy = `rules:
 `;
 
 let server: Postgres;
-let proxy: Proxy;
+let proxy: TestProxy;
 
 before(async () => {
   server = await startPostgres();
@@ -62,7 +62,11 @@ test("a denied Query is answered and the session goes on", () =>
 
 test("a denial in a block fails the block, and COMMIT becomes ROLLBACK", () =>
   withClient(async (client) => {
-    client.send(serialize.query("BEGIN"), serialize.query("INSERT INTO kept VALUES (1)"), serialize.query("DROP TABLE kept"));
+    client.send(
+      serialize.query("BEGIN"),
+      serialize.query("INSERT INTO kept VALUES (1)"),
+      serialize.query("DROP TABLE kept"),
+    );
     await client.until("readyForQuery");
     await client.until("readyForQuery");
     const refused = await client.until("readyForQuery");
@@ -80,17 +84,36 @@ test("what stands before a denial in a pipeline keeps its result", () =>
   withClient(async (client) => {
     const parse = (text: string) => serialize.parse({ text });
     client.send(
-      parse("SELECT 1"), serialize.bind({}), serialize.describe({ type: "P" }), serialize.execute({}),
-      parse("DROP TABLE kept"), serialize.bind({}), serialize.execute({}), serialize.sync(),
-      parse("SELECT 2"), serialize.bind({}), serialize.execute({}), serialize.sync(),
+      parse("SELECT 1"),
+      serialize.bind({}),
+      serialize.describe({ type: "P" }),
+      serialize.execute({}),
+      parse("DROP TABLE kept"),
+      serialize.bind({}),
+      serialize.execute({}),
+      serialize.sync(),
+      parse("SELECT 2"),
+      serialize.bind({}),
+      serialize.execute({}),
+      serialize.sync(),
     );
     const first = await client.until("readyForQuery");
     assert.deepEqual(names(first), [
-      "parseComplete", "bindComplete", "rowDescription", "dataRow", "commandComplete", "error", "readyForQuery",
+      "parseComplete",
+      "bindComplete",
+      "rowDescription",
+      "dataRow",
+      "commandComplete",
+      "error",
+      "readyForQuery",
     ]);
     assert.equal(errorOf(first), denied);
     assert.deepEqual(names(await client.until("readyForQuery")), [
-      "parseComplete", "bindComplete", "dataRow", "commandComplete", "readyForQuery",
+      "parseComplete",
+      "bindComplete",
+      "dataRow",
+      "commandComplete",
+      "readyForQuery",
     ]);
     assert.ok(!server.statementLog().includes("DROP TABLE kept"));
   }));
@@ -98,8 +121,13 @@ test("what stands before a denial in a pipeline keeps its result", () =>
 test("a denial in an implicit transaction rolls back what the batch did before", () =>
   withClient(async (client) => {
     client.send(
-      serialize.parse({ text: "INSERT INTO kept VALUES (7)" }), serialize.bind({}), serialize.execute({}),
-      serialize.parse({ text: "TRUNCATE kept" }), serialize.bind({}), serialize.execute({}), serialize.sync(),
+      serialize.parse({ text: "INSERT INTO kept VALUES (7)" }),
+      serialize.bind({}),
+      serialize.execute({}),
+      serialize.parse({ text: "TRUNCATE kept" }),
+      serialize.bind({}),
+      serialize.execute({}),
+      serialize.sync(),
     );
     const heard = await client.until("readyForQuery");
     assert.equal(errorOf(heard), denied);
@@ -108,7 +136,14 @@ test("a denial in an implicit transaction rolls back what the batch did before",
 
 test("a denied Parse alone is answered here, byte by byte as well", () =>
   withClient(async (client) => {
-    client.drip(Buffer.concat([serialize.parse({ name: "s", text: "DROP TABLE kept" }), serialize.bind({ statement: "s" }), serialize.execute({}), serialize.sync()]));
+    client.drip(
+      Buffer.concat([
+        serialize.parse({ name: "s", text: "DROP TABLE kept" }),
+        serialize.bind({ statement: "s" }),
+        serialize.execute({}),
+        serialize.sync(),
+      ]),
+    );
     const heard = await client.until("readyForQuery");
     assert.deepEqual(names(heard), ["error", "readyForQuery"]);
     client.send(serialize.query("SELECT 1"));
@@ -137,7 +172,11 @@ test("a held statement waits, and what follows waits behind it", () =>
     assert.equal(proxy.holds.length, before + 1);
     assert.ok(!server.statementLog().includes("BEGIN; DELETE FROM guarded WHERE id = 1"));
     proxy.holds.at(-1)?.decide({ decision: "approved", by: "ann", reason: "fine" });
-    assert.deepEqual(names(await client.until("readyForQuery")), ["commandComplete", "commandComplete", "readyForQuery"]);
+    assert.deepEqual(names(await client.until("readyForQuery")), [
+      "commandComplete",
+      "commandComplete",
+      "readyForQuery",
+    ]);
     assert.deepEqual(names(await client.until("readyForQuery")), ["commandComplete", "readyForQuery"]);
     client.send(serialize.query("DELETE FROM guarded WHERE id = 2"));
     await client.until("notice");
@@ -190,9 +229,15 @@ test("a name keeps its old meaning when the server skipped its new one", () =>
     client.send(serialize.parse({ name: "s", text: "SELECT n FROM many" }), serialize.sync());
     await client.until("readyForQuery");
     client.send(
-      serialize.parse({ text: "SELECT 1/0" }), serialize.bind({}), serialize.execute({}),
-      serialize.close({ type: "S", name: "s" }), serialize.parse({ name: "s", text: "SELECT n FROM kept" }), serialize.sync(),
-      serialize.bind({ statement: "s" }), serialize.execute({}), serialize.sync(),
+      serialize.parse({ text: "SELECT 1/0" }),
+      serialize.bind({}),
+      serialize.execute({}),
+      serialize.close({ type: "S", name: "s" }),
+      serialize.parse({ name: "s", text: "SELECT n FROM kept" }),
+      serialize.sync(),
+      serialize.bind({ statement: "s" }),
+      serialize.execute({}),
+      serialize.sync(),
     );
     await client.until("readyForQuery");
     const heard = await client.until("readyForQuery");
@@ -202,22 +247,47 @@ test("a name keeps its old meaning when the server skipped its new one", () =>
 
 test("COPY in both protocols, failing ones and data that comes too late", () =>
   withClient(async (client) => {
-    client.send(serialize.query("COPY kept FROM STDIN"), serialize.copyData(Buffer.from("1\n2\n")), serialize.copyDone());
-    assert.deepEqual(names(await client.until("readyForQuery")), ["copyInResponse", "commandComplete", "readyForQuery"]);
     client.send(
-      serialize.parse({ text: "COPY kept FROM STDIN" }), serialize.bind({}), serialize.execute({}), serialize.sync(),
-      serialize.copyData(Buffer.from("3\n")), serialize.copyDone(), serialize.sync(),
+      serialize.query("COPY kept FROM STDIN"),
+      serialize.copyData(Buffer.from("1\n2\n")),
+      serialize.copyDone(),
     );
     assert.deepEqual(names(await client.until("readyForQuery")), [
-      "parseComplete", "bindComplete", "copyInResponse", "commandComplete", "readyForQuery",
+      "copyInResponse",
+      "commandComplete",
+      "readyForQuery",
     ]);
-    client.send(serialize.query("COPY nowhere FROM STDIN"), serialize.copyData(Buffer.from("1\n")), serialize.copyDone());
+    client.send(
+      serialize.parse({ text: "COPY kept FROM STDIN" }),
+      serialize.bind({}),
+      serialize.execute({}),
+      serialize.sync(),
+      serialize.copyData(Buffer.from("3\n")),
+      serialize.copyDone(),
+      serialize.sync(),
+    );
+    assert.deepEqual(names(await client.until("readyForQuery")), [
+      "parseComplete",
+      "bindComplete",
+      "copyInResponse",
+      "commandComplete",
+      "readyForQuery",
+    ]);
+    client.send(
+      serialize.query("COPY nowhere FROM STDIN"),
+      serialize.copyData(Buffer.from("1\n")),
+      serialize.copyDone(),
+    );
     assert.match(errorOf(await client.until("readyForQuery")), /42P01/);
     client.send(serialize.query("COPY kept FROM STDIN"), serialize.copyData(Buffer.from("x\n")), serialize.copyDone());
     assert.match(errorOf(await client.until("readyForQuery")), /22P02/);
     client.send(serialize.query("COPY (SELECT 1) TO STDOUT"));
     assert.deepEqual(names(await client.until("readyForQuery")), [
-      "copyOutResponse", "copyData", "copyDone", "commandComplete", "readyForQuery",
+      "copyOutResponse",
+      "copyData",
+      "copyDone",
+      "commandComplete",
+      "readyForQuery",
     ]);
     client.send(serialize.query("DELETE FROM kept"));
     await client.until("readyForQuery");
@@ -226,8 +296,12 @@ test("COPY in both protocols, failing ones and data that comes too late", () =>
 test("portals with a row count, suspended and gone on", () =>
   withClient(async (client) => {
     client.send(
-      serialize.parse({ text: "SELECT * FROM generate_series(1, 5)" }), serialize.bind({}), serialize.execute({ rows: 2 }),
-      serialize.execute({ rows: 2 }), serialize.execute({ rows: 2 }), serialize.sync(),
+      serialize.parse({ text: "SELECT * FROM generate_series(1, 5)" }),
+      serialize.bind({}),
+      serialize.execute({ rows: 2 }),
+      serialize.execute({ rows: 2 }),
+      serialize.execute({ rows: 2 }),
+      serialize.sync(),
     );
     assert.equal(names(await client.until("readyForQuery")).filter((name) => name === "dataRow").length, 5);
   }));
@@ -254,5 +328,8 @@ test("every operation is recorded before its result, and a denied one has none",
     if (body.type === "operation") operations.set(body.operationId, body.verdict.action);
     if (body.type === "result") assert.notEqual(operations.get(body.operationId), undefined);
   }
-  assert.deepEqual(proxy.logs.filter((line) => line.includes("WEIR_INTERNAL")), []);
+  assert.deepEqual(
+    proxy.logs.filter((line) => line.includes("WEIR_INTERNAL")),
+    [],
+  );
 });
