@@ -116,15 +116,19 @@ export class Session {
   /** Events are handled one after the other: a command that is carried out at once may bring the next event. */
   #feed(event: WireEvent): void {
     if (this.#ended) return;
-    this.#events.push(event);
-    if (this.#running) return;
+    if (this.#running) {
+      this.#events.push(event);
+      return;
+    }
     this.#running = true;
     try {
-      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
+      let next: WireEvent | undefined = event;
+      do {
         this.#conversation.handle(next, this.#commands);
         for (const command of this.#commands) this.#run(command);
         this.#commands.length = 0;
-      }
+        next = this.#events.shift();
+      } while (next !== undefined);
     } catch (error) {
       this.#commands.length = 0;
       this.#events.length = 0;
@@ -134,11 +138,10 @@ export class Session {
         `${this.flow.id}: WEIR_INTERNAL: ${error instanceof Error ? error.stack : String(error)}`,
       );
       this.#close("WEIR_INTERNAL");
-    } finally {
-      this.#running = false;
-      this.#flushClient();
-      this.#flushServer();
     }
+    this.#running = false;
+    if (this.#toClient.length > 0) this.#flushClient();
+    if (this.#batches.length > 0) this.#flushServer();
   }
 
   #run(command: Command): void {

@@ -26,7 +26,10 @@ export interface CgroupTree {
 export function openCgroup(path: string, options: { create: boolean }): CgroupTree {
   const root = cgroupRoot();
   if (root === null) {
-    throw new WeirError("WEIR_KERNEL_UNSUPPORTED", "No cgroup2 is mounted; try: mount -t cgroup2 none /sys/fs/cgroup/unified");
+    throw new WeirError(
+      "WEIR_KERNEL_UNSUPPORTED",
+      "No cgroup2 is mounted; try: mount -t cgroup2 none /sys/fs/cgroup/unified",
+    );
   }
   const relative = path.replace(/^\/+|\/+$/g, "");
   if (relative.split("/").includes("..")) throw new WeirError("WEIR_USAGE", `The cgroup path ${path} leaves its root.`);

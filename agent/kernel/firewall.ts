@@ -54,7 +54,8 @@ export async function removeFirewall(instance: string): Promise<void> {
         ...left.chains[table].flatMap((chain) => [`-X ${chain}`]),
         "COMMIT",
       ]);
-      if (Object.values(left.chains).some((chains) => chains.length > 0)) await restore(family, `${lines.join("\n")}\n`);
+      if (Object.values(left.chains).some((chains) => chains.length > 0))
+        await restore(family, `${lines.join("\n")}\n`);
     }),
   );
 }

@@ -32,7 +32,10 @@ export function searchTable(table: string, local: string, remote: string): Socke
   if (at < 0) return null;
   const end = table.indexOf("\n", at);
   // local, remote, state, queues, timer, retransmits, uid, timeout, inode
-  const fields = table.slice(at + 1, end < 0 ? undefined : end).trim().split(/\s+/);
+  const fields = table
+    .slice(at + 1, end < 0 ? undefined : end)
+    .trim()
+    .split(/\s+/);
   const uid = Number(fields[6]);
   const inode = Number(fields[8]);
   return Number.isInteger(uid) && Number.isInteger(inode) && inode > 0 ? { uid, inode } : null;

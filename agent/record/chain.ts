@@ -5,7 +5,16 @@
  */
 import { hash } from "node:crypto";
 import type { EntryBody } from "../core/record.ts";
-import { entryType } from "./schema.ts";
+import { WeirError } from "../errors.ts";
+import {
+  operationBytesMax,
+  resultBytesMax,
+  writeLong,
+  writeOperation,
+  writeResult,
+  writeString,
+} from "./hot-encoder.ts";
+import { bodyNames, bodyType, entryType } from "./schema.ts";
 
 export const firstLink: Buffer = Buffer.alloc(32);
 
@@ -27,57 +36,100 @@ export type WireBody = Readonly<Record<string, Readonly<Record<string, unknown>>
 interface SessionTail {
   seq: number;
   link: Buffer;
+  /** The session's name as Avro has it. */
+  readonly name: Buffer;
 }
 
-/** Longer texts do not fit an entry; callers cut before. */
+/** Longer entries are refused; callers cut texts before. */
 export const entryBytesMax = 8 * 1024 * 1024;
+/** Sequence numbers, time, two links, and the body's index. */
+const fixedBytesMax = 3 * 8 + 64 + 2;
+const operationIndex = bodyNames.indexOf("Operation");
+const resultIndex = bodyNames.indexOf("Result");
 
 export class Chain {
   readonly agent: string;
   agentSeq: number;
   link: Buffer;
+  readonly #agentName: Buffer;
   readonly #sessions = new Map<string, SessionTail>();
-  #scratch = Buffer.allocUnsafe(16 * 1024);
+  #scratch = Buffer.allocUnsafeSlow(64 * 1024);
 
   constructor(agent: string, agentSeq = 0, link: Buffer = firstLink) {
     this.agent = agent;
     this.agentSeq = agentSeq;
     this.link = link;
+    this.#agentName = avroString(agent);
   }
 
   /** The encoded entry; the buffer is the chain's own and is good until the next call. */
   append(session: string, body: EntryBody, timeMs: number): Buffer {
-    const tail = this.#sessions.get(session) ?? { seq: 0, link: firstLink };
-    const bytes = this.#encode({
-      agent: this.agent,
-      agentSeq: this.agentSeq,
-      session,
-      seq: tail.seq,
-      timeMs,
-      previous: this.link,
-      sessionPrevious: tail.link,
-      body: wireBody(body),
-    });
+    let tail = this.#sessions.get(session);
+    if (tail === undefined) {
+      tail = { seq: 0, link: firstLink, name: avroString(session) };
+      this.#sessions.set(session, tail);
+    }
+    const bytes = this.#encode(tail, body, timeMs);
+    if (bytes.length > entryBytesMax)
+      throw new WeirError("WEIR_LIMIT_REACHED", `An entry of ${bytes.length} bytes is above ${entryBytesMax}.`);
     this.link = linkOf(bytes);
     this.agentSeq += 1;
+    tail.seq += 1;
+    tail.link = this.link;
     if (body.type === "session-end") this.#sessions.delete(session);
-    else this.#sessions.set(session, { seq: tail.seq + 1, link: this.link });
     return bytes;
   }
 
   /** Takes up a session that an earlier run of the agent began. */
   resume(session: string, seq: number, link: Buffer): void {
-    this.#sessions.set(session, { seq, link });
+    this.#sessions.set(session, { seq, link, name: avroString(session) });
   }
 
-  #encode(entry: ChainedEntry): Buffer {
+  #encode(tail: SessionTail, body: EntryBody, timeMs: number): Buffer {
+    const fixed = this.#agentName.length + tail.name.length + fixedBytesMax;
+    if (body.type === "operation") {
+      const out = this.#room(fixed + operationBytesMax(body));
+      const at = this.#head(out, tail, timeMs, operationIndex);
+      return out.subarray(0, writeOperation(out, at, body));
+    }
+    if (body.type === "result" && body.error === null) {
+      const out = this.#room(fixed + resultBytesMax(body));
+      const at = this.#head(out, tail, timeMs, resultIndex);
+      return out.subarray(0, writeResult(out, at, body));
+    }
+    const wire = wireBody(body);
     for (;;) {
-      const end = entryType.encode(entry, this.#scratch, 0);
-      if (end >= 0) return this.#scratch.subarray(0, end);
+      const out = this.#room(fixed);
+      const at = this.#head(out, tail, timeMs, -1);
+      const end = bodyType.encode(wire, out, at);
+      if (end >= 0) return out.subarray(0, end);
       // avsc answers with how many bytes were missing.
-      this.#scratch = Buffer.allocUnsafe(this.#scratch.length - end + 1024);
+      this.#room(out.length - end);
     }
   }
+
+  #room(bytes: number): Buffer {
+    if (this.#scratch.length < bytes) this.#scratch = Buffer.allocUnsafeSlow(bytes + 1024);
+    return this.#scratch;
+  }
+
+  /** All fields before the body, and the body's index in the union unless avsc writes it. */
+  #head(out: Buffer, tail: SessionTail, timeMs: number, index: number): number {
+    out.set(this.#agentName, 0);
+    let at = writeLong(out, this.#agentName.length, this.agentSeq);
+    out.set(tail.name, at);
+    at = writeLong(out, at + tail.name.length, tail.seq);
+    at = writeLong(out, at, timeMs);
+    out.set(this.link, at);
+    out.set(tail.link, at + 32);
+    at += 64;
+    return index < 0 ? at : writeLong(out, at, index);
+  }
+}
+
+function avroString(text: string): Buffer {
+  const out = Buffer.alloc(text.length * 3 + 8);
+  return out.subarray(0, writeString(out, 0, text));
 }
 
 export function linkOf(bytes: Uint8Array): Buffer {

@@ -20,15 +20,16 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { EntryBody } from "../core/record.ts";
 import { WeirError } from "../errors.ts";
-import { bodyOf, Chain, type ChainedEntry, decodeEntry, linkOf } from "./chain.ts";
+import { bodyOf, Chain, decodeEntry, linkOf } from "./chain.ts";
 import { type Head, headsFile, openAgentKey, readHeads, signHead } from "./heads.ts";
-import { frameHead, frameHeadBytes, readFrames, segmentPath, segmentsOf } from "./segment.ts";
+import { frameHeadBytes, readFrames, segmentPath, segmentsOf, writeFrame } from "./segment.ts";
 
 const segmentBytesMax = 64 * 1024 * 1024;
 const syncWithinMs = 10;
 const headEveryMs = 1_000;
 /** What may wait in memory for a flush; a flush comes every turn of the event loop. */
 const pendingBytesMax = 64 * 1024 * 1024;
+const pendingBytesFirst = 256 * 1024;
 
 export interface RecorderOptions {
   readonly stateDir: string;
@@ -43,8 +44,6 @@ export interface Recorder {
   flush(): void;
   /** Resolves when all that is flushed so far is on the disk. */
   synced(): Promise<void>;
-  /** Every flushed entry, after the flush. */
-  subscribe(listener: (entry: ChainedEntry) => void): () => void;
   close(): Promise<void>;
 }
 
@@ -69,12 +68,11 @@ class SpoolRecorder implements Recorder {
   readonly #chain: Chain;
   readonly #key: ReturnType<typeof openAgentKey>;
   readonly #headsFd: number;
-  readonly #listeners = new Set<(entry: ChainedEntry) => void>();
   readonly #timer: NodeJS.Timeout;
   #segment = 1;
   #fd: number;
   #segmentBytes = 0;
-  #pending: Buffer[] = [];
+  #pending = Buffer.allocUnsafeSlow(pendingBytesFirst);
   #pendingBytes = 0;
   #failed: WeirError | null = null;
   #headSize = -1;
@@ -110,32 +108,37 @@ class SpoolRecorder implements Recorder {
 
   append(session: string, body: EntryBody): void {
     if (this.#failed !== null) throw this.#failed;
-    if (this.#pendingBytes > pendingBytesMax)
+    if (this.#pendingBytes > pendingBytesMax) {
       throw new WeirError("WEIR_SPOOL_WRITE", `More than ${pendingBytesMax} bytes wait to be written.`);
-    const payload = Buffer.from(this.#chain.append(session, body, this.#now()));
-    this.#pending.push(frameHead(payload), payload);
-    this.#pendingBytes += frameHeadBytes + payload.length;
+    }
+    const payload = this.#chain.append(session, body, this.#now());
+    const at = this.#pendingBytes;
+    const end = at + frameHeadBytes + payload.length;
+    if (end > this.#pending.length) {
+      const larger = Buffer.allocUnsafeSlow(end * 2);
+      larger.set(this.#pending.subarray(0, at));
+      this.#pending = larger;
+    }
+    writeFrame(this.#pending, at, payload);
+    this.#pendingBytes = end;
   }
 
   flush(): void {
     if (this.#failed !== null) throw this.#failed;
-    if (this.#pendingBytes === 0) return;
-    const pending = this.#pending;
-    const bytes = Buffer.concat(pending, this.#pendingBytes);
-    this.#pending = [];
+    const bytes = this.#pendingBytes;
+    if (bytes === 0) return;
     this.#pendingBytes = 0;
     try {
-      if (this.#segmentBytes > 0 && this.#segmentBytes + bytes.length > segmentBytesMax) this.#rotate();
+      if (this.#segmentBytes > 0 && this.#segmentBytes + bytes > segmentBytesMax) this.#rotate();
       let written = 0;
-      while (written < bytes.length) written += writeSync(this.#fd, bytes, written);
-      this.#segmentBytes += bytes.length;
+      while (written < bytes) written += writeSync(this.#fd, this.#pending, written, bytes - written);
+      this.#segmentBytes += bytes;
     } catch (cause) {
       this.#fail(cause);
       throw this.#failed;
     }
     this.#unsynced = true;
     this.#scheduleSync();
-    if (this.#listeners.size > 0) this.#tell(pending);
   }
 
   synced(): Promise<void> {
@@ -145,11 +148,6 @@ class SpoolRecorder implements Recorder {
       this.#syncWaiters.push({ resolve, reject });
       if (!this.#syncing) this.#sync();
     });
-  }
-
-  subscribe(listener: (entry: ChainedEntry) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   async close(): Promise<void> {
@@ -262,13 +260,6 @@ class SpoolRecorder implements Recorder {
       this.#headSize = head.size;
     } catch (cause) {
       this.#fail(cause);
-    }
-  }
-
-  #tell(frames: readonly Buffer[]): void {
-    for (let at = 1; at < frames.length; at += 2) {
-      const entry = decodeEntry(frames[at] as Buffer);
-      for (const listener of this.#listeners) listener(entry);
     }
   }
 }

@@ -135,3 +135,7 @@ export const entrySchema = {
 };
 
 export const entryType = avro.Type.forSchema(entrySchema as avro.Schema, { wrapUnions: true });
+
+/** The union of bodies alone, and its record names in order. */
+export const bodyType = (entryType as avro.types.RecordType).field("body").type;
+export const bodyNames: readonly string[] = (bodies as { name: string }[]).map(({ name }) => name);

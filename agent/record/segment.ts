@@ -16,11 +16,11 @@ export interface Frame {
   readonly offset: number;
 }
 
-export function frameHead(payload: Uint8Array): Buffer {
-  const head = Buffer.allocUnsafe(frameHeadBytes);
-  head.writeUInt32BE(payload.length, 0);
-  head.writeUInt32BE(crc32(payload), 4);
-  return head;
+/** Writes a frame; `out` has room for it. */
+export function writeFrame(out: Buffer, at: number, payload: Uint8Array): void {
+  out.writeUInt32BE(payload.length, at);
+  out.writeUInt32BE(crc32(payload), at + 4);
+  out.set(payload, at + frameHeadBytes);
 }
 
 /** Segment files, oldest first. */

@@ -7,7 +7,9 @@ import { createSecureContext, rootCertificates, type SecureContext } from "node:
 import { toPem, writeCertificate } from "./certificate.ts";
 
 const hourMs = 3_600_000;
-const authorityYearsMs = 5 * 365 * 24 * hourMs;
+const authorityLifeMs = 5 * 365 * 24 * hourMs;
+/** At a start with less than this left a new authority is made, and has to be trusted anew. */
+const authorityRenewMs = 7 * 24 * hourMs;
 const leafLifeMs = 24 * hourMs;
 /** A leaf is minted anew when less than this is left. */
 const leafRenewMs = 6 * hourMs;
@@ -46,7 +48,7 @@ export async function openAuthority(stateDir: string, now: () => number = Date.n
   mkdirSync(dir, { recursive: true, mode: 0o755 });
   const keyPath = join(dir, "ca-key.pem");
   const caPath = join(dir, "ca.pem");
-  if (!existsSync(keyPath) || !existsSync(caPath)) createAuthority(keyPath, caPath, now());
+  if (!existsSync(keyPath) || !existsSync(caPath) || expires(caPath, now())) createAuthority(keyPath, caPath, now());
   const caKey = createPrivateKey(readFileSync(keyPath));
   const caPem = readFileSync(caPath, "utf8");
   const issuer = new X509Certificate(caPem).subject.replace(/^CN=/, "");
@@ -101,13 +103,17 @@ function createAuthority(keyPath: string, caPath: string, nowMs: number): void {
     key,
     issuerKey: key,
     notBeforeMs: nowMs - backdateMs,
-    notAfterMs: nowMs + authorityYearsMs,
+    notAfterMs: nowMs + authorityLifeMs,
     authority: true,
     dns: [],
     ip: [],
   });
   writeAtomically(keyPath, key.export({ type: "pkcs8", format: "pem" }) as string, 0o600);
   writeAtomically(caPath, toPem(der), 0o644);
+}
+
+function expires(caPath: string, nowMs: number): boolean {
+  return Date.parse(new X509Certificate(readFileSync(caPath)).validTo) - nowMs < authorityRenewMs;
 }
 
 function systemRoots(): string {

@@ -3,7 +3,9 @@
 function length(bytes: number): Buffer {
   if (bytes < 0x80) return Buffer.from([bytes]);
   if (bytes < 0x100) return Buffer.from([0x81, bytes]);
-  return Buffer.from([0x82, bytes >> 8, bytes & 0xff]);
+  if (bytes < 0x10000) return Buffer.from([0x82, bytes >> 8, bytes & 0xff]);
+  // A certificate with thousands of names is longer than 64 KiB.
+  return Buffer.from([0x83, bytes >> 16, (bytes >> 8) & 0xff, bytes & 0xff]);
 }
 
 export function tagged(tag: number, ...parts: readonly Buffer[]): Buffer {

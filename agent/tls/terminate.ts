@@ -29,6 +29,8 @@ export function terminateClient(socket: Socket, { leftover, leaf, alpn }: Termin
     secureContext: leaf.context,
     ...(alpn.length > 0 ? { ALPNProtocols: [...alpn] } : {}),
   });
+  // An error between the handshake and the caller's own listener must not end the agent.
+  secured.on("error", () => {});
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => fail(new Error("the client did not finish the handshake")), handshakeMs);
     const fail = (cause: Error): void => {

@@ -16,6 +16,8 @@ import type { Pins } from "./pins.ts";
 
 const handshakeMs = 15_000;
 const contextsMax = 200;
+/** Names of a server's certificate that are mirrored. */
+const namesMax = 10_000;
 
 export interface UpstreamTlsOptions {
   readonly tls: TargetTls;
@@ -58,6 +60,8 @@ export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Pro
         secureContext: contextFor(tls),
         // The chain is judged below, so that a refusal can say why in our words.
         rejectUnauthorized: false,
+        // Node's own check would ask for the name `localhost` where we connect by address, and for a name under `ca`.
+        checkServerIdentity: () => undefined,
         ...(isIP(expected) === 0 ? { servername: expected } : {}),
         ...(alpn.length > 0 ? { ALPNProtocols: [...alpn] } : {}),
       });
@@ -71,6 +75,8 @@ export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Pro
       );
       return;
     }
+    // An error between the handshake and the caller's own listener must not end the agent.
+    secured.on("error", () => {});
     const broken = (cause: Error): void =>
       fail(
         new WeirError("WEIR_UPSTREAM_TLS", `The TLS handshake with ${expected} failed: ${cause.message}`, { cause }),
@@ -90,9 +96,9 @@ export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Pro
       }
       if (tls.verify === "first-use") {
         const fingerprint = createHash("sha256").update(certificate.raw).digest("hex");
-        const changed = options.pins.check(`${options.hostname ?? options.address}:${options.port}`, fingerprint);
-        if (changed !== null) {
-          fail(pinChanged(expected, changed.changedFrom, fingerprint));
+        const refusal = pinProblem(options, expected, fingerprint);
+        if (refusal !== null) {
+          fail(refusal);
           return;
         }
       }
@@ -196,6 +202,19 @@ function chainSentence(code: string, certificate: PeerCertificate): string {
   }
 }
 
+function pinProblem({ pins, hostname, address, port }: UpstreamTlsOptions, expected: string, fingerprint: string) {
+  try {
+    const changed = pins.check(`${hostname ?? address}:${port}`, fingerprint);
+    return changed === null ? null : pinChanged(expected, changed.changedFrom, fingerprint);
+  } catch (cause) {
+    return new WeirError(
+      "WEIR_UPSTREAM_TLS",
+      `The certificate of ${expected} cannot be remembered: ${message(cause)}`,
+      { cause },
+    );
+  }
+}
+
 function pinChanged(expected: string, before: string, now: string): WeirError {
   return new WeirError(
     "WEIR_UPSTREAM_PIN_CHANGED",
@@ -203,13 +222,14 @@ function pinChanged(expected: string, before: string, now: string): WeirError {
   );
 }
 
+/** What is mirrored into our leaf: plain names and addresses only, as Node quotes names with a comma or worse in them. */
 function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
-  const names = (certificate.subjectaltname ?? "").split(", ");
+  const names = (certificate.subjectaltname ?? "").split(", ").slice(0, namesMax);
   const commonName = certificate.subject?.CN;
   return {
     commonName: (Array.isArray(commonName) ? commonName[0] : commonName) ?? null,
-    dns: names.filter((name) => name.startsWith("DNS:")).map((name) => name.slice(4)),
-    ip: names.filter((name) => name.startsWith("IP Address:")).map((name) => name.slice(11)),
+    dns: names.filter((name) => /^DNS:[\w.*-]{1,253}$/.test(name)).map((name) => name.slice(4)),
+    ip: names.filter((name) => name.startsWith("IP Address:") && isIP(name.slice(11)) !== 0).map((name) => name.slice(11)),
   };
 }
 

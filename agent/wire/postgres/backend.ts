@@ -80,7 +80,7 @@ export class Backend implements FrameReader {
         return this.#rowDescription(bytes, start, end);
       case backend.noData: {
         const head = this.#need("describe");
-        state.expected.shift();
+        this.#shift();
         return this.#reply(head);
       }
       case backend.parameterDescription:
@@ -290,6 +290,13 @@ export class Backend implements FrameReader {
     return head;
   }
 
+  /** The head is answered. Who waits for everything to be answered is looked at, also where no ReadyForQuery is due. */
+  #shift(): void {
+    const state = this.#state;
+    state.expected.shift();
+    if (state.expected.length === 0) state.wakeFrontend = true;
+  }
+
   #reply(head: Entry): Fate {
     return head.ours || this.#dropping ? take : pass;
   }
@@ -304,7 +311,7 @@ export class Backend implements FrameReader {
     const { expected, names } = this.#state;
     const head = this.#need(awaited);
     if (head.response !== null) throw new PeerError("WEIR_STATE_INVALID", "the server parsed what cannot be parsed");
-    expected.shift();
+    this.#shift();
     if (head.prepared !== null) names.statements.confirm(head.prepared.name, head.prepared);
     else if (head.portal !== null) names.portals.confirm(head.portal.name, head.portal);
     return this.#reply(head);
@@ -321,7 +328,7 @@ export class Backend implements FrameReader {
       if (head.prepared !== null) head.prepared.description = description;
       if (head.portal !== null) head.portal.description = description;
       if (head.run !== null) head.run.description = description;
-      state.expected.shift();
+      this.#shift();
     } else throw new PeerError("WEIR_STATE_INVALID", "the server described rows that nobody asked for");
     return this.#reply(head);
   }
@@ -340,7 +347,7 @@ export class Backend implements FrameReader {
       return this.#reply(head);
     }
     const { run } = this.#need("execute");
-    state.expected.shift();
+    this.#shift();
     if (run !== null) {
       run.tag = tag;
       this.results.end(run);
@@ -412,6 +419,7 @@ export class Backend implements FrameReader {
         return;
       }
     }
+    state.wakeFrontend = true;
     if (expected.head === undefined) this.#frontend.failBatch();
   }
 
@@ -425,7 +433,7 @@ export class Backend implements FrameReader {
     const head = expected.head;
     if (head === undefined || !endsWithReady(head))
       throw new PeerError("WEIR_STATE_INVALID", "the server is ready where nothing asked for it");
-    expected.shift();
+    this.#shift();
     state.transaction = transaction;
     this.#dropping = false;
     if (head.run !== null) {
@@ -440,6 +448,11 @@ export class Backend implements FrameReader {
   }
 
   #dropEntry(gone: Entry): void {
+    const { names } = this.#state;
+    if (gone.prepared !== null && gone.awaited !== "describe")
+      names.statements.refuse(gone.prepared.name, gone.prepared);
+    if (gone.portal !== null && (gone.awaited === "bind" || gone.awaited === "close"))
+      names.portals.refuse(gone.portal.name, gone.portal);
     if (gone.run !== null && gone.awaited === "execute") this.#state.finish(gone.run);
   }
 

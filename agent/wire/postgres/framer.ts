@@ -14,19 +14,23 @@ export const pass = 0;
 export const take = 1;
 export const stop = 2;
 
-/** What becomes of a message of which only the beginning is here. */
-export type PartialFate = "collect" | "pass" | "drop";
+/** What becomes of a message of which only the beginning is here; `head`: its first `headMin` bytes decide. */
+export type PartialFate = "collect" | "head" | "pass" | "drop";
 
 export interface FrameReader {
   /** A whole message is `bytes[start, end)`, its header included. */
   frame(type: number, bytes: Buffer, start: number, end: number): Fate;
   /** A message of `length` bytes (header included) has begun and is not complete. */
   begin(type: number, length: number): PartialFate | typeof stop;
+  /** The beginning of a message that is too long to be collected; `take` drops all of it. */
+  head?(type: number, length: number, bytes: Buffer): Fate;
   /** Bytes that leave unchanged. */
   untouched(bytes: Buffer): void;
 }
 
 export const headerBytes = 5;
+/** So much of a long message is read before it is judged, in bytes. */
+export const headMin = 1024 * 1024;
 /** PostgreSQL itself sends and takes no message above 1 GiB (MaxAllocSize in its source). */
 const messageBytesMax = 0x40000000 + headerBytes;
 
@@ -45,6 +49,8 @@ export class Framer {
   #collected: Buffer[] = [];
   #collectedBytes = 0;
   #collectedMax = 0;
+  /** The whole length of the message whose head is collected; 0: it is collected whole. */
+  #headOf = 0;
   #whole: Buffer | null = null;
   /** Bytes of the current message that pass or are dropped without a look. */
   #left = 0;
@@ -141,11 +147,11 @@ export class Framer {
       this.#collectedBytes = 0;
       this.#showWhole(whole);
       if (missing === chunk.length) return;
-      position = missing;
-      if (this.#stopped) {
-        this.#requeue(chunk.subarray(position));
-        return;
-      }
+      // What stopped may have set bytes to pass: the rest of the chunk takes the way of a new one.
+      if (this.#stopped) this.#requeue(chunk.subarray(missing));
+      else if (this.#left > 0) this.#cut(chunk.subarray(missing));
+      else this.#scan(chunk, missing);
+      return;
     }
     this.#scan(chunk, position);
   }
@@ -198,7 +204,8 @@ export class Framer {
             this.#left = next - end;
             this.#dropping = true;
           } else {
-            this.#collectedMax = length + 1;
+            this.#headOf = fate === "head" ? length + 1 : 0;
+            this.#collectedMax = fate === "head" ? Math.max(headMin, end - position) : length + 1;
             this.#collect(chunk.subarray(position));
           }
           position = end;
@@ -235,11 +242,22 @@ export class Framer {
     this.#runStart = 0;
     this.#position = 0;
     try {
-      const fate = this.#reader.frame(whole[0] as number, whole, 0, whole.length);
+      const type = whole[0] as number;
+      const headOf = this.#headOf;
+      const fate =
+        headOf === 0
+          ? this.#reader.frame(type, whole, 0, whole.length)
+          : (this.#reader.head?.(type, headOf, whole) ?? take);
       if (fate === stop) {
         this.#stopped = true;
         this.#whole = whole;
-      } else if (fate === pass) this.#reader.untouched(whole);
+        return;
+      }
+      if (fate === pass) this.#reader.untouched(whole);
+      if (headOf === 0) return;
+      this.#left = headOf - whole.length;
+      this.#dropping = fate === take;
+      this.#headOf = 0;
     } finally {
       this.#running = false;
       this.#chunk = null;

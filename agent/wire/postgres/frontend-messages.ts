@@ -50,10 +50,12 @@ export interface BindMessage {
   readonly portal: string;
   readonly statement: string;
   readonly parameters: readonly (string | null)[];
-  /** Result format codes as sent: none (all text), one for all, or one each. */
-  readonly resultFormats: readonly number[];
+  /** Result format codes as sent: none (all text), one for all, or one each; null when the end was not read. */
+  readonly resultFormats: readonly number[] | null;
 }
 
+/** Stands for a parameter that comes after the beginning of a message too long to be read whole. */
+const notRead = "(not read)";
 const none: readonly never[] = Object.freeze([]);
 const allText: readonly number[] = Object.freeze([0]);
 const allBinary: readonly number[] = Object.freeze([1]);
@@ -62,7 +64,7 @@ const allBinary: readonly number[] = Object.freeze([1]);
  * Bind: String portal, String statement, Int16 count of parameter formats, Int16 formats, Int16 count of parameters,
  * each Int32 length (-1 NULL) and bytes, Int16 count of result formats, Int16 formats.
  */
-export function readBind(bytes: Buffer, start: number, end: number): BindMessage {
+export function readBind(bytes: Buffer, start: number, end: number, beginningOnly = false): BindMessage {
   const portalEnd = stringEnd(bytes, start + headerBytes, end);
   const statementEnd = stringEnd(bytes, portalEnd + 1, end);
   let at = statementEnd + 1;
@@ -76,12 +78,18 @@ export function readBind(bytes: Buffer, start: number, end: number): BindMessage
   if (formats > 1 && formats !== count) throw new PeerError("WEIR_FRAME_INVALID", "a Bind has the wrong format count");
   const parameters: (string | null)[] = count === 0 ? (none as never[]) : [];
   for (let index = 0; index < count; index += 1) {
+    if (beginningOnly && at + 4 > end) {
+      if (index < parametersMax) parameters.push(notRead);
+      at = end;
+      continue;
+    }
     if (at + 4 > end) cut();
     const length = bytes.readInt32BE(at);
     at += 4;
-    if (length < -1 || (length > 0 && at + length > end)) cut();
+    if (length < -1 || (length > 0 && at + length > end && !beginningOnly)) cut();
     if (index < parametersMax) {
       if (length === -1) parameters.push(null);
+      else if (at + Math.min(length, parameterBytesMax) > end) parameters.push(notRead);
       else {
         const format = formats === 0 ? 0 : bytes.readUInt16BE(formatsAt + (formats === 1 ? 0 : index * 2));
         const to = at + Math.min(length, parameterBytesMax);
@@ -90,6 +98,12 @@ export function readBind(bytes: Buffer, start: number, end: number): BindMessage
     }
     if (length > 0) at += length;
   }
+  const names = {
+    portal: nameText(bytes, start + headerBytes, portalEnd),
+    statement: nameText(bytes, portalEnd + 1, statementEnd),
+    parameters,
+  };
+  if (beginningOnly) return { ...names, resultFormats: null };
   if (at + 2 > end) cut();
   const results = bytes.readUInt16BE(at);
   at += 2;
@@ -101,12 +115,7 @@ export function readBind(bytes: Buffer, start: number, end: number): BindMessage
     for (let index = 0; index < results; index += 1) list.push(bytes.readUInt16BE(at + index * 2));
     resultFormats = list;
   }
-  return {
-    portal: nameText(bytes, start + headerBytes, portalEnd),
-    statement: nameText(bytes, portalEnd + 1, statementEnd),
-    parameters,
-    resultFormats,
-  };
+  return { ...names, resultFormats };
 }
 
 /** Describe and Close: Byte1 'S' or 'P', String name. */

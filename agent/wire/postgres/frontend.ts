@@ -46,7 +46,6 @@ export class Frontend implements FrameReader {
   /** The server heard nothing of the batch, so its Sync is answered here. */
   #skippingHere = false;
   #draining = false;
-  #crowded = false;
 
   constructor(state: SessionState) {
     this.#state = state;
@@ -61,8 +60,7 @@ export class Frontend implements FrameReader {
     if (!state.ready) return stop;
     if (this.#skipping) return this.#skip(type);
     if (state.expected.length >= pipelineMessagesMax) {
-      this.#crowded = true;
-      return stop;
+      return this.#settle();
     }
     if (state.copy !== null) {
       const fate = this.#duringCopy(type);
@@ -106,9 +104,21 @@ export class Frontend implements FrameReader {
     if (type === frontend.copyData) return state.copy !== null && !this.#skipping ? "pass" : "drop";
     if (this.#skipping) return type === frontend.sync ? "collect" : "drop";
     if (length <= statementBytesMax) return "collect";
+    // A large parameter of a statement that is known: its beginning says all that is shown to anybody.
+    if (type === frontend.bind) return "head";
     if (this.waiting !== null) return stop;
     this.#refuseTooLarge(type, length);
     return "drop";
+  }
+
+  head(type: number, length: number, bytes: Buffer): Fate {
+    const state = this.#state;
+    if (this.#skipping) return take;
+    if (state.copy !== null) {
+      const fate = this.#duringCopy(type);
+      if (fate !== null) return fate;
+    }
+    return this.#bindMessage(bytes, 0, bytes.length, length);
   }
 
   /** The decision for the run that waits. */
@@ -156,9 +166,7 @@ export class Frontend implements FrameReader {
     if (this.waiting !== null || !this.framer.stopped) return;
     const { expected } = this.#state;
     if (this.#draining && expected.length > 0) return;
-    if (this.#crowded && expected.length > pipelineMessagesMax / 2) return;
     this.#draining = false;
-    this.#crowded = false;
     this.framer.go();
   }
 
@@ -208,6 +216,7 @@ export class Frontend implements FrameReader {
   /** Waits until everything sent so far is answered; a Flush makes the server say what it holds back. */
   #settle(): Fate {
     const state = this.#state;
+    if (state.expected.length === 0) throw new PeerError("WEIR_STATE_INVALID", "nothing is left that could settle it");
     this.#draining = true;
     if (state.batchDirty) {
       this.framer.flush();
@@ -286,21 +295,22 @@ export class Frontend implements FrameReader {
     return pass;
   }
 
-  #bindMessage(bytes: Buffer, start: number, end: number): Fate {
+  /** `length` is the message's own; of a long one only the beginning is here. */
+  #bindMessage(bytes: Buffer, start: number, end: number, length = end - start): Fate {
     const state = this.#state;
     const run = this.#takeAnswered();
     if (run === null) {
       if (this.#unsettled()) return this.#settle();
-      const bind = readBind(bytes, start, end);
+      const bind = readBind(bytes, start, end, length > end - start);
       const prepared = state.names.statements.find(bind.statement, state.batch);
       if (prepared === "in-flux") return this.#settle();
       const through = prepared?.info == null ? [] : state.names.through(prepared.info, state.batch);
       if (through === "in-flux") return this.#settle();
       this.#bind = bind;
-      const operation = withParameters(boundOperation(state, prepared, bind, through), bind.parameters, end - start);
+      const operation = withParameters(boundOperation(state, prepared, bind, through), bind.parameters, length);
       return this.#ask(newRun(state.nextAskId++, operation, prepared?.info ?? null, known(through)));
     }
-    const bind = this.#bind ?? readBind(bytes, start, end);
+    const bind = this.#bind ?? readBind(bytes, start, end, length > end - start);
     this.#bind = null;
     if (!this.#admit(run)) return this.#refuseExtended(run);
     const prepared = state.names.statements.find(bind.statement, state.batch);
@@ -372,7 +382,8 @@ export class Frontend implements FrameReader {
       run.finished = false;
       run.startedMs = state.context.now();
     }
-    if (needsFields(run) && portal?.described !== true && portal?.prepared?.description == null) {
+    const undescribed = portal?.prepared?.description == null || portal.resultFormats === null;
+    if (undescribed && portal?.described !== true && needsFields(run)) {
       this.framer.flush();
       state.sendServer(describePortal(name));
       state.expected.push(entry("describe", { portal, run, ours: true }));

@@ -172,7 +172,9 @@ export class Results {
   #asked: readonly number[] = none;
 
   #openRows(run: Run, entry: Entry): Current | "wait" {
-    const description = run.description ?? entry.portal?.description ?? entry.portal?.prepared?.description ?? null;
+    const { portal } = entry;
+    const ofStatement = portal?.resultFormats === null ? null : (portal?.prepared?.description ?? null);
+    const description = run.description ?? portal?.description ?? ofStatement;
     const masks = run.verdict?.transforms.masks ?? none;
     if (description === null) {
       const plan: MaskPlan = { kind: "deny", reason: "the server did not describe it" };

@@ -34,7 +34,8 @@ export interface Portal {
   readonly name: string;
   readonly run: Run | null;
   readonly prepared: Prepared | null;
-  readonly resultFormats: readonly number[];
+  /** As Bind said; null when its end was not read: then the portal itself has to be described. */
+  readonly resultFormats: readonly number[] | null;
   readonly batch: number;
   confirmed: boolean;
   readonly closed: boolean;

@@ -306,6 +306,33 @@ test("portals with a row count, suspended and gone on", () =>
     assert.equal(names(await client.until("readyForQuery")).filter((name) => name === "dataRow").length, 5);
   }));
 
+test("a text that may change names is answered before the next one is decided, in one batch and over many", () =>
+  withClient(async (client) => {
+    const unnamed = (text: string): Buffer[] => [serialize.parse({ text }), serialize.bind({}), serialize.execute({})];
+    client.send(
+      ...unnamed("DECLARE c CURSOR WITH HOLD FOR SELECT n FROM many"),
+      ...unnamed("FETCH 20 FROM c"),
+      serialize.sync(),
+      serialize.query("PREPARE q AS SELECT n FROM many"),
+      serialize.query("EXECUTE q"),
+      serialize.bind({ statement: "q" }),
+      serialize.execute({}),
+      serialize.sync(),
+    );
+    assert.match(errorOf(await client.until("readyForQuery")), /few-rows/);
+    await client.until("readyForQuery");
+    assert.match(errorOf(await client.until("readyForQuery")), /few-rows/);
+    assert.match(errorOf(await client.until("readyForQuery")), /few-rows/);
+  }));
+
+test("more messages than the pipeline holds", () =>
+  withClient(async (client) => {
+    client.send(serialize.parse({ name: "one", text: "SELECT 1" }));
+    const one = Buffer.concat([serialize.bind({ statement: "one" }), serialize.execute({})]);
+    client.send(Buffer.concat(Array.from({ length: 12_000 }, () => one)), serialize.sync());
+    assert.equal(names(await client.until("readyForQuery")).filter((name) => name === "dataRow").length, 12_000);
+  }));
+
 test("a non-standard reading of strings cannot be judged", () =>
   withClient(async (client) => {
     client.send(serialize.query("SET standard_conforming_strings = off"), serialize.query("SELECT '\\'"));

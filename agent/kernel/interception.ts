@@ -1,0 +1,319 @@
+/**
+ * Redirect: takes the scope's connections, by BPF at connect(2) and, behind it, by the firewall at the first packet.
+ * README.md tells how the two back each other.
+ */
+import { randomInt } from "node:crypto";
+import { Socket } from "node:net";
+import type { Endpoint, ProcessInfo } from "../core/flow.ts";
+import type { Target } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import { canonicalAddress, familyOf, isLoopback } from "./address.ts";
+import { processInfo } from "./attribution.ts";
+import { type BpfRoutes, bpfRoutes } from "./bpf-routes.ts";
+import { type CgroupTree, createRunCgroup, killAndRemove, openCgroup, processesOf, removeIfEmpty } from "./cgroup.ts";
+import { type FirewallPlan, setFirewall } from "./firewall.ts";
+import type { Marks } from "./firewall-rules.ts";
+import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
+import { createNameTable } from "./name-table.ts";
+import { type Bpf, loadBpf, netnsCookie, originalDestination, socketMarked } from "./native.ts";
+import { configuredResolvers, resolveNames } from "./resolvers.ts";
+import { compileTargets, type Route } from "./target-map.ts";
+
+const bpffs = "/sys/fs/bpf";
+/** Names of targets are looked up again so often, and entries of names that nobody asked for any more go. */
+const refreshMs = 30_000;
+/** Start does not wait longer for a resolver; what it says later is taken in then. */
+const firstLookupMsMax = 500;
+/** Chain names of iptables end at 28 characters. */
+const instanceCharsMax = 18;
+
+export type Scope =
+  | { readonly kind: "run" }
+  | { readonly kind: "host" }
+  | { readonly kind: "cgroup"; readonly path: string };
+
+export interface InterceptionOptions {
+  readonly scope: Scope;
+  /** Suffix of chains, cgroup and pins: several agents, each in its own network namespace, do not meet. */
+  readonly instance: string;
+  readonly stateDir: string;
+  readonly targets: readonly Target[];
+  readonly egress: "deny" | "allow";
+  readonly onFailure: "closed" | "open";
+  /** The agent's listeners on 127.0.0.1 and ::1. */
+  readonly ports: { readonly v4: number; readonly v6: number };
+  /** False: the firewall alone redirects (a kernel without cgroup BPF; the tests of the second line). */
+  readonly bpf?: boolean;
+  onRefused(event: RefusedEvent): void;
+  onNotice(text: string): void;
+}
+
+export interface Origin {
+  readonly destination: Endpoint;
+  readonly process: ProcessInfo | null;
+  readonly hostname: string | null;
+  readonly via: "bpf" | "redirect";
+}
+
+export interface Interception {
+  /** SO_MARK of the agent's own upstream sockets. */
+  readonly mark: number;
+  /** Where an accepted connection wanted to go and who opened it; null: it came by no redirect. */
+  lookup(socket: Socket): Origin | null;
+  /** A marked socket that is connecting. */
+  dial(destination: Endpoint): Socket;
+  createRun(run: { pid: number; uid: number; name: string }): Promise<{ cgroup: string; remove(): Promise<void> }>;
+  setTargets(targets: readonly Target[], egress: "deny" | "allow"): void;
+  hostnameOf(address: string): string | null;
+  stats(): InterceptionStats;
+  close(): Promise<void>;
+}
+
+export interface InterceptionStats {
+  readonly bpf: ReturnType<Bpf["counters"]> | null;
+  readonly queue: { received: number; accepted: number; dropped: number; overruns: number; verdictErrors: number };
+  readonly routes: number;
+  readonly names: number;
+}
+
+export async function startInterception(options: InterceptionOptions): Promise<Interception> {
+  const { scope, instance, onNotice } = options;
+  if (process.getuid?.() !== 0) throw new WeirError("WEIR_NOT_ROOT");
+  if (!/^[A-Za-z0-9_.-]+$/.test(instance) || instance.length > instanceCharsMax) {
+    throw new WeirError(
+      "WEIR_CONFIG_INVALID",
+      `The instance name ${instance} is not 1 to ${instanceCharsMax} of A-Z a-z 0-9 _ . -`,
+    );
+  }
+  const marks = newMarks();
+  const names = createNameTable();
+  let targets = compileTargets(options.targets);
+  let egress = options.egress;
+  let reject = true;
+  let closed = false;
+  const tree = openScope(scope, instance);
+  const packets = openFirstPackets({
+    marks,
+    names,
+    facts: () => ({ targets, egress }),
+    reject: () => reject,
+    candidates: () => (scope.kind === "host" ? null : processesOf(tree)),
+    onRefused: options.onRefused,
+    onLearned: (name, address) => {
+      if (!targets.wantsName(name) || closed) return;
+      routes?.add(targets.routesOf(address, [name]));
+    },
+    onNotice,
+  });
+  const plan = (): FirewallPlan => ({
+    instance,
+    scope: scope.kind === "host" ? { kind: "host" } : { kind: "cgroup", path: tree.path },
+    marks,
+    queue: packets.queue,
+    ports: options.ports,
+    resolvers: configuredResolvers(),
+    egress,
+    onFailure: options.onFailure,
+    loopback: wantedRoutes().filter((route) => isLoopback(route.address)),
+    targetPorts: targets.ports,
+  });
+  const undo: (() => unknown)[] = [() => packets.close()];
+  if (scope.kind === "run") undo.push(() => removeIfEmpty(tree));
+  let routes: BpfRoutes | null = null;
+  try {
+    await Promise.race([learnNames(), new Promise((done) => setTimeout(done, firstLookupMsMax))]);
+    const firewall = await setFirewall(plan());
+    undo.push(() => firewall.remove());
+    reject = firewall.reject;
+    const bpf = options.bpf === false ? null : openBpf();
+    if (bpf !== null) undo.push(() => bpf.close());
+    return running(firewall, bpf);
+  } catch (error) {
+    for (const step of undo.reverse()) await step();
+    throw error;
+  }
+
+  /** Without BPF the firewall alone redirects: slower, and the owner of a flow is found by search. That is no failure. */
+  function openBpf(): Bpf | null {
+    let bpf: Bpf | null = null;
+    try {
+      bpf = loadBpf();
+      bpf.setConfig({
+        agentPid: process.pid,
+        agentMark: marks.agent,
+        netnsCookie: netnsCookie(),
+        port4: options.ports.v4,
+        port6: options.ports.v6,
+      });
+      routes = bpfRoutes(bpf);
+      routes.set(wantedRoutes());
+      bpf.attach(tree.directory);
+      if (options.onFailure === "closed") bpf.pin(`${bpffs}/weir-${instance}`);
+      return bpf;
+    } catch (error) {
+      bpf?.close();
+      routes = null;
+      onNotice(`BPF is not in force, the firewall alone redirects: ${error instanceof Error ? error.message : error}`);
+      return null;
+    }
+  }
+
+  function wantedRoutes(): Route[] {
+    const nowMs = Date.now();
+    const learned = names
+      .addressesWhere((name) => targets.wantsName(name), nowMs)
+      .flatMap((address) => targets.routesOf(address, names.namesOf(address, nowMs)));
+    return [...targets.routes, ...learned];
+  }
+
+  async function learnNames(): Promise<void> {
+    const found = await resolveNames(targets.names);
+    // Anew each refresh: a name is remembered for longer than the time between two.
+    for (const { name, address } of found) names.learn(name, address, 0, Date.now());
+  }
+
+  function running(firewall: Awaited<ReturnType<typeof setFirewall>>, bpf: Bpf | null): Interception {
+    let updates = Promise.resolve();
+    let applied = JSON.stringify(plan());
+    /** One after the other: two restores at once could leave the older one standing. */
+    function applyRules(): void {
+      routes?.set(wantedRoutes());
+      updates = updates.then(async () => {
+        const next = plan();
+        if (closed || JSON.stringify(next) === applied) return;
+        try {
+          await firewall.update(next);
+          applied = JSON.stringify(next);
+        } catch (error) {
+          onNotice(`The firewall keeps its former rules: ${error instanceof Error ? error.message : error}`);
+        }
+      });
+    }
+    const refresh = async (): Promise<void> => {
+      await learnNames();
+      if (!closed) applyRules();
+    };
+    const timer = setInterval(() => void refresh(), refreshMs);
+    timer.unref();
+    const cookie = netnsCookie();
+    const hostnameOf = (address: string): string | null => {
+      const known = names.namesOf(address, Date.now());
+      return known.find((name) => targets.wantsName(name)) ?? known[0] ?? null;
+    };
+
+    function lookup(socket: Socket): Origin | null {
+      if (socket.remoteAddress === undefined || socket.remotePort === undefined) return null;
+      const source = { address: canonicalAddress(socket.remoteAddress), port: socket.remotePort };
+      const flow = bpf?.takeFlow(cookie, source) ?? null;
+      if (flow !== null) {
+        const { destination, uid, gid, comm } = flow;
+        const known = { uid, gid, comm, ...(flow.startNs === 0n ? {} : { startNs: flow.startNs, ppid: flow.ppid }) };
+        return {
+          destination,
+          process: processInfo(flow.pid, known),
+          hostname: hostnameOf(destination.address),
+          via: "bpf",
+        };
+      }
+      const seen = packets.takeRedirected(source);
+      const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
+      const destination = fd < 0 ? null : originalDestination(fd);
+      if (destination === null || isOwnListener(destination)) return null;
+      const candidates = scope.kind === "host" ? null : processesOf(tree);
+      const owner = findOwner("tcp", source, destination, seen?.uid ?? null, candidates);
+      return { destination, process: owner, hostname: hostnameOf(destination.address), via: "redirect" };
+    }
+
+    function isOwnListener({ address, port }: Endpoint): boolean {
+      return isLoopback(address) && port === (familyOf(address) === 4 ? options.ports.v4 : options.ports.v6);
+    }
+
+    function dial(destination: Endpoint): Socket {
+      const socket = new Socket({ fd: socketMarked(familyOf(destination.address), marks.agent) });
+      return socket.connect({ host: destination.address, port: destination.port });
+    }
+
+    async function createRun(run: { pid: number; uid: number; name: string }) {
+      if (scope.kind === "cgroup") {
+        throw new WeirError("WEIR_CONTROL_REFUSED", "The scope is a cgroup of its own; start the command in there.");
+      }
+      const parent = scope.kind === "run" ? tree : openCgroup(`weir-${instance}`, { create: true });
+      const own = createRunCgroup(parent, run.pid, run.name);
+      const remove = async (): Promise<void> => {
+        // What the command left running stays governed; its cgroup goes with the agent.
+        removeIfEmpty(own);
+      };
+      return { cgroup: `/${own.path}`, remove };
+    }
+
+    function setTargets(next: readonly Target[], nextEgress: "deny" | "allow"): void {
+      targets = compileTargets(next);
+      egress = nextEgress;
+      applyRules();
+      void refresh();
+    }
+
+    /** The governed go first, then the redirection, then the rules: nothing of the scope runs ungoverned in between. */
+    async function close(): Promise<void> {
+      if (closed) return;
+      closed = true;
+      clearInterval(timer);
+      await updates;
+      const emptied = scope.kind === "run" ? await killAndRemove(tree) : true;
+      if (!emptied) {
+        onNotice("Processes of the scope would not end; redirection and rules stay, closed.");
+        bpf?.close({ keepPins: options.onFailure === "closed" });
+        packets.close();
+        return;
+      }
+      bpf?.close();
+      await firewall.remove();
+      packets.close();
+      if (scope.kind === "host") removeRuns(instance);
+    }
+
+    void refresh();
+    return {
+      mark: marks.agent,
+      lookup,
+      dial,
+      createRun,
+      setTargets,
+      hostnameOf,
+      stats: () => ({
+        bpf: bpf?.counters() ?? null,
+        queue: packets.counters(),
+        routes: routes?.size ?? 0,
+        names: names.size,
+      }),
+      close,
+    };
+  }
+}
+
+function openScope(scope: Scope, instance: string): CgroupTree {
+  if (scope.kind === "host") return openCgroup("", { create: false });
+  if (scope.kind === "cgroup") return openCgroup(scope.path, { create: false });
+  const tree = openCgroup(`weir-${instance}`, { create: true });
+  // Runs of an agent that was killed: empty ones go, the others are governed again from now on.
+  if (processesOf(tree).length === 0) {
+    removeIfEmpty(tree);
+    return openCgroup(`weir-${instance}`, { create: true });
+  }
+  return tree;
+}
+
+/** In the host's scope a run's cgroup only names its processes: ending the agent ends none of them. */
+function removeRuns(instance: string): void {
+  try {
+    removeIfEmpty(openCgroup(`weir-${instance}`, { create: false }));
+  } catch {
+    // no run was ever made
+  }
+}
+
+/** 0x57 ("W"), 16 random bits that a container with CAP_NET_RAW cannot know, and the meaning. */
+function newMarks(): Marks {
+  const base = 0x57000000 + randomInt(0x10000) * 0x100;
+  return { agent: base + 1, redirect: base + 2, pass: base + 3, refuse: base + 4 };
+}
