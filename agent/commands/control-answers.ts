@@ -27,7 +27,11 @@ export function controlAnswers(agent: Agent, controller: Controller, config: Age
           },
         };
       case "run": {
-        const { cgroup } = await agent.interception.createRun({ pid: peer.pid, uid: peer.uid, name: request.name });
+        const { cgroup } = await agent.interception.createRun({
+          pid: peer.pid,
+          uid: peer.uid,
+          name: request.name ?? "",
+        });
         return { ok: true, cgroup, environment: trustEnvironment(agent.authority.bundlePath) };
       }
       case "approvals":

@@ -107,9 +107,8 @@ class Stage {
     const file = join(this.state, "policy.yaml");
     writeFileSync(file, policy);
     const words = [
-      "netns",
-      "exec",
-      this.#server.clientNamespace,
+      `--net=/run/netns/${this.#server.clientNamespace}`,
+      "--",
       weir,
       "up",
       "--state",
@@ -119,7 +118,7 @@ class Stage {
       "--listen-ui",
       "127.0.0.1:0",
     ];
-    const agent = spawn("ip", words, { stdio: ["ignore", "pipe", "pipe"] });
+    const agent = spawn("nsenter", words, { stdio: ["ignore", "pipe", "pipe"] });
     this.#agent = agent;
     let said = "";
     await new Promise<void>((done, failed) => {
@@ -149,9 +148,13 @@ class Stage {
   }
 
   async weir(args: readonly string[]): Promise<string> {
-    const { output } = await collect("ip", ["netns", "exec", this.#server.clientNamespace, weir, ...args], {
-      WEIR_STATE: this.state,
-    });
+    const { output } = await collect(
+      "nsenter",
+      [`--net=/run/netns/${this.#server.clientNamespace}`, "--", weir, ...args],
+      {
+        WEIR_STATE: this.state,
+      },
+    );
     this.#say(`$ weir ${args.join(" ").replace(this.state, "/var/lib/weir")}\n${indent(output)}`);
     return output;
   }
@@ -179,8 +182,8 @@ class Stage {
       PGSSLMODE: "require",
     };
     const { output, code } = await collect(
-      "ip",
-      ["netns", "exec", this.#server.clientNamespace, ...words, "psql", "-X", "-c", sql],
+      "nsenter",
+      [`--net=/run/netns/${this.#server.clientNamespace}`, "--", ...words, "psql", "-X", "-c", sql],
       env,
     );
     if (direct && code !== 0) throw new WeirError("WEIR_INTERNAL", `The demo's tables could not be made: ${output}`);

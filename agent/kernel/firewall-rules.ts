@@ -77,7 +77,9 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
     // Without a listener of this family nothing is redirected; such a flow is rejected by the last rules.
     ...(facts.port === 0
       ? []
-      : [`-A ${chains.redirect} -p tcp -m mark --mark ${hex(facts.marks.redirect)} -j REDIRECT --to-ports ${facts.port}`]),
+      : [
+          `-A ${chains.redirect} -p tcp -m mark --mark ${hex(facts.marks.redirect)} -j REDIRECT --to-ports ${facts.port}`,
+        ]),
     ...jumps("OUTPUT", chains.redirect, ""),
     "COMMIT",
     "*mangle",

@@ -44,6 +44,8 @@ export interface InterceptionOptions {
   readonly ports: { readonly v4: number; readonly v6: number };
   /** False: the firewall alone redirects (a kernel without cgroup BPF; the tests of the second line). */
   readonly bpf?: boolean;
+  /** Those of /etc/resolv.conf when not given. */
+  readonly resolvers?: readonly string[];
   onRefused(event: RefusedEvent): void;
   onNotice(text: string): void;
 }
@@ -111,7 +113,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     marks,
     queue: packets.queue,
     ports: options.ports,
-    resolvers: configuredResolvers(),
+    resolvers: options.resolvers ?? configuredResolvers(),
     egress,
     onFailure: options.onFailure,
     loopback: wantedRoutes().filter((route) => isLoopback(route.address)),

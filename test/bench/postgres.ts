@@ -113,7 +113,7 @@ class Bench {
     const p = this.#postgres;
     const host = way === "pgbouncer" ? "127.0.0.1" : p.host;
     const port = way === "pgbouncer" ? this.#bouncerPort : p.port;
-    const prefix = ["netns", "exec", this.#net.a.name];
+    const prefix = [`--net=/run/netns/${this.#net.a.name}`, "--"];
     if (way === "weir") prefix.push(weir, "run", "--state", join(this.dir, "state"), "--");
     const env = {
       ...process.env,
@@ -124,7 +124,7 @@ class Bench {
       PGDATABASE: p.database,
       PGSSLMODE: "require",
     };
-    return { file: "ip", args: [...prefix, ...words], env };
+    return { file: "nsenter", args: [...prefix, ...words], env };
   }
 
   async pgbench(way: Way, words: readonly string[]): Promise<Measured> {
@@ -150,9 +150,8 @@ class Bench {
     const file = join(this.dir, "policy.yaml");
     writeFileSync(file, policyText);
     const words = [
-      "netns",
-      "exec",
-      this.#net.a.name,
+      `--net=/run/netns/${this.#net.a.name}`,
+      "--",
       weir,
       "up",
       "--state",
@@ -162,7 +161,7 @@ class Bench {
       "--listen-ui",
       "127.0.0.1:0",
     ];
-    const child = spawn("ip", words, { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn("nsenter", words, { stdio: ["ignore", "pipe", "inherit"] });
     this.agent = child;
     await new Promise<void>((done, failed) => {
       child.stdout.on("data", (text: Buffer) => {
@@ -217,9 +216,13 @@ user = postgres
     );
     await run("chown", ["-R", "postgres", dir]);
     await run("chmod", ["755", this.dir]);
-    this.bouncer = spawn("ip", ["netns", "exec", this.#net.a.name, "pgbouncer", "-q", join(dir, "pgbouncer.ini")], {
-      stdio: "ignore",
-    });
+    this.bouncer = spawn(
+      "nsenter",
+      [`--net=/run/netns/${this.#net.a.name}`, "--", "pgbouncer", "-q", join(dir, "pgbouncer.ini")],
+      {
+        stdio: "ignore",
+      },
+    );
     await new Promise((done) => setTimeout(done, 700));
   }
 
@@ -322,14 +325,13 @@ async function main(): Promise<void> {
       PGDATABASE: p.database,
       PGSSLMODE: "require",
     };
-    await run("ip", ["netns", "exec", net.a.name, "pgbench", "-i", "-q", "-s", "10"], { env });
+    await run("nsenter", [`--net=/run/netns/${net.a.name}`, "--", "pgbench", "-i", "-q", "-s", "10"], { env });
     const filler = "rpad('row ' || i || ' ', 86, 'lorem ipsum dolor ')";
     await run(
-      "ip",
+      "nsenter",
       [
-        "netns",
-        "exec",
-        net.a.name,
+        `--net=/run/netns/${net.a.name}`,
+        "--",
         "psql",
         "-Xqc",
         `CREATE TABLE bulk AS SELECT i AS id, ${filler} AS body FROM generate_series(1, ${bulkRows}) i`,

@@ -64,7 +64,10 @@ describe("psql through Weir", { skip: process.getuid?.() === 0 ? false : "needs 
   const psql = (sql: string, env: NodeJS.ProcessEnv = {}): Promise<Ran> =>
     agent.run(["psql", "-X", "-v", "VERBOSITY=verbose", "-c", sql], { env: clientEnvironment(server, env) });
   const direct = (words: readonly string[]): Promise<{ stdout: string }> =>
-    exec("ip", ["netns", "exec", net.a.name, ...words], { env: clientEnvironment(server), maxBuffer: 1 << 28 });
+    exec("nsenter", [`--net=/run/netns/${net.a.name}`, "--", ...words], {
+      env: clientEnvironment(server),
+      maxBuffer: 1 << 28,
+    });
   const operations = async (): Promise<{ text: string; action: string }[]> => {
     const { stdout } = await agent.weir(["export"]);
     const lines = stdout
@@ -235,7 +238,10 @@ describe("psql through Weir", { skip: process.getuid?.() === 0 ? false : "needs 
       input: got.stdout,
     });
     assert.equal(restored.code, 0, restored.stderr);
-    const again = await exec("ip", ["netns", "exec", net.a.name, ...dump, "-d", "copied"], { env, maxBuffer: 1 << 28 });
+    const again = await exec("nsenter", [`--net=/run/netns/${net.a.name}`, "--", ...dump, "-d", "copied"], {
+      env,
+      maxBuffer: 1 << 28,
+    });
     assert.equal(withoutRandom(again.stdout), withoutRandom(wanted));
   });
 
@@ -280,11 +286,10 @@ with psycopg.connect(autocommit=True) as c:
 
   test("what no target names does not leave: refused at once, over IPv4 and IPv6", async () => {
     const listener = spawn(
-      "ip",
+      "nsenter",
       [
-        "netns",
-        "exec",
-        net.b.name,
+        `--net=/run/netns/${net.b.name}`,
+        "--",
         process.execPath,
         "-e",
         'require("net").createServer((s) => s.end("leaked")).listen(8080, "::")',
@@ -334,11 +339,10 @@ with psycopg.connect(autocommit=True) as c:
 
   test("weir run works for a caller who is not root", async () => {
     const started = spawn(
-      "ip",
+      "nsenter",
       [
-        "netns",
-        "exec",
-        net.a.name,
+        `--net=/run/netns/${net.a.name}`,
+        "--",
         "setpriv",
         "--reuid=65534",
         "--regid=65534",

@@ -52,7 +52,8 @@ export async function startTestAgent({ namespace, policy, args = [], env = {} }:
   const stateDir = mkdtempSync(join(tmpdir(), "weir-agent-"));
   const policyFile = join(stateDir, "policy.yaml");
   writeFileSync(policyFile, policy);
-  const inside = ["netns", "exec", namespace.name];
+  // Not `ip netns exec`: that mounts a new /sys, and cgroup2 would be gone.
+  const inside = [`--net=/run/netns/${namespace.name}`, "--"];
   let child: ChildProcess;
   let said = "";
   const up = async (): Promise<void> => {
@@ -68,7 +69,7 @@ export async function startTestAgent({ namespace, policy, args = [], env = {} }:
       "127.0.0.1:0",
       ...args,
     ];
-    child = spawn("ip", words, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
+    child = spawn("nsenter", words, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
     await new Promise<void>((ready, failed) => {
       const listen = (bytes: Buffer): void => {
         said += bytes.toString();
@@ -85,7 +86,7 @@ export async function startTestAgent({ namespace, policy, args = [], env = {} }:
       ? Promise.resolve(child.exitCode)
       : new Promise((resolve) => child.once("exit", (code) => resolve(code)));
   const start = (words: readonly string[], options: RunOptions = {}) => {
-    const started = spawn("ip", [...inside, weirCommand, "run", "--state", stateDir, "--", ...words], {
+    const started = spawn("nsenter", [...inside, weirCommand, "run", "--state", stateDir, "--", ...words], {
       env: options.env ?? process.env,
       cwd: options.cwd,
     });
@@ -108,7 +109,7 @@ export async function startTestAgent({ namespace, policy, args = [], env = {} }:
     start,
     weir: (words, options = {}) =>
       collect(
-        spawn("ip", [...inside, weirCommand, ...words], {
+        spawn("nsenter", [...inside, weirCommand, ...words], {
           env: { ...(options.env ?? process.env), WEIR_STATE: stateDir },
           cwd: options.cwd,
         }),

@@ -43,9 +43,9 @@ export async function makeNamespacePair(tag: string): Promise<NamespacePair> {
   return { a, b, remove };
 }
 
-/** `ip netns exec NAME …` as a command and its words. */
+/** A command inside a namespace. Not by `ip netns exec`: that mounts a new /sys, and cgroup2 would be gone. */
 export function inNamespace(space: Namespace, words: readonly string[]): { file: string; args: string[] } {
-  return { file: "ip", args: ["netns", "exec", space.name, ...words] };
+  return { file: "nsenter", args: [`--net=/run/netns/${space.name}`, "--", ...words] };
 }
 
 function ip(...words: string[]): void {

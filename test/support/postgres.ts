@@ -81,7 +81,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     ...options.settings,
   };
   const words = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const inside = options.namespace === undefined ? [] : ["ip", "netns", "exec", options.namespace];
+  const inside = options.namespace === undefined ? [] : ["nsenter", `--net=/run/netns/${options.namespace}`, "--"];
   const command = [
     ...inside,
     "setpriv",

@@ -103,11 +103,10 @@ export async function startDemoServer(): Promise<DemoServer> {
       "log_statement=all",
     ];
     postgres = spawn(
-      "ip",
+      "nsenter",
       [
-        "netns",
-        "exec",
-        server,
+        `--net=/run/netns/${server}`,
+        "--",
         "setpriv",
         `--reuid=${uid}`,
         `--regid=${gid}`,

@@ -16,7 +16,7 @@ import { type Entry, entry } from "./expected.ts";
 import { type Fate, type FrameReader, Framer, headerBytes, type PartialFate, pass, stop, take } from "./framer.ts";
 import type { Frontend } from "./frontend.ts";
 import { frontend } from "./frontend-messages.ts";
-import { serverMessageBytesMax } from "./limits.ts";
+import { drainedBytesMax, serverMessageBytesMax } from "./limits.ts";
 import { deniedResponse, deniedText, heldNotice, maskDeniedResponse, withdrawnResponse } from "./refusal.ts";
 import { needsFields, Results } from "./results.ts";
 import { nextLimit, type Run } from "./run.ts";
@@ -33,8 +33,9 @@ export class Backend implements FrameReader {
   readonly #frontend: Frontend;
   /** Its rows are counted by the framer. */
   #counting: Run | null = null;
-  /** The client was told an error in the middle of a result: the rest up to ReadyForQuery is dropped. */
-  #dropping = false;
+  /** Bytes dropped of a result that was cut off; the server is asked to cancel once they are many. */
+  #droppedBytes = 0;
+  #cancelled = false;
   /** Waits for a decision about more rows. */
   limited: Run | null = null;
 
@@ -109,7 +110,7 @@ export class Backend implements FrameReader {
         this.#harvest();
         this.framer.countedType = 0;
         const rest = this.results.copyEnd();
-        if (this.#dropping) return take;
+        if (this.#state.dropping) return take;
         if (rest !== null && rest.length > 0) {
           this.framer.flush();
           state.sendClient(rest);
@@ -130,7 +131,10 @@ export class Backend implements FrameReader {
 
   begin(type: number, length: number): PartialFate | typeof stop {
     if (type === backend.dataRow || type === backend.copyData) {
-      if (this.#dropping) return "drop";
+      if (this.#state.dropping) {
+        this.#dropped(length);
+        return "drop";
+      }
       const fate = this.#firstRow(type, length);
       if (fate === "look") return this.#collectable(length);
       return fate === "stop" ? stop : fate;
@@ -196,7 +200,10 @@ export class Backend implements FrameReader {
   }
 
   #row(type: number, bytes: Buffer, start: number, end: number): Fate {
-    if (this.#dropping) return take;
+    if (this.#state.dropping) {
+      this.#dropped(end - start);
+      return take;
+    }
     const fate = this.#firstRow(type, end - start);
     if (fate === "pass") return pass;
     if (fate === "stop") return stop;
@@ -266,8 +273,22 @@ export class Backend implements FrameReader {
     this.framer.flush();
     state.sendClient(response);
     run.error = error;
-    this.#dropping = true;
-    if (state.cancelKey !== null) state.out.push({ type: "cancel-server", key: state.cancelKey });
+    state.dropping = true;
+    this.#droppedBytes = 0;
+    this.#cancelled = false;
+    const { expected } = state;
+    if (expected.head?.awaited !== "execute") return;
+    for (const one of expected.all()) if (one.awaited === "sync") return;
+    this.#frontend.failBatch();
+  }
+
+  /** A cancel for a short rest would come too late, and hit the next statement of the client. */
+  #dropped(bytes: number): void {
+    const state = this.#state;
+    this.#droppedBytes += bytes;
+    if (this.#cancelled || this.#droppedBytes < drainedBytesMax || state.cancelKey === null) return;
+    this.#cancelled = true;
+    state.out.push({ type: "cancel-server", key: state.cancelKey });
   }
 
   #cutRun(run: Run, response: Buffer, error = { code: "42501", message: "the result cannot be masked" }): Fate {
@@ -298,7 +319,7 @@ export class Backend implements FrameReader {
   }
 
   #reply(head: Entry): Fate {
-    return head.ours || this.#dropping ? take : pass;
+    return head.ours || this.#state.dropping ? take : pass;
   }
 
   #instead(bytes: Buffer): Fate {
@@ -308,7 +329,7 @@ export class Backend implements FrameReader {
   }
 
   #complete(awaited: "parse" | "bind" | "close"): Fate {
-    const { expected, names } = this.#state;
+    const { names } = this.#state;
     const head = this.#need(awaited);
     if (head.response !== null) throw new PeerError("WEIR_STATE_INVALID", "the server parsed what cannot be parsed");
     this.#shift();
@@ -354,7 +375,7 @@ export class Backend implements FrameReader {
       state.finish(run);
       this.#ended(run, tag !== "suspended");
     }
-    return this.#dropping ? take : pass;
+    return this.#state.dropping ? take : pass;
   }
 
   #ended(run: Run, succeeded: boolean): void {
@@ -374,7 +395,7 @@ export class Backend implements FrameReader {
     }
     const { run } = head;
     let reply: Buffer | null = head.response;
-    if (reply === null && !this.#dropping) reply = this.results.maskError(bytes, start, end, run);
+    if (reply === null && !this.#state.dropping) reply = this.results.maskError(bytes, start, end, run);
     if (run !== null) {
       if (run.error === null) {
         const fields = reply === null ? readErrorFields(bytes, start, end) : readErrorFields(reply, 0, reply.length);
@@ -386,7 +407,7 @@ export class Backend implements FrameReader {
       // ReadyForQuery still comes.
       if (state.copy !== null && state.copy.run === run) state.copy = null;
     } else this.#failBatch();
-    if (this.#dropping) return take;
+    if (this.#state.dropping) return take;
     return reply === null ? pass : this.#instead(reply);
   }
 
@@ -428,14 +449,14 @@ export class Backend implements FrameReader {
     const { expected } = state;
     if (length !== headerBytes + 1) throw new PeerError("WEIR_FRAME_INVALID", "ReadyForQuery has the wrong length");
     this.#stopCounting();
-    if (this.#dropping)
+    if (this.#state.dropping)
       while (expected.head !== undefined && !endsWithReady(expected.head)) this.#dropEntry(expected.shift() as Entry);
     const head = expected.head;
     if (head === undefined || !endsWithReady(head))
       throw new PeerError("WEIR_STATE_INVALID", "the server is ready where nothing asked for it");
     this.#shift();
     state.transaction = transaction;
-    this.#dropping = false;
+    this.#state.dropping = false;
     if (head.run !== null) {
       state.finish(head.run);
       this.#ended(head.run, true);
@@ -465,7 +486,7 @@ export class Backend implements FrameReader {
   #copyIn(): Fate {
     const state = this.#state;
     const run = this.#rowRun();
-    if (this.#dropping) {
+    if (this.#state.dropping) {
       state.sendServer(copyFail);
       return take;
     }
@@ -478,7 +499,7 @@ export class Backend implements FrameReader {
 
   #copyOut(bytes: Buffer, start: number, end: number): Fate {
     const run = this.#rowRun();
-    if (this.#dropping) return take;
+    if (this.#state.dropping) return take;
     this.results.copyBegin(run, readCopyResponse(bytes, start, end));
     return pass;
   }

@@ -62,6 +62,8 @@ export class Frontend implements FrameReader {
     if (state.expected.length >= pipelineMessagesMax) {
       return this.#settle();
     }
+    // A cancel of what is dropped must not meet a later statement.
+    if (state.dropping && type !== frontend.sync && type !== frontend.terminate) return stop;
     if (state.copy !== null) {
       const fate = this.#duringCopy(type);
       if (fate !== null) return fate;

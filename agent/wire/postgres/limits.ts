@@ -31,3 +31,5 @@ export const recordedRowsMax = 100;
 /** Columns of tables are asked again after this time, so that a rename is noticed. */
 export const catalogEntryMs = 30_000;
 export const catalogTablesMax = 1_000;
+/** The rest of a result that was cut off is read and dropped up to here; then the server is asked to cancel it. */
+export const drainedBytesMax = 4 * 1024 * 1024;

@@ -37,6 +37,8 @@ export class SessionState {
   /** A text was sent that may change what the next one means: it is answered first. */
   barrier = false;
   copy: CopyIn | null = null;
+  /** The client was told an error in the middle of a result: the rest up to ReadyForQuery is dropped. */
+  dropping = false;
   encoding = "UTF8";
   standardStrings = true;
   cancelKey: Buffer | null = null;

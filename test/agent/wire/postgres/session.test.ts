@@ -208,6 +208,18 @@ test("a row limit cuts at its row, and the session goes on", () =>
     }
   }));
 
+test("a long rest behind a limit is cancelled on the server, and no later statement is", () =>
+  withClient(async (client) => {
+    client.send(
+      serialize.query("SELECT n, repeat('x', 1000) FROM many, generate_series(1, 1000)"),
+      serialize.query("SELECT 1"),
+    );
+    const heard = await client.until("readyForQuery");
+    assert.match(errorOf(heard), /few-rows/);
+    assert.equal(names(heard).filter((name) => name === "error").length, 1);
+    assert.equal((await client.until("readyForQuery")).length, 4);
+  }));
+
 test("a row limit that holds goes on after the approval", () =>
   withClient(async (client) => {
     client.send(serialize.query("SELECT n FROM several"));
