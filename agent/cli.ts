@@ -52,13 +52,35 @@ async function main(args: readonly string[]): Promise<number> {
   if (command === undefined) throw new WeirError("WEIR_USAGE", `There is no \`weir ${name}\`. See \`weir --help\`.`);
   const stateDir = process.env["WEIR_STATE"] ?? defaultStateDir;
   const { run } = await command.load();
-  return run(rest, { stdout: process.stdout, stderr: process.stderr, env: process.env, stateDir });
+  return run(rest, commandIo(stateDir));
 }
 
-// `weir sessions | head` ends quietly when the reader goes.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-});
+/**
+ * Opened when they are first used, not before: Node makes a pipe non-blocking when it opens it, and a command that
+ * `weir run` becomes would get EAGAIN from its own standard output.
+ */
+function commandIo(stateDir: string): CommandIo {
+  return {
+    get stdout() {
+      return standardOutput();
+    },
+    get stderr() {
+      return process.stderr;
+    },
+    env: process.env,
+    stateDir,
+  };
+}
+
+function standardOutput(): NodeJS.WriteStream {
+  // `weir sessions | head` ends quietly when the reader goes.
+  if (process.stdout.listenerCount("error") === 0) {
+    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") process.exit(0);
+    });
+  }
+  return process.stdout;
+}
 
 try {
   process.exitCode = await main(process.argv.slice(2));

@@ -1,7 +1,8 @@
 /** Signed heads: the agent's Ed25519 key says how long the chain is and what its last link is. One JSON line each. */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from "node:crypto";
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { WeirError } from "../errors.ts";
 
 export interface Head {
   readonly agent: string;
@@ -19,7 +20,9 @@ export interface Head {
 export const headsFile = "heads.jsonl";
 export const publicKeyFile = "agent-key.pub.pem";
 
+/** The key that signs, made at first start; and the heads are made ready for the next one. */
 export function openAgentKey(stateDir: string): KeyObject {
+  cutUnfinishedLine(join(stateDir, headsFile));
   const path = join(stateDir, "agent-key.pem");
   if (!existsSync(path)) {
     const { privateKey } = generateKeyPairSync("ed25519");
@@ -45,16 +48,35 @@ export function headIsSigned(head: Head, key: KeyObject): boolean {
   }
 }
 
+/** Throws WEIR_SPOOL_CORRUPT with the number of a line that cannot be read. */
 export function readHeads(path: string): Head[] {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch {
-    return [];
-  }
+  const text = readOrEmpty(path).toString("utf8");
   // A line without its end was being written when the agent was killed.
   const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n");
-  return lines.filter((line) => line !== "").map((line) => JSON.parse(line) as Head);
+  lines.pop();
+  return lines.map((line, at) => {
+    try {
+      return JSON.parse(line) as Head;
+    } catch (cause) {
+      throw new WeirError("WEIR_SPOOL_CORRUPT", `Line ${at + 1} of ${headsFile} cannot be read.`, { cause });
+    }
+  });
+}
+
+/** Else the next head would be written onto what a killed run left, and both were lost. */
+function cutUnfinishedLine(path: string): void {
+  const bytes = readOrEmpty(path);
+  const end = bytes.lastIndexOf(10) + 1;
+  if (end < bytes.length) truncateSync(path, end);
+}
+
+function readOrEmpty(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return Buffer.alloc(0);
+    throw error;
+  }
 }
 
 function statement(head: Omit<Head, "signature">): Buffer {

@@ -1,5 +1,6 @@
 /** Reads sessions back from the spool, for the commands and the page. */
 import { join } from "node:path";
+import { WeirError } from "../errors.ts";
 import { bodyOf, type ChainedEntry, decodeEntry } from "./chain.ts";
 import { readFrames, segmentsOf } from "./segment.ts";
 
@@ -36,9 +37,20 @@ export interface SessionSummary {
 /** Sessions kept in memory while listing; older ones are left out, newest win. */
 const sessionsMax = 10_000;
 
+/** Every entry, oldest first. A torn end of a segment ends it in silence: that is for `verifyLog` to judge. */
 export function* readEntries(stateDir: string): Generator<ReadEntry> {
   for (const path of segmentsOf(join(stateDir, "spool"))) {
-    for (const { payload } of readFrames(path)) yield simplify(decodeEntry(payload));
+    for (const { payload, offset } of readFrames(path)) {
+      let entry: ChainedEntry;
+      try {
+        entry = decodeEntry(payload);
+      } catch (cause) {
+        throw new WeirError("WEIR_SPOOL_CORRUPT", `${path} at byte ${offset} cannot be read. See \`weir verify\`.`, {
+          cause,
+        });
+      }
+      yield simplify(entry);
+    }
   }
 }
 

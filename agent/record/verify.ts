@@ -33,7 +33,7 @@ export interface Verification {
 /** `stateDir` holds the spool, the heads and (unless `key` is given) the public key. */
 export function verifyLog(stateDir: string, keyPath: string = join(stateDir, publicKeyFile)): Verification {
   const key = createPublicKey(readFileSync(keyPath));
-  const heads = readHeads(join(stateDir, headsFile));
+  const { heads, unreadable } = tryHeads(join(stateDir, headsFile));
   const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
   const tails = new Map<string, { seq: number; link: Buffer }>();
   const finish = (firstBad: FirstBad | null): Verification => ({
@@ -45,8 +45,19 @@ export function verifyLog(stateDir: string, keyPath: string = join(stateDir, pub
     unsigned: state.entries - (heads.at(-1)?.size ?? 0),
     firstBad,
   });
+  if (unreadable !== null) return finish(aboutHeads("damaged", null, unreadable));
   const unsigned = heads.find((head) => !headIsSigned(head, key));
-  if (unsigned !== undefined) return finish(wrongKey(unsigned));
+  if (unsigned !== undefined) {
+    const sentence = `The head over ${unsigned.size} entries is not signed by this key.`;
+    return finish(aboutHeads("wrong-key", unsigned.size - 1, sentence));
+  }
+  const shrunk = heads.findIndex((head, at) => at > 0 && head.size < (heads[at - 1] as Head).size);
+  if (shrunk > 0) {
+    // A log that was cut and then written on is shorter than what was signed before.
+    const [before, after] = [heads[shrunk - 1]?.size, heads[shrunk]?.size ?? 0];
+    const sentence = `The agent signed for ${before} entries and later for ${after}: the record was cut in between.`;
+    return finish(aboutHeads("truncated", after, sentence));
+  }
 
   for (const path of segmentsOf(join(stateDir, "spool"))) {
     const segment = path.slice(path.lastIndexOf("/") + 1);
@@ -76,24 +87,10 @@ export function verifyLog(stateDir: string, keyPath: string = join(stateDir, pub
   const last = heads.at(-1);
   if (last !== undefined && last.size > state.entries) {
     const sentence = `The log ends at entry ${state.entries}, and the agent has signed for ${last.size}: ${last.size - state.entries} entries are cut off its end.`;
-    return finish({
-      fault: "truncated",
-      session: null,
-      agentSeq: state.entries,
-      segment: null,
-      offset: null,
-      sentence,
-    });
+    return finish(aboutHeads("truncated", state.entries, sentence));
   }
   if (state.entries === 0)
-    return finish({
-      fault: "empty",
-      session: null,
-      agentSeq: null,
-      segment: null,
-      offset: null,
-      sentence: `There is no record in ${stateDir}.`,
-    });
+    return finish(aboutHeads("empty", null, `There is no record in ${stateDir}.`));
   return finish(null);
 }
 
@@ -151,8 +148,17 @@ function checkEntry(payload: Buffer, state: State, tails: Map<string, { seq: num
   return null;
 }
 
+function tryHeads(path: string): { heads: Head[]; unreadable: string | null } {
+  try {
+    return { heads: readHeads(path), unreadable: null };
+  } catch (error) {
+    return { heads: [], unreadable: error instanceof Error ? error.message : String(error) };
+  }
+}
+
 /** A head of this size has to have the link that the log has here. */
 function checkHeads(heads: readonly Head[], state: State): Bad | null {
+  // Heads only grow: those behind are checked already.
   while (state.head < heads.length && (heads[state.head] as Head).size < state.entries) state.head += 1;
   for (let at = state.head; at < heads.length; at += 1) {
     const head = heads[at] as Head;
@@ -169,13 +175,6 @@ function checkHeads(heads: readonly Head[], state: State): Bad | null {
   return null;
 }
 
-function wrongKey(head: Head): FirstBad {
-  return {
-    fault: "wrong-key",
-    session: null,
-    agentSeq: head.size - 1,
-    segment: null,
-    offset: null,
-    sentence: `The head over ${head.size} entries is not signed by this key.`,
-  };
+function aboutHeads(fault: Fault, agentSeq: number | null, sentence: string): FirstBad {
+  return { fault, session: null, agentSeq, segment: null, offset: null, sentence };
 }

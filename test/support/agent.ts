@@ -1,6 +1,6 @@
 /** A real agent in a network namespace, driven by its own commands as a person would. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Namespace } from "./namespace.ts";
@@ -50,6 +50,8 @@ export interface TestAgentOptions {
 
 export async function startTestAgent({ namespace, policy, args = [], env = {} }: TestAgentOptions): Promise<TestAgent> {
   const stateDir = mkdtempSync(join(tmpdir(), "weir-agent-"));
+  // As the agent makes it: others may pass to the control socket.
+  chmodSync(stateDir, 0o711);
   const policyFile = join(stateDir, "policy.yaml");
   writeFileSync(policyFile, policy);
   // Not `ip netns exec`: that mounts a new /sys, and cgroup2 would be gone.

@@ -152,7 +152,7 @@ export class Backend implements FrameReader {
   }
 
   /** The decision about more rows than a limit lets through. */
-  decided(decision: Decision, approvalId: string | null): void {
+  decided(decision: Decision, approvalId: string | null, by: string): void {
     const run = this.limited;
     const state = this.#state;
     if (run === null) return;
@@ -164,7 +164,11 @@ export class Backend implements FrameReader {
     if (decision.action === "allow")
       run.rowsMax = nextLimit(run.verdict?.transforms.limits ?? [], run.rowsMax)?.rows ?? Number.POSITIVE_INFINITY;
     else
-      this.#cutOff(run, deniedResponse(decision.verdict, "ERROR", approvalId !== null), deniedText(decision.verdict));
+      this.#cutOff(
+        run,
+        deniedResponse(decision.verdict, "ERROR", approvalId !== null, by),
+        deniedText(decision.verdict),
+      );
     state.out.push({ type: "resume", side: "server" });
     state.wakeBackend = true;
   }

@@ -70,8 +70,9 @@ export class PostgresConversation implements Conversation {
         server.framer.push(event.bytes);
         break;
       case "decision":
-        if (client.waiting?.askId === event.askId) client.decided(event.decision, event.approvalId);
-        else if (server.limited?.askId === event.askId) server.decided(event.decision, event.approvalId);
+        if (client.waiting?.askId === event.askId) client.decided(event.decision, event.approvalId, event.by ?? "");
+        else if (server.limited?.askId === event.askId)
+          server.decided(event.decision, event.approvalId, event.by ?? "");
         break;
       case "catalog":
         server.results.catalog(event.columns, event.failed);

@@ -124,13 +124,14 @@ export class Frontend implements FrameReader {
   }
 
   /** The decision for the run that waits. */
-  decided(decision: Decision, approvalId: string | null): void {
+  decided(decision: Decision, approvalId: string | null, by: string): void {
     const run = this.waiting;
     const state = this.#state;
     if (run === null) return;
     run.verdict = decision.verdict;
     run.permit = decision.permit;
     if (approvalId !== null) run.approvalId = approvalId;
+    run.by = by;
     this.#record(run);
     if (decision.action === "hold") {
       this.held = true;
@@ -542,7 +543,7 @@ export class Frontend implements FrameReader {
     }
     if (run.verdict === null) throw new PeerError("WEIR_STATE_INVALID", "refused without a verdict");
     run.error = deniedText(run.verdict);
-    return deniedResponse(run.verdict, "ERROR", run.approvalId !== null);
+    return deniedResponse(run.verdict, "ERROR", run.approvalId !== null, run.by);
   }
 
   #refuse(response: Buffer, extended: boolean): void {

@@ -6,8 +6,8 @@ import { errorResponse, noticeResponse } from "./backend-messages.ts";
 /** insufficient_privilege: the class that clients show as an error of the statement, and never retry. */
 const insufficientPrivilege = "42501";
 
-export function deniedResponse(verdict: Verdict, severity: "ERROR" | "FATAL", held: boolean): Buffer {
-  const code: ErrorCode = held ? "WEIR_HOLD_DENIED" : "WEIR_DENIED";
+export function deniedResponse(verdict: Verdict, severity: "ERROR" | "FATAL", held: boolean, by = ""): Buffer {
+  const code: ErrorCode = held ? (by === "timeout" ? "WEIR_HOLD_TIMEOUT" : "WEIR_HOLD_DENIED") : "WEIR_DENIED";
   return errorResponse({
     severity,
     code: insufficientPrivilege,

@@ -56,6 +56,8 @@ export interface Run {
   verdict: Verdict | null;
   permit: Permit | null;
   approvalId: string | null;
+  /** Who decided a held one; `timeout`: nobody did. */
+  by: string;
   /** In the record already (a held one is written when it is parked). */
   recorded: boolean;
   startedMs: number;
@@ -87,6 +89,7 @@ export function newRun(
     verdict: null,
     permit: null,
     approvalId: null,
+    by: "",
     recorded: false,
     startedMs: 0,
     rows: 0,
