@@ -240,7 +240,13 @@ export class Session {
       });
       const decision =
         outcome.decision === "approved" ? this.#ports.approve(verdict) : this.#ports.refuse(verdict, outcome.reason);
-      this.#feed({ type: "decision", askId, decision, approvalId: held.id, by: outcome.by });
+      this.#feed({
+        type: "decision",
+        askId,
+        decision,
+        approvalId: held.id,
+        by: outcome.decision === "timeout" ? "timeout" : outcome.by,
+      });
     });
     this.#held.set(askId, held);
     this.#events.unshift({
@@ -265,7 +271,9 @@ export class Session {
         socket.destroy();
         return;
       }
-      const plain = command.negotiation === "postgres" && (await this.#ports.negotiatePostgresTls(socket)) === "N";
+      const plain =
+        command.tls === "none" ||
+        (command.negotiation === "postgres" && (await this.#ports.negotiatePostgresTls(socket)) === "N");
       if (plain) {
         if (command.tls === "required") throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
         this.#serverReady(socket, null);

@@ -153,7 +153,11 @@ function plumbing(facts: FirewallFacts): string[] {
   if (facts.scope.kind !== "host") return rules;
   // A connection older than the rules is unknown to conntrack: its next segment is no SYN. Cutting it would cut ssh.
   rules.push(`-p tcp -m tcp ! --tcp-flags SYN,RST,ACK SYN -j RETURN`);
-  if (facts.family === 4) return [...rules, "-p udp --sport 68 --dport 67 -j RETURN"];
+  if (facts.family === 4) {
+    // ICMP errors are the answer to a refused datagram, which conntrack has forgotten by then: they are not RELATED.
+    const errors = [3, 11, 12].map((type) => `-p icmp -m icmp --icmp-type ${type} -j RETURN`);
+    return [...rules, ...errors, "-p udp --sport 68 --dport 67 -j RETURN"];
+  }
   // DHCPv6; errors, neighbour discovery and multicast listener reports, without which IPv6 stops (RFC 4890).
   const types = [1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 143];
   return [

@@ -8,7 +8,7 @@ import type { Operation } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Verdict } from "../core/verdict.ts";
 
-/** Encoded statements that are kept, by the identity of their verbs; they go when the statement goes. */
+/** What the description of a statement says, encoded; by the identity of its verbs, and gone when they go. */
 interface KnownStatement {
   readonly operation: Operation;
   readonly bytes: Buffer;
@@ -24,7 +24,11 @@ const longBytesMax = 8;
 
 /** Bytes that `writeOperation` needs at most. */
 export function operationBytesMax(body: Extract<EntryBody, { type: "operation" }>): number {
-  let bytes = statementBytes(body.operation).length + verdictBytes(body.verdict).length + 8 * longBytesMax;
+  let bytes =
+    (body.operation.text.length + body.operation.kind.length) * 3 +
+    statementBytes(body.operation).length +
+    verdictBytes(body.verdict).length +
+    8 * longBytesMax;
   bytes += (body.approvalId?.length ?? 0) * 3;
   for (const parameter of body.operation.parameters) bytes += (parameter?.length ?? 0) * 3 + longBytesMax + 1;
   return bytes;
@@ -33,6 +37,8 @@ export function operationBytesMax(body: Extract<EntryBody, { type: "operation" }
 export function writeOperation(out: Buffer, start: number, body: Extract<EntryBody, { type: "operation" }>): number {
   const { operation, verdict } = body;
   let at = writeLong(out, start, body.operationId);
+  at = writeString(out, at, operation.kind);
+  at = writeString(out, at, operation.text);
   at = copy(out, at, statementBytes(operation));
   const { parameters } = operation;
   if (parameters.length > 0) {
@@ -109,8 +115,6 @@ function statementBytes(operation: Operation): Buffer {
   if (known !== undefined && (known.operation === operation || sameStatement(known.operation, operation)))
     return known.bytes;
   const bytes = encode((writer) => {
-    writer.string(operation.kind);
-    writer.string(operation.text);
     writer.string(operation.user);
     writer.string(operation.database);
     writer.strings(operation.verbs);
@@ -126,8 +130,6 @@ function statementBytes(operation: Operation): Buffer {
 
 function sameStatement(a: Operation, b: Operation): boolean {
   return (
-    a.text === b.text &&
-    a.kind === b.kind &&
     a.user === b.user &&
     a.database === b.database &&
     a.relations === b.relations &&

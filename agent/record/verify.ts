@@ -89,8 +89,7 @@ export function verifyLog(stateDir: string, keyPath: string = join(stateDir, pub
     const sentence = `The log ends at entry ${state.entries}, and the agent has signed for ${last.size}: ${last.size - state.entries} entries are cut off its end.`;
     return finish(aboutHeads("truncated", state.entries, sentence));
   }
-  if (state.entries === 0)
-    return finish(aboutHeads("empty", null, `There is no record in ${stateDir}.`));
+  if (state.entries === 0) return finish(aboutHeads("empty", null, `There is no record in ${stateDir}.`));
   return finish(null);
 }
 

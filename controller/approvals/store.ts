@@ -33,11 +33,13 @@ export interface Decided {
 const pendingMax = 1_000;
 /** Decided approvals that are still shown. */
 const decidedMax = 500;
+/** Node takes a longer wait for none at all. */
+const timerMsMax = 2 ** 31 - 1;
 
 interface Slot {
   approval: Approval;
   readonly decided: (outcome: Decided) => void;
-  readonly timer: NodeJS.Timeout;
+  timer: NodeJS.Timeout;
 }
 
 export interface ApprovalStoreOptions {
@@ -74,9 +76,7 @@ export class ApprovalStore {
       decidedReason: null,
     };
     const { id } = approval;
-    const timer = setTimeout(() => this.#timeout(id, limits.onTimeout), limits.timeoutMs);
-    timer.unref();
-    this.#pending.set(id, { approval, decided, timer });
+    this.#pending.set(id, { approval, decided, timer: this.#arm(id, limits.timeoutMs, limits.onTimeout) });
     this.#options.changed(approval);
     return { id, withdraw: (reason) => void this.#settle(id, "withdrawn", "the client", reason) };
   }
@@ -96,6 +96,16 @@ export class ApprovalStore {
   /** Pending ones first, oldest first; then the decided ones, newest first. */
   list(): Approval[] {
     return [...[...this.#pending.values()].map((slot) => slot.approval), ...[...this.#decided.values()].reverse()];
+  }
+
+  #arm(id: string, leftMs: number, onTimeout: "deny" | "allow"): NodeJS.Timeout {
+    const waitMs = Math.min(leftMs, timerMsMax);
+    const timer = setTimeout(() => {
+      const slot = this.#pending.get(id);
+      if (waitMs < leftMs && slot !== undefined) slot.timer = this.#arm(id, leftMs - waitMs, onTimeout);
+      else this.#timeout(id, onTimeout);
+    }, waitMs);
+    return timer.unref();
   }
 
   #timeout(id: string, onTimeout: "deny" | "allow"): void {

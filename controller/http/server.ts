@@ -14,6 +14,7 @@ import type { Approval, ApprovalStore } from "../approvals/store.ts";
 
 const bodyBytesMax = 64 * 1024;
 const streamsMax = 32;
+const streamBytesMax = 1024 * 1024;
 const sessionsShown = 100;
 const web = join(import.meta.dirname, "../web");
 
@@ -61,7 +62,11 @@ export async function startPage(options: PageOptions): Promise<Page> {
   return {
     url: `http://${host}:${port}/#${options.token}`,
     changed(approval) {
-      for (const stream of streams) stream.write(`data: ${JSON.stringify(shown(approval))}\n\n`);
+      for (const stream of streams) {
+        // A page that does not read is closed; it asks again.
+        if (stream.writableLength > streamBytesMax) stream.destroy();
+        else stream.write(`data: ${JSON.stringify(shown(approval))}\n\n`);
+      }
     },
     close: () =>
       new Promise((resolve) => {
@@ -77,7 +82,8 @@ async function answer(
   options: PageOptions,
   streams: Set<ServerResponse>,
 ): Promise<void> {
-  const { pathname } = new URL(request.url ?? "/", "http://weir");
+  // Not by URL: a client's odd path must not throw, and nothing here needs more than the part before the query.
+  const pathname = (request.url ?? "/").split("?")[0] as string;
   response.setHeader(
     "Content-Security-Policy",
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -122,17 +128,13 @@ async function decide(
   verb: string,
 ): Promise<void> {
   let body = "";
+  request.setEncoding("utf8");
   for await (const piece of request) {
     body += String(piece);
     if (body.length > bodyBytesMax) return send(response, 413, { error: "too long" });
   }
-  let reason: unknown;
-  try {
-    reason = (JSON.parse(body || "{}") as { reason?: unknown }).reason ?? "";
-  } catch {
-    return send(response, 400, { error: "JSON is expected" });
-  }
-  if (typeof reason !== "string") return send(response, 400, { error: "reason has to be a text" });
+  const reason = reasonOf(body);
+  if (reason === null) return send(response, 400, { error: "a JSON object is expected, with reason as a text" });
   const decided = options.approvals.decide(id, verb === "approve" ? "approved" : "denied", "web page", reason);
   if (decided === null) {
     const known = options.approvals.get(id);
@@ -141,6 +143,18 @@ async function decide(
     });
   }
   send(response, 200, shown(decided));
+}
+
+function reasonOf(body: string): string | null {
+  if (body === "") return "";
+  try {
+    const value: unknown = JSON.parse(body);
+    if (value === null || typeof value !== "object" || Array.isArray(value)) return null;
+    const { reason = "" } = value as { reason?: unknown };
+    return typeof reason === "string" ? reason : null;
+  } catch {
+    return null;
+  }
 }
 
 function stream(response: ServerResponse, streams: Set<ServerResponse>): void {

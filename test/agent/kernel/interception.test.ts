@@ -50,7 +50,7 @@ describe("interception", { skip: isRoot ? false : "needs root" }, () => {
         assert.equal(origin.process?.exe, process.execPath);
         assert.match(origin.process?.cgroup ?? "", /\/run-.*-test$/);
       }
-      assert.deepEqual(results.slice(2), ["ECONNREFUSED", "ECONNREFUSED", "EPERM"]);
+      assert.deepEqual(results.slice(2), ["ECONNREFUSED", "ECONNREFUSED", "EHOSTUNREACH"]);
       const refused = agent.events.flatMap((event) => ("refused" in event ? [event.refused] : [])) as {
         process: { uid: number };
       }[];
@@ -85,7 +85,7 @@ describe("interception", { skip: isRoot ? false : "needs root" }, () => {
   test("egress allow lets the rest out, but neither QUIC nor UDP to a target's port", async () => {
     const agent = await host.agent({ ...run, egress: "allow" });
     const udp = [443, 5432].map((port) => ({ to: peer4, port, udp: true }));
-    assert.deepEqual(await host.client(agent, [...others, ...udp]), ["real", "real", "EPERM", "EPERM"]);
+    assert.deepEqual(await host.client(agent, [...others, ...udp]), ["real", "real", "EHOSTUNREACH", "EHOSTUNREACH"]);
     await agent.ask({ do: "targets", targets: [], egress: "deny" });
     assert.deepEqual(await host.client(agent, [others[0]!]), ["ECONNREFUSED"]);
     await agent.close();
@@ -103,11 +103,22 @@ describe("interception", { skip: isRoot ? false : "needs root" }, () => {
     assert.equal(existsSync(`/sys/fs/bpf/weir-kbi${process.pid}`), false);
   });
 
+  test("--on-failure open: refused while the agent lives, let out when it is gone", async () => {
+    const agent = await host.agent({ ...run, onFailure: "open" });
+    assert.deepEqual(await host.client(agent, others), ["ECONNREFUSED", "ECONNREFUSED"]);
+    const orphan = await host.held(agent, [...both, ...others]);
+    await agent.kill();
+    assert.deepEqual(await orphan(), ["real", "real", "real", "real"]);
+    await (await host.agent(run)).close();
+    assert.equal(host.saved(), "");
+  });
+
   test("a whole host: inbound connections and the agent's own go on, what leaves is governed", async () => {
     const agent = await host.agent({ ...run, scope: { kind: "host" }, bpf: false });
-    const results = await host.client(null, [both[0]!, others[0]!]);
+    const quic = { to: peer4, port: 443, udp: true };
+    const results = await host.client(null, [both[0]!, others[0]!, quic]);
     assert.equal((JSON.parse(results[0]!) as Origin).destination.address, peer4);
-    assert.equal(results[1], "ECONNREFUSED");
+    assert.deepEqual(results.slice(1), ["ECONNREFUSED", "EHOSTUNREACH"]);
     assert.equal(await agent.ask({ do: "dial", destination: { address: peer6, port: 8080 } }), "real");
     assert.equal(await host.inbound(), "hello");
     await agent.close();

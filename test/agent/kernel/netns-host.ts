@@ -156,7 +156,8 @@ const udp = ({ to, port, ask }) => new Promise((done) => {
   const s = dgram.createSocket(to.includes(":") ? "udp6" : "udp4");
   const end = (value) => { try { s.close(); } catch {} done(value); };
   s.on("error", (e) => end(e.code)); s.on("message", (m) => end(m.toString("hex")));
-  s.send(Buffer.from(ask ?? "00", "hex"), port, to, (e) => { if (e) end(e.code); });
+  // Connected, as QUIC clients are: the kernel tells a socket of an ICMP error only then.
+  s.connect(port, to, () => s.send(Buffer.from(ask ?? "00", "hex"), (e) => { if (e) end(e.code); }));
   setTimeout(() => end("SILENCE"), 3000).unref();
 });
 (async () => {

@@ -2,7 +2,18 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { WeirError } from "../../../agent/errors.ts";
@@ -114,9 +125,12 @@ test("a byte altered in the middle stops the start: nothing behind it is cut awa
 
 test("a full disk: WEIR_SPOOL_WRITE at once and from then on; after it the record verifies and goes on", async (t) => {
   if (process.getuid?.() !== 0) return t.skip("mounting needs root");
-  const dir = tempDir(t);
+  const dir = mkdtempSync(join(tmpdir(), "weir-full-"));
+  t.after(() => {
+    execFileSync("umount", [dir]);
+    rmdirSync(dir);
+  });
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "weir-test", dir]);
-  t.after(() => execFileSync("umount", [dir]));
   // A first run that fits; what it flushed has to outlive the full disk.
   let recorder = await openRecorder({ stateDir: dir });
   recorder.append("agent", { type: "agent", event: "start", detail: "" });

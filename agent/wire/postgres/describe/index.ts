@@ -4,6 +4,7 @@ import { Collector } from "./collect.ts";
 import { withQueryText } from "./copy.ts";
 import { parseSql, prepareParser } from "./parser.ts";
 import type { StatementInfo } from "./statement-info.ts";
+import { templateOf } from "./template.ts";
 import { type Fields, fieldsOf, listOf, type Tree } from "./tree.ts";
 import { Walk } from "./walk.ts";
 import { walkStatement } from "./walk-statements.ts";
@@ -18,18 +19,27 @@ export const describeTextBytesMax = 1024 * 1024;
 const innerDepthMax = 4;
 
 const cache = new InfoCache();
+const templates = new InfoCache();
 
 /** Loads the parser; once, before the first `describeStatement`. */
 export const prepareDescriber = (): Promise<void> => prepareParser();
 
-/** Never throws: what cannot be parsed is an info with the trait `unparsable`. The same text gives the same object. */
+/**
+ * Never throws: what cannot be parsed is an info with the trait `unparsable`. The same text gives the same object, as
+ * do texts of one template (template.ts).
+ */
 export function describeStatement(sql: string): StatementInfo {
   const hit = cache.get(sql);
   if (hit !== undefined) return hit;
+  const template = templateOf(sql);
+  const alike = template === null ? undefined : templates.get(template);
+  if (alike !== undefined) return alike;
   const found = new Collector();
   const lasting = describe(sql, found);
   const info = found.finish();
-  if (lasting) cache.set(sql, info);
+  if (!lasting) return info;
+  if (template === null || info.traits.includes("unparsable")) cache.set(sql, info);
+  else templates.set(template, info);
   return info;
 }
 
