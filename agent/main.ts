@@ -13,7 +13,7 @@ import { CatalogReader } from "./act/catalog.ts";
 import { createGate } from "./act/gate.ts";
 import { openPolicy, type PolicyInForce } from "./act/policy-in-force.ts";
 import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
-import { readCredential } from "./act/secrets.ts";
+import { openMaskKey, readCredential } from "./act/secrets.ts";
 import { Session } from "./act/session.ts";
 import { type AgentConfig, readPolicyFiles } from "./config.ts";
 import type { Flow } from "./core/flow.ts";
@@ -55,6 +55,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   const gate = createGate(recorder, () => policy.current.record.durability);
   const authority = await openAuthority(config.stateDir);
   const pins = await openPins(config.stateDir);
+  const maskKey = openMaskKey(config.stateDir);
   await prepareProtocols();
   const cancels = new CancelRegistry();
   const sessions = new Set<Session>();
@@ -109,7 +110,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   async function accept(socket: Socket): Promise<void> {
     socket.pause();
     try {
-      const origin = await interception.lookup(socket);
+      const origin = interception.lookup(socket);
       if (origin === null) throw new WeirError("WEIR_PROTOCOL_UNKNOWN", "The connection did not come by a redirect.");
       const flow: Flow = {
         id: flowId(Date.now()),
@@ -146,6 +147,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
       upstreamTlsRequired: target.tls.verify === "ca" || target.tls.verify === "full",
       random: randomBytes,
       now: Date.now,
+      maskKey,
     });
   }
 

@@ -1,6 +1,9 @@
 /** Fetches what a target's credential names, at connect. A secret lives in memory only, for one login. */
 import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import type { SecretSource, TargetCredential } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -54,4 +57,16 @@ async function readSecret(source: SecretSource): Promise<string> {
 
 function lastLineEndCut(text: string): string {
   return text.replace(/\r?\n$/, "");
+}
+
+/** The key of masks of the style `hash`, made at first start: equal values stay equal over restarts. */
+export function openMaskKey(stateDir: string): Buffer {
+  const path = join(stateDir, "mask-key");
+  try {
+    return readFileSync(path);
+  } catch {
+    const key = randomBytes(32);
+    writeFileSync(path, key, { mode: 0o600 });
+    return key;
+  }
 }

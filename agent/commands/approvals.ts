@@ -11,6 +11,10 @@ export const help = `weir approvals [ls|approve ID|deny ID] [--reason TEXT] [--j
 Shows the held operations, and decides one. Deciding needs root, and nobody approves his own.
 `;
 
+/** Who approves has to see the whole statement: the agent has cut it to its own limit already. */
+const textCharactersMax = 8_000;
+const lineCharactersMax = 1_000;
+
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...args],
@@ -50,8 +54,10 @@ function table(approvals: readonly ApprovalView[]): string {
   if (approvals.length === 0) return "no held operations\n";
   let text = "";
   for (const approval of approvals) {
-    text += `${approval.id}  ${approval.status.padEnd(9)}  ${approval.user}@${approval.database} on ${approval.target} by ${approval.process}\n`;
-    text += `          ${printable(approval.text, 200)}\n          rule ${approval.rule}: ${approval.reason}\n`;
+    const who = `${approval.user}@${approval.database} on ${approval.target} by ${approval.process}`;
+    text += `${approval.id}  ${approval.status.padEnd(9)}  ${printable(who, lineCharactersMax)}\n`;
+    text += `          ${printable(approval.text, textCharactersMax)}\n`;
+    text += `          ${printable(`rule ${approval.rule}: ${approval.reason}`, lineCharactersMax)}\n`;
   }
   return text;
 }

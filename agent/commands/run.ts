@@ -1,5 +1,5 @@
 /** `weir run`: the agent moves this process into a cgroup of its own, then it becomes the command. */
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { askAgent } from "../control/client.ts";
 import { WeirError } from "../errors.ts";
@@ -67,7 +67,7 @@ function findProgram(program: string, env: NodeJS.ProcessEnv): string | null {
   for (const candidate of candidates) {
     try {
       accessSync(candidate, constants.X_OK);
-      return candidate;
+      if (statSync(candidate).isFile()) return candidate;
     } catch {
       // the next directory of PATH
     }

@@ -47,7 +47,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if ((verb !== "show" && verb !== "replay") || id === undefined) throw new WeirError("WEIR_USAGE", help);
   const session = entriesOf(entries, id);
   if (session === null) {
-    io.stderr.write(`weir sessions: no session ${id}\n`);
+    io.stderr.write(`weir sessions: no session ${printable(id, 100)}\n`);
     return 1;
   }
   if (values.json) {

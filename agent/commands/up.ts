@@ -39,6 +39,11 @@ export async function serve(
     );
   }
   const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
+  // From here on a signal ends in order: what was set up by then is taken away again.
+  const stopped = new Promise<void>((stop) => {
+    process.once("SIGINT", stop);
+    process.once("SIGTERM", stop);
+  });
   const controller = await createController({ stateDir: config.stateDir, listen: options.page ? config.ui : null });
   const agent = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(async (error: unknown) => {
     await controller.close();
@@ -48,12 +53,13 @@ export async function serve(
     path: config.controlSocket,
     peerOf: (socket) => peerCredentials((socket as unknown as { _handle: { fd: number } })._handle.fd),
     answer: controlAnswers(agent, controller, config),
+  }).catch(async (error: unknown) => {
+    await agent.close();
+    await controller.close();
+    throw error;
   });
   io.stdout.write(readyLines(config, agent.policy.current.digest, controller.url));
-  await new Promise<void>((stop) => {
-    process.once("SIGINT", stop);
-    process.once("SIGTERM", stop);
-  });
+  await stopped;
   await control.close();
   await agent.close();
   await controller.close();

@@ -6,6 +6,22 @@ export type ControlRequest =
   | { readonly op: "approvals" }
   | { readonly op: "decide"; readonly id: string; readonly decision: "approve" | "deny"; readonly reason: string };
 
+/** Null when the line is not a request. Any user of the host may write one. */
+export function parseRequest(line: string): ControlRequest | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return null;
+  }
+  if (value === null || typeof value !== "object") return null;
+  const { op, name, id, decision, reason } = value as Readonly<Record<string, unknown>>;
+  if (op === "status" || op === "approvals") return { op };
+  if (op === "run" && (name === null || typeof name === "string")) return { op, name };
+  if (op !== "decide" || typeof id !== "string" || typeof reason !== "string") return null;
+  return decision === "approve" || decision === "deny" ? { op, id, decision, reason } : null;
+}
+
 export interface ApprovalView {
   readonly id: string;
   readonly status: string;

@@ -62,13 +62,3 @@ export type EntryBody =
       readonly operations: number;
       readonly denied: number;
     };
-
-export interface Entry {
-  /** Flow id of the session, or `agent` for entries of the agent itself. */
-  readonly session: string;
-  /** 0 for a session's first entry. */
-  readonly seq: number;
-  /** Milliseconds since the Unix epoch. */
-  readonly timeMs: number;
-  readonly body: EntryBody;
-}

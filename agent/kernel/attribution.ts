@@ -6,8 +6,10 @@ import { readFileSync, readlinkSync } from "node:fs";
 import type { ProcessInfo } from "../core/flow.ts";
 import { jobHint, jobVariables } from "./job-hint.ts";
 
-const argumentsMax = 64;
-const argumentBytesMax = 512;
+const argumentsMax = 32;
+const argumentBytesMax = 256;
+/** Of the whole line: it goes into every session's record. */
+const commandLineBytesMax = 2048;
 /** Of an environment, only so much is searched for the listed CI variables. */
 const environBytesMax = 256 * 1024;
 const userHz = 100;
@@ -120,7 +122,7 @@ function readExe(pid: number): string {
 function readCommandLine(pid: number): string[] {
   const text = read(pid, "cmdline");
   if (text === null || text === "") return [];
-  const line = text.slice(0, argumentsMax * argumentBytesMax).split("\0");
+  const line = text.slice(0, commandLineBytesMax).split("\0");
   if (line.at(-1) === "") line.pop();
   return line.slice(0, argumentsMax).map((argument) => withoutSecret(argument).slice(0, argumentBytesMax));
 }

@@ -25,6 +25,8 @@ const queueNumberFirst = 5700;
 const queueNumbersMax = 64;
 /** Refused flows told one by one; more in one second are only counted, so that a port scan does not flood the record. */
 const refusedEventsPerSecondMax = 100;
+/** The kernel walks its whole socket table for one owner (5 ms): beyond so many in a second, refusals are told without. */
+const attributedPerSecondMax = 10;
 /** Redirected flows remembered until they are accepted. */
 const redirectedMax = 8192;
 
@@ -94,7 +96,7 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
   function refuse(queued: QueuedPacket, packet: Packet | null, reason: string, nowMs: number): void {
     // The owner is looked for first: a refused socket leaves the kernel's tables at once.
     const told = packet !== null && mayTell(nowMs);
-    const process = told ? ownerOf(packet, queued.uid) : null;
+    const process = told && eventsInSecond <= attributedPerSecondMax ? ownerOf(packet, queued.uid) : null;
     if (options.reject()) {
       handle.verdict(queued.id, "accept", marks.refuse);
     } else {

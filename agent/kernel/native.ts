@@ -8,7 +8,7 @@
 import type { Endpoint } from "../core/flow.ts";
 import { addon } from "./native/addon.ts";
 
-export { type Bpf, type BpfConfig, type BpfCounters, type BpfTarget, type FlowRecord, loadBpf } from "./native/bpf.ts";
+export { type Bpf, loadBpf } from "./native/bpf.ts";
 export { removePins } from "./native/bpf-pins.ts";
 
 /** A packet of the queue; it waits in the kernel until its verdict. */

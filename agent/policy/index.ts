@@ -2,5 +2,5 @@
 export { approve, decide, refuse } from "./decide.ts";
 export { explain } from "./explain.ts";
 export { loadPolicy } from "./load.ts";
-export { brokenPolicy, type Policy, type PolicyCase, PolicyProblem } from "./policy.ts";
+export { brokenPolicy, type Policy } from "./policy.ts";
 export { findTarget } from "./targets.ts";

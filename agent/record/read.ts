@@ -8,6 +8,7 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 /** An entry as a reader wants it: unions unwrapped, one flat object. */
 export interface ReadEntry {
+  readonly agent: string;
   readonly session: string;
   readonly seq: number;
   readonly agentSeq: number;
@@ -57,6 +58,7 @@ export function* readEntries(stateDir: string): Generator<ReadEntry> {
 export function simplify(entry: ChainedEntry): ReadEntry {
   const { name, fields } = bodyOf(entry);
   return {
+    agent: entry.agent,
     session: entry.session,
     seq: entry.seq,
     agentSeq: entry.agentSeq,

@@ -1,7 +1,8 @@
 /** Checks the record offline: every link, every sequence number, every signed head. Streams; memory does not grow with the log. */
-import { createPublicKey } from "node:crypto";
+import { createPublicKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { WeirError } from "../errors.ts";
 import { bodyOf, type ChainedEntry, decodeEntry, firstLink, linkOf } from "./chain.ts";
 import { type Head, headIsSigned, headsFile, publicKeyFile, readHeads } from "./heads.ts";
 import { readFrames, segmentsOf } from "./segment.ts";
@@ -32,7 +33,7 @@ export interface Verification {
 
 /** `stateDir` holds the spool, the heads and (unless `key` is given) the public key. */
 export function verifyLog(stateDir: string, keyPath: string = join(stateDir, publicKeyFile)): Verification {
-  const key = createPublicKey(readFileSync(keyPath));
+  const key = readKey(keyPath);
   const { heads, unreadable } = tryHeads(join(stateDir, headsFile));
   const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
   const tails = new Map<string, { seq: number; link: Buffer }>();
@@ -145,6 +146,15 @@ function checkEntry(payload: Buffer, state: State, tails: Map<string, { seq: num
   if (name === "SessionEnd") tails.delete(session);
   else tails.set(session, { seq: entry.seq, link: linkOf(payload) });
   return null;
+}
+
+function readKey(path: string): KeyObject {
+  try {
+    return createPublicKey(readFileSync(path));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new WeirError("WEIR_USAGE", `${path} is not a public key that can be read: ${reason}.`, { cause });
+  }
 }
 
 function tryHeads(path: string): { heads: Head[]; unreadable: string | null } {

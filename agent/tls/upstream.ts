@@ -229,7 +229,9 @@ function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
   return {
     commonName: (Array.isArray(commonName) ? commonName[0] : commonName) ?? null,
     dns: names.filter((name) => /^DNS:[\w.*-]{1,253}$/.test(name)).map((name) => name.slice(4)),
-    ip: names.filter((name) => name.startsWith("IP Address:") && isIP(name.slice(11)) !== 0).map((name) => name.slice(11)),
+    ip: names
+      .filter((name) => name.startsWith("IP Address:") && isIP(name.slice(11)) !== 0)
+      .map((name) => name.slice(11)),
   };
 }
 

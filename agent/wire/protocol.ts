@@ -23,6 +23,8 @@ export interface ConversationContext {
   readonly random: (bytes: number) => Buffer;
   /** Milliseconds since the Unix epoch. */
   readonly now: () => number;
+  /** For masks of the style `hash`: the same value gives the same digest for as long as the key stays. */
+  readonly maskKey?: Buffer;
 }
 
 export interface LoginCredential {

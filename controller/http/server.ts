@@ -8,14 +8,13 @@ import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { WeirError } from "../../agent/errors.ts";
-import { listSessions, readEntries } from "../../agent/record/read.ts";
-import { verifyLog } from "../../agent/record/verify.ts";
 import type { Approval, ApprovalStore } from "../approvals/store.ts";
+import { openRecordReader, type RecordQuestion, type RecordReader } from "./record-reader.ts";
 
+const jsonType = "application/json; charset=utf-8";
 const bodyBytesMax = 64 * 1024;
 const streamsMax = 32;
 const streamBytesMax = 1024 * 1024;
-const sessionsShown = 100;
 const web = join(import.meta.dirname, "../web");
 
 export interface PageOptions {
@@ -35,8 +34,9 @@ export interface Page {
 
 export async function startPage(options: PageOptions): Promise<Page> {
   const streams = new Set<ServerResponse>();
+  const record = openRecordReader(options.stateDir);
   const server = createServer((request, response) => {
-    answer(request, response, options, streams).catch(() => {
+    answer(request, response, options, { streams, record }).catch(() => {
       if (!response.headersSent) send(response, 500, { error: "WEIR_INTERNAL" });
       else response.destroy();
     });
@@ -68,19 +68,24 @@ export async function startPage(options: PageOptions): Promise<Page> {
         else stream.write(`data: ${JSON.stringify(shown(approval))}\n\n`);
       }
     },
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await Promise.all([closed, record.close()]);
+    },
   };
+}
+
+interface Shared {
+  readonly streams: Set<ServerResponse>;
+  readonly record: RecordReader;
 }
 
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   options: PageOptions,
-  streams: Set<ServerResponse>,
+  { streams, record }: Shared,
 ): Promise<void> {
   // Not by URL: a client's odd path must not throw, and nothing here needs more than the part before the query.
   const pathname = (request.url ?? "/").split("?")[0] as string;
@@ -108,16 +113,24 @@ async function answer(
     return decide(request, response, options, decision[1] as string, decision[2] as string);
   if (request.method !== "GET") return send(response, 405, { error: "method not allowed" });
   if (pathname === "/api/approvals") return send(response, 200, options.approvals.list().map(shown));
-  if (pathname === "/api/verify") return send(response, 200, verifyLog(options.stateDir));
-  if (pathname === "/api/sessions")
-    return send(response, 200, listSessions(readEntries(options.stateDir)).slice(-sessionsShown).reverse());
+  if (pathname === "/api/verify") return fromRecord(response, record, "verify");
+  if (pathname === "/api/sessions") return fromRecord(response, record, "sessions");
   const session = /^\/api\/sessions\/([0-9a-f-]{36})$/.exec(pathname);
-  if (session !== null) {
-    const entries = [...readEntries(options.stateDir)].filter((entry) => entry.session === session[1]);
-    return send(response, entries.length === 0 ? 404 : 200, entries);
-  }
+  if (session !== null) return fromRecord(response, record, { session: session[1] as string });
   if (pathname === "/api/events") return stream(response, streams);
   send(response, 404, { error: "not found" });
+}
+
+/** What is wrong with the record is for the page to see. */
+async function fromRecord(response: ServerResponse, record: RecordReader, question: RecordQuestion): Promise<void> {
+  try {
+    const json = await record.ask(question);
+    if (json === null) return send(response, 404, { error: "not found" });
+    response.writeHead(200, { "Content-Type": jsonType });
+    response.end(json);
+  } catch (error) {
+    send(response, 500, { error: error instanceof Error ? error.message : String(error) });
+  }
 }
 
 async function decide(
@@ -180,6 +193,6 @@ function isTold(request: IncomingMessage, token: string): boolean {
 }
 
 function send(response: ServerResponse, status: number, body: unknown): void {
-  response.writeHead(status, { "Content-Type": "application/json; charset=utf-8" });
+  response.writeHead(status, { "Content-Type": jsonType });
   response.end(JSON.stringify(body));
 }

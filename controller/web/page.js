@@ -21,10 +21,7 @@ function element(name, text, className) {
 
 // Characters that turn text around or hide it are shown as their code.
 function visible(text) {
-  return String(text).replace(
-    /[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16)}`,
-  );
+  return String(text).replace(/(?![\n\t])[\p{Cc}\p{Cf}\u2028\u2029]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
 function approvalCard(approval) {
@@ -158,7 +155,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "j") cards[Math.min(at + 1, cards.length - 1)]?.focus();
   if (event.key === "k") cards[Math.max(at - 1, 0)]?.focus();
   if (at >= 0 && (event.key === "a" || event.key === "d"))
-    decide(cards[at].dataset.id, event.key === "a" ? "approve" : "deny", "");
+    decide(cards[at].dataset.id, event.key === "a" ? "approve" : "deny", cards[at].querySelector("input").value);
 });
 
 // EventSource cannot send a header, and a token in a URL would stand in logs: so the stream is read by fetch.

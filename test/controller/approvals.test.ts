@@ -10,7 +10,10 @@ function store() {
   const changes: Approval[] = [];
   const queue = new ApprovalStore({
     now: () => 1_000,
-    newId: () => `id${(made += 1)}`,
+    newId: () => {
+      made += 1;
+      return `id${made}`;
+    },
     changed: (approval) => changes.push(approval),
   });
   const outcomes: Decided[] = [];

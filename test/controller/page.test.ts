@@ -39,7 +39,15 @@ test("without the token, or with a wrong one, everything but the empty page is 4
   const { api, controller, token } = await open(t);
   const outcomes: Decided[] = [];
   const held = controller.approvals.hold(summary, limits, (outcome) => outcomes.push(outcome));
-  const paths = ["/api/approvals", "/api/sessions", `/api/sessions/${sessionA}`, "/api/verify", "/api/events", "/x", "/../agent-key.pem"];
+  const paths = [
+    "/api/approvals",
+    "/api/sessions",
+    `/api/sessions/${sessionA}`,
+    "/api/verify",
+    "/api/events",
+    "/x",
+    "/../agent-key.pem",
+  ];
   for (const bearer of [null, "", "wrong", token.slice(1), `${token}x`, token.toUpperCase()]) {
     for (const path of paths) assert.equal((await api(path, {}, bearer)).status, 401, `${path} with ${bearer}`);
     for (const verb of ["approve", "deny"])
@@ -108,7 +116,10 @@ test("text from a wire is sent as JSON, and the page writes it as text", async (
   assert.equal(approval?.["text"], text);
   assert.ok(!("cgroup" in (approval ?? {})));
   const script = readFileSync(join(import.meta.dirname, "../../controller/web/page.js"), "utf8");
-  assert.doesNotMatch(script, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setTimeout\("/);
+  assert.doesNotMatch(
+    script,
+    /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setTimeout\("/,
+  );
 });
 
 test("odd requests end in a status, not in a crash", async (t) => {

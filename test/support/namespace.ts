@@ -43,11 +43,6 @@ export async function makeNamespacePair(tag: string): Promise<NamespacePair> {
   return { a, b, remove };
 }
 
-/** A command inside a namespace. Not by `ip netns exec`: that mounts a new /sys, and cgroup2 would be gone. */
-export function inNamespace(space: Namespace, words: readonly string[]): { file: string; args: string[] } {
-  return { file: "nsenter", args: [`--net=/run/netns/${space.name}`, "--", ...words] };
-}
-
 function ip(...words: string[]): void {
   execFileSync("ip", words, { stdio: ["ignore", "ignore", "pipe"] });
 }

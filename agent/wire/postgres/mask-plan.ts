@@ -1,18 +1,20 @@
-/**
- * The seam to the masks. Until a masker is joined here every result under a mask is denied and nothing raw is kept:
- * a mask that is not applied is worse than a query that fails.
- */
+/** What masks do to results, copies and texts; the work is done in rows/. */
+
 import type { MaskSpec } from "../../core/verdict.ts";
+import { createMasker, type Masker } from "../../mask/masker.ts";
 import type { CatalogColumn } from "../protocol.ts";
 import type { ResultField } from "./backend-messages.ts";
 import type { CopyInfo, StatementInfo } from "./describe/statement-info.ts";
+import { planCopyRows, planRows } from "./rows/plan.ts";
 
 export type MaskPlan =
   | { readonly kind: "pass" }
   | { readonly kind: "deny"; readonly reason: string }
   | {
       readonly kind: "mask";
-      /** The row with its masked values, or null when it stays as it is. */
+      /** Values masked so far, over all rows of the plan. */
+      masked: number;
+      /** Masks in place; a new row where a value became NULL, else null. */
       row(bytes: Buffer, start: number, end: number): Buffer | null;
     };
 
@@ -33,17 +35,53 @@ export interface CopyUnderMasks {
   readonly statements: readonly StatementInfo[];
 }
 
-const notJoined: MaskPlan = { kind: "deny", reason: "no masker is built in" };
-
-export function planResult(_result: ResultUnderMasks): MaskPlan {
-  return notJoined;
+/** `key` is for masks of the style `hash`. */
+export function planResult(result: ResultUnderMasks, key: Buffer): MaskPlan {
+  return planRows(result, key);
 }
 
-export function planCopy(_copy: CopyUnderMasks): MaskPlan {
-  return notJoined;
+export function planCopy(copy: CopyUnderMasks, key: Buffer): MaskPlan {
+  return planCopyRows(copy, key);
 }
 
-/** A text of the record, of an error or a notice with what the detectors find masked. */
-export function maskText(_text: string, masks: readonly MaskSpec[]): string {
-  return masks.length === 0 ? _text : "(not kept: it may hold a masked value)";
+/**
+ * A text of the record, of an error or a notice: what the detectors find is masked, and where it names a masked
+ * column, every literal is, since one of them may be its value.
+ */
+export function maskText(text: string, masks: readonly MaskSpec[]): string {
+  if (masks.length === 0 || text === "") return text;
+  const masker = maskerOf(masks);
+  const found = masker === null ? text : masker.maskString(text);
+  return namesMasked(text, masks) ? hideLiterals(found) : found;
+}
+
+/** True when the text names a column that is masked. */
+export function namesMasked(text: string, masks: readonly MaskSpec[]): boolean {
+  for (const { column } of masks) {
+    if (column === null) continue;
+    const name = column.slice(column.lastIndexOf(".") + 1);
+    if (name.includes("*") || text.toLowerCase().includes(name.toLowerCase())) return true;
+  }
+  return false;
+}
+
+/** Quoted texts ('…', "…", $$…$$ and what an error quotes), what stands in `=(…)` and `contains (…)`, and long numbers. */
+export function hideLiterals(text: string): string {
+  return text
+    .replace(/'(?:[^']|'')*'?/g, "'***'")
+    .replace(/\$([A-Za-z_]*)\$[\s\S]*?(?:\$\1\$|$)/g, "$$***$$")
+    .replace(/: "[^"]*"?/g, ': "***"')
+    .replace(/(=|contains )\([^\n]*\)/g, "$1(***)")
+    .replace(/\b\d{4,}\b/g, "***");
+}
+
+const maskers = new WeakMap<readonly MaskSpec[], { readonly masker: Masker | null }>();
+
+function maskerOf(masks: readonly MaskSpec[]): Masker | null {
+  const known = maskers.get(masks);
+  if (known !== undefined) return known.masker;
+  const specs = masks.flatMap(({ detectors }) => (detectors === null ? [] : [{ detectors, with: "redact" as const }]));
+  const masker = createMasker(specs, Buffer.alloc(0));
+  maskers.set(masks, { masker });
+  return masker;
 }

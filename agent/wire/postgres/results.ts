@@ -15,7 +15,7 @@ import {
   recordedRowsBytesMax,
   recordedRowsMax,
 } from "./limits.ts";
-import { type MaskPlan, maskText, planCopy, planResult } from "./mask-plan.ts";
+import { hideLiterals, type MaskPlan, maskText, namesMasked, planCopy, planResult } from "./mask-plan.ts";
 import { maskDeniedResponse } from "./refusal.ts";
 import type { Run } from "./run.ts";
 import type { SessionState } from "./state.ts";
@@ -29,7 +29,11 @@ export function needsFields(run: Run): boolean {
 export function maskOperation(operation: Operation, masks: readonly MaskSpec[]): Operation {
   if (masks.length === 0) return operation;
   const text = maskText(operation.text, masks);
-  const parameters = operation.parameters.map((value) => (value === null ? null : maskText(value, masks)));
+  // A parameter of a text that names a masked column may be its value.
+  const hidden = namesMasked(operation.text, masks);
+  const parameters = operation.parameters.map((value) =>
+    value === null ? null : hidden ? "***" : maskText(value, masks),
+  );
   if (text === operation.text && parameters.every((value, index) => value === operation.parameters[index]))
     return operation;
   return { ...operation, text, parameters };
@@ -58,6 +62,7 @@ const passing: MaskPlan = { kind: "pass" };
 
 export class Results {
   readonly #state: SessionState;
+  readonly #key: Buffer;
   /** Names are asked for; nothing of the server goes on before they are here. */
   waiting = false;
   /** A part of a masked value is sent and the rest is to come. */
@@ -72,6 +77,7 @@ export class Results {
 
   constructor(state: SessionState) {
     this.#state = state;
+    this.#key = state.context.maskKey ?? Buffer.alloc(0);
   }
 
   /** What becomes of the rows of the result that is on its way. */
@@ -103,8 +109,10 @@ export class Results {
   row(type: number, run: Run, bytes: Buffer, start: number, end: number): Buffer | null | "denied" {
     const current = this.#current;
     if (current === null) return null;
-    const masked = current.plan.kind === "mask" ? current.plan.row(bytes, start, end) : null;
-    if (masked !== null) run.masked += 1;
+    const { plan } = current;
+    const before = plan.kind === "mask" ? plan.masked : 0;
+    const masked = plan.kind === "mask" ? plan.row(bytes, start, end) : null;
+    if (plan.kind === "mask") run.masked += plan.masked - before;
     if (current.kept !== null && type === backend.dataRow)
       keepRow(current, masked ?? bytes, masked === null ? start : 0, masked === null ? end : masked.length);
     return masked;
@@ -120,13 +128,16 @@ export class Results {
   copyBegin(run: Run, copy: { readonly format: number; readonly formats: readonly number[] }): void {
     const masks = run.verdict?.transforms.masks ?? none;
     if (masks.length === 0) return;
-    const plan = planCopy({
-      copy: run.info?.copy ?? null,
-      binary: copy.format === 1,
-      columns: copy.formats.length,
-      masks,
-      statements: statementsOf(run),
-    });
+    const plan = planCopy(
+      {
+        copy: run.info?.copy ?? null,
+        binary: copy.format === 1,
+        columns: copy.formats.length,
+        masks,
+        statements: statementsOf(run),
+      },
+      this.#key,
+    );
     this.#current = this.#open(run, plan, none, none);
   }
 
@@ -144,7 +155,7 @@ export class Results {
   maskAsync(type: number, bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
     const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
     if (masks.length === 0) return null;
-    if (type === backend.notice) return maskFields(backend.notice, bytes, start, end, masks);
+    if (type === backend.notice) return maskFields(backend.notice, bytes, start, end, masks, run);
     // NotificationResponse: Int32 process id, String channel, String payload.
     const channelEnd = stringEnd(bytes, start + headerBytes + 4, end);
     const payload = bytes.toString("utf8", channelEnd + 1, end - 1);
@@ -157,7 +168,7 @@ export class Results {
   /** ErrorResponse; null when it may pass as it is. */
   maskError(bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
     const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
-    return masks.length === 0 ? null : maskFields(backend.error, bytes, start, end, masks);
+    return masks.length === 0 ? null : maskFields(backend.error, bytes, start, end, masks, run);
   }
 
   catalog(columns: readonly CatalogColumn[], failed: boolean): void {
@@ -206,7 +217,7 @@ export class Results {
       }
       const catalog = missing.length > 0 ? null : this.#columnsOf(fields);
       this.#catalogFailed = false;
-      plan = planResult({ fields, formats, masks, catalog, statements: statementsOf(run) });
+      plan = planResult({ fields, formats, masks, catalog, statements: statementsOf(run) }, this.#key);
       if (run.info !== null && run.through.length === 0 && catalog !== null)
         this.#plans.set(run.info, { description, masks, formats: sent ?? none, untilMs: nowMs + catalogEntryMs, plan });
     }
@@ -302,13 +313,32 @@ function maskFields(
   start: number,
   end: number,
   masks: readonly MaskSpec[],
+  run: Run | null,
 ): Buffer | null {
+  const fields = [...readErrorFields(bytes, start, end)];
+  const code = fields.find(([field]) => field === "C")?.[1] ?? "";
+  const quotes = mayQuote(code, masks, run);
   let changed = false;
   const parts: string[] = [];
-  for (const [field, value] of readErrorFields(bytes, start, end)) {
-    const masked = plainFields.has(field) ? value : maskText(value, masks);
+  for (const [field, value] of fields) {
+    let masked = plainFields.has(field) ? value : maskText(value, masks);
+    if (quotes && !plainFields.has(field))
+      masked = code === "00000" || code.startsWith("P0") ? hiddenText : hideLiterals(masked);
     if (masked !== value) changed = true;
     parts.push(`${field}${masked}\0`);
   }
   return changed ? message(type, Buffer.from(`${parts.join("")}\0`)) : null;
+}
+
+const hiddenText = "(not shown: it may hold a masked value)";
+
+/**
+ * With column masks, texts that quote values: data exceptions (a cast of the column: class 22), violated constraints
+ * (23), and what a function or a DO block raises with words of its own.
+ */
+function mayQuote(code: string, masks: readonly MaskSpec[], run: Run | null): boolean {
+  if (masks.every(({ column }) => column === null)) return false;
+  if (code.startsWith("22") || code.startsWith("23")) return true;
+  const raised = code.startsWith("P0") || code === "00000";
+  return raised && run !== null && statementsOf(run).some(({ flow }) => flow.opaque);
 }

@@ -204,7 +204,12 @@ test("odd texts come back as they were", async (t) => {
   const dir = tempDir(t);
   const texts = ["", "ö 漢字 🎉", "\u0000\u001b[31m", "x".repeat(200_000)];
   await sampleLog(dir, (recorder) => {
-    recorder.append("odd", { type: "session-start", flow: { ...flow("odd"), process: null }, target: "", protocol: "" });
+    recorder.append("odd", {
+      type: "session-start",
+      flow: { ...flow("odd"), process: null },
+      target: "",
+      protocol: "",
+    });
     for (const [at, text] of texts.entries())
       recorder.append("odd", operation(at, text, {}, { parameters: [text, null], relations: [text] }));
   });

@@ -89,7 +89,16 @@ export function operation(
 }
 
 export function result(operationId: number, rows: number): EntryBody {
-  return { type: "result", operationId, tag: `SELECT ${rows}`, rows, bytes: 100, masked: 1, durationMs: 1.5, error: null };
+  return {
+    type: "result",
+    operationId,
+    tag: `SELECT ${rows}`,
+    rows,
+    bytes: 100,
+    masked: 1,
+    durationMs: 1.5,
+    error: null,
+  };
 }
 
 export const sessionEnd: EntryBody = {

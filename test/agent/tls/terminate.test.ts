@@ -113,7 +113,10 @@ for (const [what, bytes] of [
     if (bytes === "reset") client.resetAndDestroy();
     else if (bytes === null) client.end();
     else client.write(bytes);
-    await assert.rejects(terminated, (error: WeirError) => error instanceof WeirError && error.code === "WEIR_CLIENT_TLS");
+    await assert.rejects(
+      terminated,
+      (error: WeirError) => error instanceof WeirError && error.code === "WEIR_CLIENT_TLS",
+    );
   });
 }
 

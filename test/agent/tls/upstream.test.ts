@@ -32,7 +32,13 @@ async function listen(t: TestContext, options: TlsOptions): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-async function secure(t: TestContext, port: number, tls: Partial<TargetTls>, dir: string, hostname: string | null = "db.example") {
+async function secure(
+  t: TestContext,
+  port: number,
+  tls: Partial<TargetTls>,
+  dir: string,
+  hostname: string | null = "db.example",
+) {
   const caPath = join(dir, "ca.pem");
   writeFileSync(caPath, ca.pem);
   const socket = connectPlain(port, "127.0.0.1");
@@ -92,7 +98,10 @@ test("full refuses another name, ca does not look at it", async (t) => {
   const dir = tempDir(t);
   const port = await listen(t, ca.issue({ name: "db.example", dns: ["evil.example"] }));
   await assert.rejects(secure(t, port, {}, dir), refused("WEIR_UPSTREAM_TLS", /for another name: DNS:evil\.example/));
-  await assert.rejects(secure(t, port, {}, dir, null), refused("WEIR_UPSTREAM_TLS", /127\.0\.0\.1 is for another name/));
+  await assert.rejects(
+    secure(t, port, {}, dir, null),
+    refused("WEIR_UPSTREAM_TLS", /127\.0\.0\.1 is for another name/),
+  );
   await secure(t, port, { verify: "ca" }, dir);
 });
 

@@ -10,7 +10,7 @@ import { Walk } from "./walk.ts";
 import { walkStatement } from "./walk-statements.ts";
 
 export { copyProbe } from "./copy.ts";
-export { carryReason, mayCarry, originProves } from "./may-carry.ts";
+export { mayCarry, originProves } from "./may-carry.ts";
 export type * from "./statement-info.ts";
 
 /** Bytes of a text that is still parsed: one of this size takes a quarter of a second and 200 MB for a moment. */

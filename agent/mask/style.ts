@@ -1,0 +1,57 @@
+/**
+ * How a masked value is written: in as many bytes as it had. So a row keeps its length, char(n) and varchar(n) hold the
+ * mask, JSON and COPY stay well-formed, and a value of any size is masked as it streams by. `null` is the caller's.
+ */
+import { createHmac } from "node:crypto";
+import type { MaskStyle } from "../core/verdict.ts";
+
+const star = 0x2a;
+const clearBytes = 4;
+
+/** Overwrites `bytes[start, end)`. `key` is for `hash`. `filler` is what stands for a hidden byte. */
+export function applyStyle(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  style: MaskStyle,
+  key: Buffer,
+  filler = star,
+): void {
+  switch (style) {
+    case "redact":
+    case "null":
+      bytes.fill(filler, start, end);
+      return;
+    case "last4": {
+      // Of a short value nothing stays: four of five would be no mask.
+      const keep = end - start >= clearBytes * 2 ? clearBytes : 0;
+      hide(bytes, start, end - keep, filler);
+      return;
+    }
+    case "partial": {
+      const keep = end - start >= 6 ? 1 : 0;
+      hide(bytes, start + keep, end - keep, filler);
+      return;
+    }
+    case "email": {
+      const sign = bytes.indexOf(0x40, start);
+      if (sign < 0 || sign >= end) bytes.fill(filler, start, end);
+      else hide(bytes, Math.min(start + 1, sign), sign, filler);
+      return;
+    }
+    case "hash": {
+      const digest = createHmac("sha256", key).update(bytes.subarray(start, end)).digest("hex");
+      for (let at = start; at < end; at += 1) bytes[at] = digest.charCodeAt((at - start) % digest.length);
+      return;
+    }
+  }
+}
+
+/** A byte of a multi-byte character that is left alone would break the text: the clear part starts at a border. */
+function hide(bytes: Buffer, start: number, end: number, filler: number): void {
+  let from = start;
+  let to = end;
+  while (from > 0 && ((bytes[from] ?? 0) & 0xc0) === 0x80) from -= 1;
+  while (to < bytes.length && ((bytes[to] ?? 0) & 0xc0) === 0x80) to += 1;
+  bytes.fill(filler, from, to);
+}
