@@ -11,6 +11,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  realpathSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -76,6 +77,9 @@ class SpoolRecorder implements Recorder {
   #pendingBytes = 0;
   #failed: WeirError | null = null;
   #headSize = -1;
+  /** How far the chain is written, and how far it is on the disk: only that is signed for. */
+  #flushed: Place;
+  #onDisk: Place;
   #unsynced = false;
   #syncTimer: NodeJS.Timeout | null = null;
   #syncWaiters: { resolve: () => void; reject: (error: Error) => void }[] = [];
@@ -88,16 +92,19 @@ class SpoolRecorder implements Recorder {
     this.#now = now;
     this.#unlock = unlock;
     this.#key = openAgentKey(stateDir);
-    const recovered = recover(dir);
+    const ended = readHeads(join(stateDir, headsFile)).at(-1);
+    const recovered = recover(dir, ended?.size ?? 0);
     const agent = recovered.agent ?? `${hostname()}-${randomBytes(4).toString("hex")}`;
     this.#chain = new Chain(agent, recovered.size, recovered.link);
+    this.#flushed = { size: recovered.size, link: recovered.link };
+    this.#onDisk = this.#flushed;
     this.#segment = recovered.segment;
     this.#fd = openSync(segmentPath(dir, this.#segment), "a", 0o600);
     this.#segmentBytes = recovered.segmentBytes;
     this.#headsFd = openSync(join(stateDir, headsFile), "a", 0o600);
     for (const [session, tail] of recovered.open) this.#chain.resume(session, tail.seq + 1, tail.link);
-    const ended = readHeads(join(stateDir, headsFile)).at(-1);
-    if (recovered.size > 0 && (ended?.closed !== true || recovered.cutBytes > 0)) this.#recovered(recovered);
+    const inOrder = ended?.closed === true && ended.size === recovered.size && recovered.cutBytes === 0;
+    if (recovered.size > 0 && !inOrder) this.#recovered(recovered);
     this.#timer = setInterval(() => this.#signHead(false), headEveryMs);
     this.#timer.unref();
   }
@@ -137,6 +144,7 @@ class SpoolRecorder implements Recorder {
       this.#fail(cause);
       throw this.#failed;
     }
+    this.#flushed = { size: this.#chain.agentSeq, link: this.#chain.link };
     this.#unsynced = true;
     this.#scheduleSync();
   }
@@ -228,6 +236,7 @@ class SpoolRecorder implements Recorder {
     this.#syncing = true;
     this.#unsynced = false;
     const waiters = this.#syncWaiters.splice(0);
+    const place = this.#flushed;
     fdatasync(this.#fd, (error) => {
       this.#syncing = false;
       if (error !== null) {
@@ -236,6 +245,7 @@ class SpoolRecorder implements Recorder {
         for (const waiter of waiters) waiter.reject(this.#failed as WeirError);
         return;
       }
+      this.#onDisk = place;
       for (const waiter of waiters) waiter.resolve();
       if (this.#syncWaiters.length > 0) this.#sync();
       else if (this.#unsynced && !this.#closed) this.#scheduleSync();
@@ -243,16 +253,10 @@ class SpoolRecorder implements Recorder {
   }
 
   #signHead(closed: boolean): void {
-    if (this.#failed !== null || this.#pendingBytes > 0) return;
-    if (this.#chain.agentSeq === this.#headSize && !closed) return;
+    const { size, link } = this.#onDisk;
+    if (this.#failed !== null || size === 0 || (size === this.#headSize && !closed)) return;
     const head: Head = signHead(
-      {
-        agent: this.#chain.agent,
-        size: this.#chain.agentSeq,
-        link: this.#chain.link.toString("hex"),
-        timeMs: this.#now(),
-        closed,
-      },
+      { agent: this.#chain.agent, size, link: link.toString("hex"), timeMs: this.#now(), closed },
       this.#key,
     );
     try {
@@ -262,6 +266,12 @@ class SpoolRecorder implements Recorder {
       this.#fail(cause);
     }
   }
+}
+
+/** A place in the chain: how many entries, and the link of the last. */
+interface Place {
+  readonly size: number;
+  readonly link: Buffer;
 }
 
 interface Recovered {
@@ -274,8 +284,11 @@ interface Recovered {
   open: Map<string, { seq: number; link: Buffer }>;
 }
 
-/** Reads what an earlier run left, cuts a torn tail, and finds sessions without an end. */
-function recover(dir: string): Recovered {
+/**
+ * Reads what an earlier run left, cuts a torn tail, and finds sessions without an end. What the agent has signed for
+ * was on the disk: when that is damaged nothing is cut, and the start is refused.
+ */
+function recover(dir: string, signedSize: number): Recovered {
   const found: Recovered = {
     agent: null,
     size: 0,
@@ -300,7 +313,7 @@ function recover(dir: string): Recovered {
     found.segment = Number(/(\d{8})\.seg$/.exec(path)?.[1]);
     found.segmentBytes = next.value.goodBytes;
     if (next.value.problem === null) continue;
-    if (at < segments.length - 1)
+    if (at < segments.length - 1 || found.size < signedSize)
       throw new WeirError(
         "WEIR_SPOOL_CORRUPT",
         `${path}: ${next.value.problem}. Run \`weir verify\`; move the state directory away to start anew.`,
@@ -312,34 +325,47 @@ function recover(dir: string): Recovered {
   return found;
 }
 
-/** One agent a state directory: a lock file with the pid; that of a dead process is taken over. */
+/** State directories that an agent of this process has. */
+const held = new Set<string>();
+
+/**
+ * One agent a state directory: a lock file with the pid and the start time of the process, so that a number that was
+ * given out again is not taken for the agent. That of a dead process is taken over.
+ */
 function lock(stateDir: string): () => void {
-  const path = join(stateDir, "lock");
-  const release = (): void => rmSync(path, { force: true });
+  const path = join(realpathSync(stateDir), "lock");
+  if (held.has(path)) throw lockedBy(process.pid, stateDir);
   for (let tries = 0; tries < 2; tries += 1) {
     try {
-      writeFileSync(path, String(process.pid), { flag: "wx", mode: 0o644 });
-      return release;
+      writeFileSync(path, `${process.pid} ${startTicks(process.pid)}`, { flag: "wx", mode: 0o644 });
+      held.add(path);
+      return () => {
+        held.delete(path);
+        rmSync(path, { force: true });
+      };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      const pid = Number(readFileSync(path, "utf8"));
-      if (pid !== process.pid && isAlive(pid)) {
-        throw new WeirError(
-          "WEIR_STATE_LOCKED",
-          `The agent with pid ${pid} uses ${stateDir}. Stop it, or take another --state.`,
-        );
-      }
-      release();
+      const [pid = "", ticks = ""] = readFileSync(path, "utf8").split(" ");
+      if (ticks !== "" && startTicks(Number(pid)) === ticks) throw lockedBy(Number(pid), stateDir);
+      rmSync(path, { force: true });
     }
   }
   throw new WeirError("WEIR_STATE_LOCKED", `${path} cannot be taken.`);
 }
 
-function isAlive(pid: number): boolean {
+function lockedBy(pid: number, stateDir: string): WeirError {
+  return new WeirError(
+    "WEIR_STATE_LOCKED",
+    `The agent with pid ${pid} uses ${stateDir}. Stop it, or take another --state.`,
+  );
+}
+
+/** proc(5) field 22 of a process; null when it is gone. */
+function startTicks(pid: number): string | null {
   try {
-    process.kill(pid, 0);
-    return Number.isInteger(pid) && pid > 0;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
+  } catch {
+    return null;
   }
 }
