@@ -77,7 +77,7 @@ function decide(approvals: ApprovalStore, request: Extract<ControlRequest, { op:
   const approval = approvals.get(request.id);
   if (approval === null) throw new WeirError("WEIR_CONTROL_REFUSED", `There is no approval ${request.id}.`);
   const own = processInfo(peer.pid)?.cgroup;
-  if (own !== undefined && own !== "/" && own === approval.cgroup) {
+  if (own !== undefined && own !== "/" && isWithin(own, approval.cgroup)) {
     throw new WeirError("WEIR_CONTROL_REFUSED", "Nobody approves his own: this shell is in the job that asks.");
   }
   const decided = approvals.decide(
@@ -89,6 +89,11 @@ function decide(approvals: ApprovalStore, request: Extract<ControlRequest, { op:
   if (decided === null)
     throw new WeirError("WEIR_CONTROL_REFUSED", `${request.id} is already ${approvals.get(request.id)?.status}.`);
   return decided;
+}
+
+/** The same cgroup, or one below it. */
+function isWithin(cgroup: string, parent: string): boolean {
+  return parent !== "" && (cgroup === parent || cgroup.startsWith(`${parent}/`));
 }
 
 function mustBeRoot(peer: Peer): void {

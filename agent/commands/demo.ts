@@ -71,24 +71,26 @@ async function tell(stage: Stage, say: (text: string) => void): Promise<void> {
   await stage.show("EXPLAIN ANALYZE WITH gone AS (SELECT 1) SELECT 1; DROP/* */TABLE employees");
 
   say("\n3. Held until a person approves.\n");
-  const held = stage.show("UPDATE employees SET salary = salary + 500 WHERE id = 1");
+  const raise = "UPDATE employees SET salary = salary + 500 WHERE id = 1";
+  const held = stage.psql(raise, { direct: false });
   const id = await stage.waitForApproval();
   await stage.weir(["approvals", "ls"]);
   await stage.weir(["approvals", "approve", id, "--reason", "agreed with payroll"]);
-  await held;
+  stage.print(raise, await held);
 
   say("\n4. Everything is on record, with who, what and why.\n");
   const sessions = await stage.weir(["sessions", "ls"]);
-  await stage.weir(["sessions", "replay", sessionWith(sessions), "--speed", "100"]);
+  const [masked = "", ...later] = sessionIds(sessions);
+  await stage.weir(["sessions", "show", masked]);
+  await stage.weir(["sessions", "replay", later.at(-1) ?? masked, "--speed", "100"]);
 
   say("\n5. And the record proves itself.\n");
   await stage.weir(["verify", "--log", stage.state]);
 }
 
-/** The id that stands first on a line of `weir sessions ls`: the first session's, which was masked. */
-function sessionWith(listing: string): string {
-  const ids = [...listing.matchAll(/^\s*([0-9a-f]{8}[0-9a-f-]*)/gm)].map((match) => match[1] as string);
-  return ids.at(-1) ?? "";
+/** What stands first on each line of `weir sessions ls`. */
+function sessionIds(listing: string): string[] {
+  return [...listing.matchAll(/^([0-9a-f-]{36})/gm)].map((match) => match[1] as string);
 }
 
 class Stage {
@@ -143,7 +145,10 @@ class Stage {
 
   /** Shows the command as a person would type it, and what it printed. */
   async show(sql: string): Promise<void> {
-    const output = await this.psql(sql, { direct: false });
+    this.print(sql, await this.psql(sql, { direct: false }));
+  }
+
+  print(sql: string, output: string): void {
     this.#say(`$ weir run -- psql -c ${JSON.stringify(sql)}\n${indent(output)}`);
   }
 
@@ -155,7 +160,8 @@ class Stage {
         WEIR_STATE: this.state,
       },
     );
-    this.#say(`$ weir ${args.join(" ").replace(this.state, "/var/lib/weir")}\n${indent(output)}`);
+    const words = args.map((word) => (word.includes(" ") ? JSON.stringify(word) : word));
+    this.#say(`$ weir ${words.join(" ").replace(this.state, "/var/lib/weir")}\n${indent(output)}`);
     return output;
   }
 
