@@ -77,11 +77,3 @@ add("explain", false, ["explain"], "Explain");
 add("begin", false, [], "Transaction");
 
 export const kindOfStatement = (node: string): StatementKind | undefined => table.get(node);
-
-/** Nodes whose name ends in Stmt without being a statement of a client's own. */
-export const innerStatements: ReadonlySet<string> = new Set([
-  "RawStmt",
-  "SetOperationStmt",
-  "ReturnStmt",
-  "PLAssignStmt",
-]);

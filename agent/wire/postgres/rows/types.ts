@@ -9,7 +9,6 @@ export const numericType = 1700;
 export const float8Type = 701;
 export const byteaType = 17;
 export const recordType = 2249;
-export const xmlType = 142;
 
 /** Of fixed size, and none of them can hold what a detector finds. */
 export const shortTypes: ReadonlySet<number> = new Set([
