@@ -3,7 +3,7 @@
  * text, and a client that chooses the text could stop the agent with one statement. `glob` is linear.
  */
 import { type ASTNode, Environment } from "@marcbachmann/cel-js";
-import { compileGlob, type Glob } from "./glob.ts";
+import { compileGlob, type Glob, globLengthMax } from "./glob.ts";
 import type { Condition, PolicyCase } from "./policy.ts";
 
 const astNodesMax = 500;
@@ -143,7 +143,7 @@ function globNamed(pattern: string): Glob {
   let glob = globs.get(pattern);
   if (glob === undefined) {
     if (globs.size >= globsMax) globs.clear();
-    glob = compileGlob(pattern.slice(0, 512));
+    glob = compileGlob(pattern.slice(0, globLengthMax));
     globs.set(pattern, glob);
   }
   return glob;

@@ -4,7 +4,7 @@
  */
 
 /** Longest pattern, in characters. */
-const globLengthMax = 512;
+export const globLengthMax = 512;
 
 export type Glob = (text: string) => boolean;
 
