@@ -191,6 +191,21 @@ describe("masks", () => {
     assert.match(await psql("COPY customers (id, name) TO STDOUT"), /1\tAda/);
   });
 
+  test("a value of 70 MB streams by under masks, and what is in it is masked", async () => {
+    const sql = `SELECT repeat('x', 35000000) || ' ${card} ' || repeat('y', 35000000) AS big, note FROM customers WHERE id = 1`;
+    const script = `r = c.execute("""${sql}""").fetchone(); print(len(r[0]), r[0].count('*'), r[0].count('1'), r[1]); print(c.execute("SELECT 5").fetchone())`;
+    assert.equal(await py(script), "70000018 16 0 card *******************\n(5,)\n");
+    const copied = `n = 0; d = b""
+with c.cursor().copy("""COPY (${sql}) TO STDOUT""") as k:
+    for b in k: n += len(b); d = bytes(b)
+print(n, d.count(b"*"), d.count(b"1"))`;
+    assert.equal(await py(copied), "70000044 35 0\n");
+    const binary = `try: c.execute("SELECT repeat('x', 20000000)::bytea || note::bytea FROM customers").fetchone()
+except psycopg.Error as e: print(e.diag.sqlstate)
+print(c.execute("SELECT 6").fetchone())`;
+    assert.equal(await py(binary), "42501\n(6,)\n");
+  });
+
   test("error and notice texts", async () => {
     await psql("SELECT ssn::int FROM customers");
     await psql(`INSERT INTO customers VALUES (9, 'x', '${ssn}')`.replace(ssn, "219-09-9998"));

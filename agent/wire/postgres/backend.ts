@@ -136,10 +136,28 @@ export class Backend implements FrameReader {
         return "drop";
       }
       const fate = this.#firstRow(type, length);
-      if (fate === "look") return this.#collectable(length);
+      if (fate === "look") return this.#lookAt(length);
       return fate === "stop" ? stop : fate;
     }
     return this.#collectable(length);
+  }
+
+  /** A row that is looked into is collected, or masked as it goes by when it is too long for that. */
+  #lookAt(length: number): PartialFate {
+    if (length <= serverMessageBytesMax) return "collect";
+    const run = this.#rowRun();
+    if (!this.results.streamBegin(run)) {
+      this.#cutRun(run, maskDeniedResponse(`a row of ${length} bytes`));
+      return "drop";
+    }
+    run.rows += 1;
+    run.bytes += length;
+    return "stream";
+  }
+
+  part(bytes: Buffer, last: boolean): void {
+    const masked = this.results.streamPart(bytes, last);
+    if (masked.length > 0) this.#state.sendClient(masked);
   }
 
   #collectable(length: number): PartialFate {

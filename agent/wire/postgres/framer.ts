@@ -14,8 +14,11 @@ export const pass = 0;
 export const take = 1;
 export const stop = 2;
 
-/** What becomes of a message of which only the beginning is here; `head`: its first `headMin` bytes decide. */
-export type PartialFate = "collect" | "head" | "pass" | "drop";
+/**
+ * What becomes of a message of which only the beginning is here; `head`: its first `headMin` bytes decide; `stream`:
+ * the reader gets its parts as they come and sends what becomes of them.
+ */
+export type PartialFate = "collect" | "head" | "pass" | "drop" | "stream";
 
 export interface FrameReader {
   /** A whole message is `bytes[start, end)`, its header included. */
@@ -24,6 +27,8 @@ export interface FrameReader {
   begin(type: number, length: number): PartialFate | typeof stop;
   /** The beginning of a message that is too long to be collected; `take` drops all of it. */
   head?(type: number, length: number, bytes: Buffer): Fate;
+  /** A part of a message that is streamed; `last` is its end. */
+  part?(bytes: Buffer, last: boolean): void;
   /** Bytes that leave unchanged. */
   untouched(bytes: Buffer): void;
 }
@@ -55,6 +60,7 @@ export class Framer {
   /** Bytes of the current message that pass or are dropped without a look. */
   #left = 0;
   #dropping = false;
+  #streaming = false;
   #stopped = false;
   #running = false;
   #chunk: Buffer | null = null;
@@ -132,7 +138,11 @@ export class Framer {
     if (this.#left > 0) {
       const taken = Math.min(this.#left, chunk.length);
       this.#left -= taken;
-      if (!this.#dropping) this.#reader.untouched(taken === chunk.length ? chunk : chunk.subarray(0, taken));
+      const part = taken === chunk.length ? chunk : chunk.subarray(0, taken);
+      if (this.#streaming) {
+        this.#streaming = this.#left > 0;
+        this.#reader.part?.(part, this.#left === 0);
+      } else if (!this.#dropping) this.#reader.untouched(part);
       if (taken === chunk.length) return;
       position = taken;
     } else if (this.#collected.length > 0) {
@@ -203,6 +213,11 @@ export class Framer {
           if (fate === "drop") {
             this.#left = next - end;
             this.#dropping = true;
+          } else if (fate === "stream") {
+            this.#left = next - end;
+            this.#dropping = false;
+            this.#streaming = true;
+            reader.part?.(chunk.subarray(position), false);
           } else {
             this.#headOf = fate === "head" ? length + 1 : 0;
             this.#collectedMax = fate === "head" ? Math.max(headMin, end - position) : length + 1;

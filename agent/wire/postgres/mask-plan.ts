@@ -6,6 +6,7 @@ import type { CatalogColumn } from "../protocol.ts";
 import type { ResultField } from "./backend-messages.ts";
 import type { CopyInfo, StatementInfo } from "./describe/statement-info.ts";
 import { planCopyRows, planRows } from "./rows/plan.ts";
+import type { MessageStream } from "./rows/stream.ts";
 
 export type MaskPlan =
   | { readonly kind: "pass" }
@@ -16,6 +17,8 @@ export type MaskPlan =
       masked: number;
       /** Masks in place; a new row where a value became NULL, else null. */
       row(bytes: Buffer, start: number, end: number): Buffer | null;
+      /** For a row too long to be held; null when its masks need all of it. */
+      stream(): MessageStream | null;
     };
 
 export interface ResultUnderMasks {

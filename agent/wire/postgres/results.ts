@@ -17,6 +17,7 @@ import {
 } from "./limits.ts";
 import { hideLiterals, type MaskPlan, maskText, namesMasked, planCopy, planResult } from "./mask-plan.ts";
 import { maskDeniedResponse } from "./refusal.ts";
+import type { MessageStream } from "./rows/stream.ts";
 import type { Run } from "./run.ts";
 import type { SessionState } from "./state.ts";
 
@@ -116,6 +117,34 @@ export class Results {
     if (current.kept !== null && type === backend.dataRow)
       keepRow(current, masked ?? bytes, masked === null ? start : 0, masked === null ? end : masked.length);
     return masked;
+  }
+
+  #stream: { readonly run: Run; readonly through: MessageStream } | null = null;
+
+  /** A row too long to be held begins. False: its masks need all of it. */
+  streamBegin(run: Run): boolean {
+    const current = this.#current;
+    const through = current?.plan.kind === "mask" ? current.plan.stream() : null;
+    if (current === null || through === null) return false;
+    if (current.kept !== null) current.truncated = true;
+    this.#stream = { run, through };
+    this.streaming = true;
+    return true;
+  }
+
+  /** What may leave of it. */
+  streamPart(bytes: Buffer, last: boolean): Buffer {
+    const stream = this.#stream;
+    const plan = this.#current?.plan;
+    if (stream === null || plan?.kind !== "mask") throw new PeerError("WEIR_STATE_INVALID", "no message is streamed");
+    const before = plan.masked;
+    const out = stream.through.push(bytes, last);
+    stream.run.masked += plan.masked - before;
+    if (last) {
+      this.#stream = null;
+      this.streaming = false;
+    }
+    return out;
   }
 
   /** The statement is over. */

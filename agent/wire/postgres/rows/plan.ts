@@ -9,6 +9,7 @@ import { headerBytes } from "../framer.ts";
 import type { CopyUnderMasks, MaskPlan, ResultUnderMasks } from "../mask-plan.ts";
 import { binaryValueMatches } from "./binary-values.ts";
 import { type ColumnFate, columnPatterns, copyFates, fateOf } from "./columns.ts";
+import { type StreamedColumn, streamCopy, streamRow } from "./stream.ts";
 import { byteaType, jsonbType, jsonType, shortTypes, textTypes } from "./types.ts";
 
 const passing: MaskPlan = { kind: "pass" };
@@ -52,6 +53,14 @@ export function planRows(result: ResultUnderMasks, key: Buffer): MaskPlan {
       const nulls = maskRow(plan, columns, masker, key, bytes, start, end);
       return nulls === null ? null : withNulls(bytes, start, nulls);
     },
+    stream() {
+      const streamed = columns.map(streamedColumn);
+      return streamed.includes(null)
+        ? null
+        : streamRow(streamed as StreamedColumn[], masker, (values) => {
+            plan.masked += values;
+          });
+    },
   };
   return plan;
 }
@@ -85,8 +94,21 @@ export function planCopyRows({ copy, binary, masks, statements }: CopyUnderMasks
       if (masker !== null) plan.masked += masker.mask(bytes, from, end);
       return null;
     },
+    stream() {
+      if (binary || whole || masker === null) return null;
+      return streamCopy(masker, (values) => {
+        plan.masked += values;
+      });
+    },
   };
   return plan;
+}
+
+/** Null: the value has to be whole to be masked, or would have to become NULL after its length has left. */
+function streamedColumn({ whole, holdsText, looked }: Column): StreamedColumn | null {
+  if (whole !== null) return holdsText && whole.with !== "null" ? { kind: "hide", style: whole.with } : null;
+  if (!looked) return { kind: "leave" };
+  return holdsText ? { kind: "look" } : null;
 }
 
 function maskerOf(masks: readonly MaskSpec[], key: Buffer): Masker | null {
@@ -238,6 +260,7 @@ function wholeCopy(fate: Extract<ColumnFate, { kind: "whole" }>, binary: boolean
       plan.masked += 1;
       return null;
     },
+    stream: () => null,
   };
   return plan;
 }
