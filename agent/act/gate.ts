@@ -6,6 +6,9 @@
  */
 import { WeirError } from "../errors.ts";
 
+/** What came back is written no later than this. */
+const laterMs = 5;
+
 export interface GateRecorder {
   flush(): void;
   synced(): Promise<void>;
@@ -16,6 +19,8 @@ export interface Gate {
   readonly settled: number;
   /** Called by whoever appends; returns the epoch that the entry belongs to. */
   touch(): number;
+  /** The same for an entry that nothing waits for (a result): it goes with the next write, or in `laterMs`. */
+  touchLater(): void;
   /** Runs when everything appended in this epoch is safe; with the error when it could not be made so. */
   whenSettled(run: (error: Error | null) => void): void;
 }
@@ -24,6 +29,7 @@ export function createGate(recorder: GateRecorder, durability: () => "process" |
   let epoch = 1;
   let settled = 1;
   let scheduled = false;
+  let timer: NodeJS.Timeout | null = null;
   let waiting: ((error: Error | null) => void)[] = [];
 
   function schedule(): void {
@@ -35,6 +41,8 @@ export function createGate(recorder: GateRecorder, durability: () => "process" |
 
   function write(): void {
     scheduled = false;
+    if (timer !== null) clearTimeout(timer);
+    timer = null;
     const ready = waiting;
     waiting = [];
     epoch += 1;
@@ -67,6 +75,9 @@ export function createGate(recorder: GateRecorder, durability: () => "process" |
     touch() {
       schedule();
       return epoch;
+    },
+    touchLater() {
+      if (!scheduled) timer ??= setTimeout(write, laterMs);
     },
     whenSettled(run) {
       waiting.push(run);

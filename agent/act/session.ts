@@ -373,7 +373,9 @@ export class Session {
   #record(body: Parameters<SessionPorts["record"]>[1]): void {
     try {
       this.#ports.record(this.flow.id, body);
-      this.#recordedEpoch = this.#ports.gate.touch();
+      // What came back holds nothing up: only what is about to go upstream has to be written first.
+      if (body.type === "result" || body.type === "rows") this.#ports.gate.touchLater();
+      else this.#recordedEpoch = this.#ports.gate.touch();
     } catch (error) {
       this.#recordFailed(error);
     }
