@@ -25,7 +25,7 @@ import { openRecorder, type Recorder } from "./record/recorder.ts";
 import { type Authority, openAuthority } from "./tls/authority.ts";
 import { openPins } from "./tls/pins.ts";
 import { terminateClient } from "./tls/terminate.ts";
-import { negotiatePostgresTls, secureUpstream } from "./tls/upstream.ts";
+import { negotiatePostgresTls, plainRefusal, secureUpstream } from "./tls/upstream.ts";
 import { prepareProtocols, protocolNamed } from "./wire/registry.ts";
 
 export interface AgentOptions {
@@ -97,6 +97,8 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
         pins,
       }),
     negotiatePostgresTls,
+    plainRefusal: (flow, target) =>
+      plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     terminateClient: (socket, { leftover, names, flow, alpn }) =>
       terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow)) }),
     catalog: (flow, target, login, oids) => catalog.columns(flow, target, login, oids),
@@ -106,7 +108,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}` });
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
-  /** redirect and accept are behind us: the kernel brought the flow, now it is named, sniffed and run. */
+  /** redirect and accept are behind us: the kernel brought the flow, now it is named, matched with its target and run. */
   async function accept(socket: Socket): Promise<void> {
     socket.pause();
     try {
@@ -156,9 +158,10 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     const socket = await ports.dial(flow);
     if ((await negotiatePostgresTls(socket)) === "S")
       return (await ports.secureUpstream(socket, target, flow, ["postgresql"])).socket;
-    if (target.tls.verify === "none" || target.tls.verify === "first-use") return socket;
+    const refusal = ports.plainRefusal(flow, target);
+    if (refusal === null) return socket;
     socket.destroy();
-    throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
+    throw refusal;
   }
 
   function policyLoaded(next: PolicyInForce["current"]): void {

@@ -59,6 +59,8 @@ export interface SessionPorts {
   secureUpstream(socket: Socket, target: Target, flow: Flow, alpn: readonly string[]): Promise<SecuredUpstream>;
   /** "S" or "N": the server's answer to an SSLRequest. */
   negotiatePostgresTls(socket: Socket): Promise<"S" | "N">;
+  /** Why this server may not be used in plain text; null: it may. */
+  plainRefusal(flow: Flow, target: Target): Error | null;
   terminateClient(
     socket: Socket,
     options: { leftover: Buffer; names: CertificateNames | null; flow: Flow; alpn: readonly string[] },

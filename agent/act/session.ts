@@ -14,6 +14,9 @@ const joinedWriteBytesMax = 64 * 1024;
 /** How long a closed session may take to send what is queued before its sockets are destroyed. */
 const lingerMs = 2_000;
 
+/** A client that connects and does not log in is let go after this; PostgreSQL's own authentication_timeout. */
+const openingMs = 60_000;
+
 export interface SessionOptions {
   readonly flow: Flow;
   readonly target: Target;
@@ -56,6 +59,7 @@ export class Session {
   readonly #paused = { client: false, server: false };
   readonly #congested = { client: false, server: false };
   #resolveDone: () => void = () => {};
+  readonly #opening: NodeJS.Timeout;
 
   constructor(options: SessionOptions) {
     this.flow = options.flow;
@@ -63,6 +67,11 @@ export class Session {
     this.#client = options.client;
     this.#conversation = options.conversation;
     this.#ports = options.ports;
+    this.#opening = setTimeout(() => {
+      if (this.#held.size === 0)
+        this.terminate("WEIR_LIMIT_REACHED", `The login took longer than ${openingMs / 1000} s.`);
+    }, openingMs);
+    this.#opening.unref();
     this.done = new Promise((resolve) => {
       this.#resolveDone = resolve;
     });
@@ -75,7 +84,10 @@ export class Session {
       target: this.target.name,
       protocol: this.target.protocol,
     });
+    this.#opening.refresh();
     this.#listen("client", this.#client);
+    // Where the server speaks first, no byte of the client would ever start the conversation.
+    if (this.target.protocol === "opaque") this.#feed({ type: "client-bytes", bytes: Buffer.alloc(0) });
   }
 
   /** Ends the session from outside (shutdown, revocation), with a word to the client in its protocol. */
@@ -181,6 +193,7 @@ export class Session {
         void this.#catalog(command.tableOids);
         return;
       case "login":
+        clearTimeout(this.#opening);
         this.#login = { user: command.user, database: command.database, password: command.password };
         return;
       case "cancel-key":
@@ -276,6 +289,8 @@ export class Session {
         (command.negotiation === "postgres" && (await this.#ports.negotiatePostgresTls(socket)) === "N");
       if (plain) {
         if (command.tls === "required") throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
+        const refusal = command.tls === "none" ? null : this.#ports.plainRefusal(this.flow, this.target);
+        if (refusal !== null) throw refusal;
         this.#serverReady(socket, null);
         return;
       }
@@ -297,6 +312,7 @@ export class Session {
       return;
     }
     this.#server = socket;
+    if (this.target.protocol === "opaque") clearTimeout(this.#opening);
     this.#feed({ type: "server-ready", tls });
     this.#listen("server", socket);
   }
@@ -356,9 +372,12 @@ export class Session {
       let socket = await this.#ports.dial(this.flow);
       if ((await this.#ports.negotiatePostgresTls(socket)) === "S") {
         socket = (await this.#ports.secureUpstream(socket, this.target, this.flow, ["postgresql"])).socket;
-      } else if (this.target.tls.verify === "ca" || this.target.tls.verify === "full") {
-        socket.destroy();
-        throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
+      } else {
+        const refusal = this.#ports.plainRefusal(this.flow, this.target);
+        if (refusal !== null) {
+          socket.destroy();
+          throw refusal;
+        }
       }
       socket.on("error", () => socket.destroy());
       socket.resume();
@@ -459,6 +478,7 @@ export class Session {
   #close(reason: string): void {
     if (this.#closing) return;
     this.#closing = true;
+    clearTimeout(this.#opening);
     for (const held of this.#held.values()) held.withdraw(reason);
     this.#held.clear();
     for (const key of this.#cancelKeys) this.#ports.cancels.forget(this.flow, key);

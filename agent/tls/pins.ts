@@ -7,6 +7,8 @@ import { WeirError } from "../errors.ts";
 const pinsMax = 100_000;
 
 export interface Pins {
+  /** True when the server was once seen with TLS. */
+  has(server: string): boolean;
   /** Throws when a first sight cannot be written down. Null when this is the first sight (and is remembered now), or the fingerprint that was seen first. */
   check(server: string, fingerprint: string): { readonly changedFrom: string } | null;
 }
@@ -16,6 +18,7 @@ export async function openPins(stateDir: string): Promise<Pins> {
   const pins = new Map<string, string>();
   for (const [server, fingerprint] of Object.entries(readPins(path))) pins.set(server, fingerprint);
   return {
+    has: (server) => pins.has(server),
     check(server, fingerprint) {
       const known = pins.get(server);
       if (known !== undefined) return known === fingerprint ? null : { changedFrom: known };

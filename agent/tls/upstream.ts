@@ -114,6 +114,31 @@ export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Pro
   });
 }
 
+/**
+ * Why a server that offers no TLS may not be used in plain text; null: it may. One that was once seen with TLS is
+ * expected to have it still: else whoever sits in between could take it away by answering `N`.
+ */
+export function plainRefusal({
+  tls,
+  hostname,
+  address,
+  port,
+  pins,
+}: Omit<UpstreamTlsOptions, "alpn">): WeirError | null {
+  const expected = tls.serverName ?? hostname ?? address;
+  if (tls.verify === "ca" || tls.verify === "full") {
+    return new WeirError(
+      "WEIR_UPSTREAM_TLS_REFUSED",
+      `${expected} does not offer TLS, and the target asks for it (tls.verify: ${tls.verify}).`,
+    );
+  }
+  if (tls.verify === "none" || !pins.has(pinName(hostname, address, port))) return null;
+  return new WeirError(
+    "WEIR_UPSTREAM_PIN_CHANGED",
+    `${expected} was seen with TLS first, and now offers none. If the change is right, remove its line from pins.json in the state directory and restart.`,
+  );
+}
+
 const sslRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]);
 
 /** Sends an SSLRequest; "S" or "N" (PostgreSQL docs §55.2.10). Bytes beyond the answer are an attack (CVE-2021-23222). */
@@ -204,7 +229,7 @@ function chainSentence(code: string, certificate: PeerCertificate): string {
 
 function pinProblem({ pins, hostname, address, port }: UpstreamTlsOptions, expected: string, fingerprint: string) {
   try {
-    const changed = pins.check(`${hostname ?? address}:${port}`, fingerprint);
+    const changed = pins.check(pinName(hostname, address, port), fingerprint);
     return changed === null ? null : pinChanged(expected, changed.changedFrom, fingerprint);
   } catch (cause) {
     return new WeirError(
@@ -237,4 +262,8 @@ function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
 
 function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+function pinName(hostname: string | null, address: string, port: number): string {
+  return `${hostname ?? address}:${port}`;
 }

@@ -3,6 +3,7 @@
  * messages on a plain connection, whole and cut in single bytes, before a real PostgreSQL that logs what reaches it.
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { resolve } from "node:path";
@@ -10,7 +11,8 @@ import { after, before, describe, test } from "node:test";
 import pg from "pg";
 import { serialize } from "pg-protocol";
 import { type Heard, RawClient } from "../agent/wire/postgres/raw-client.ts";
-import { type Postgres, startPostgres } from "../support/postgres.ts";
+import { collect } from "../support/agent.ts";
+import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
 import { type Relay, startRelay } from "../support/relay.ts";
 
 const defaults = readFileSync(resolve(import.meta.dirname, "../../policies/defaults/postgres.yaml"), "utf8");
@@ -216,19 +218,26 @@ describe("the default policy cannot be got round", () => {
     });
   }
 
-  test("a FunctionCall message of what runs SQL is refused", async () => {
-    const oid = Number(await server.admin("SELECT 'query_to_xml'::regproc::oid"));
+  test("a FunctionCall message, which names its function by number only, is refused", async () => {
     const client = await logIn();
     const argument = (bytes: Buffer): Buffer => Buffer.concat([int32(bytes.length), bytes]);
-    const body = Buffer.concat([
-      int32(oid),
-      int16(0),
-      int16(4),
-      ...["delete from victim returning 1", "t", "t", ""].map((value) => argument(Buffer.from(value))),
-      int16(0),
-    ]);
-    const heard = await ask(client, frame("F", body), false);
-    assert.match(String(heard.find(({ name }) => name === "error")?.["code"]), /^(42501|0A000)$/);
+    for (const [name, values] of [
+      ["query_to_xml(text,bool,bool,text)", ["select 1", "t", "t", ""]],
+      ["pg_read_file(text)", ["PG_VERSION"]],
+    ] as const) {
+      const oid = Number(await server.admin(`SELECT '${name}'::regprocedure::oid`));
+      const body = Buffer.concat([
+        int32(oid),
+        int16(0),
+        int16(values.length),
+        ...values.map((value) => argument(Buffer.from(value))),
+        int16(0),
+      ]);
+      const heard = await ask(client, frame("F", body), false);
+      const error = heard.find((message) => message.name === "error");
+      assert.equal(error?.["code"], "42501");
+      assert.match(String(error?.["message"]), /denied by rule "defaults\.undecodable"/);
+    }
     client.end();
     await whole();
   });
@@ -297,6 +306,19 @@ describe("the default policy cannot be got round", () => {
     assert.deepEqual(rows, [{ n: 2 }]);
     await client.end();
     await whole();
+  });
+
+  test("ordinary use passes: psql's look-ups, pg_dump, information_schema", async () => {
+    const env = clientEnvironment(server, { PGHOST: "127.0.0.1", PGPORT: String(relay.port) });
+    const looks = ["\\d", "\\d victim", "\\dt+", "\\df", "\\dn+", "\\du", "\\l", "\\dx", "\\di+", "\\sf now"];
+    const words = [...looks, "SELECT count(*) FROM information_schema.columns", "EXPLAIN SELECT * FROM victim"];
+    const ran = await collect(
+      spawn("psql", ["-X", "-v", "ON_ERROR_STOP=1", ...words.flatMap((word) => ["-c", word])], { env }),
+    );
+    assert.equal(ran.code, 0, ran.stderr);
+    const dump = await collect(spawn("pg_dump", [], { env }));
+    assert.equal(dump.code, 0, dump.stderr);
+    assert.match(dump.stdout, /COPY public\.victim/);
   });
 
   const login = () => ({

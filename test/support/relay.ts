@@ -23,7 +23,7 @@ import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Authority, openAuthority } from "../../agent/tls/authority.ts";
 import { openPins } from "../../agent/tls/pins.ts";
 import { terminateClient } from "../../agent/tls/terminate.ts";
-import { negotiatePostgresTls, secureUpstream } from "../../agent/tls/upstream.ts";
+import { negotiatePostgresTls, plainRefusal, secureUpstream } from "../../agent/tls/upstream.ts";
 import { prepareProtocols, protocolNamed } from "../../agent/wire/registry.ts";
 import type { ApprovalStore } from "../../controller/approvals/store.ts";
 import { createController } from "../../controller/main.ts";
@@ -93,6 +93,8 @@ export async function startRelay({ policy: text, server, hostname = "db.internal
         pins,
       }),
     negotiatePostgresTls,
+    plainRefusal: (flow, target) =>
+      plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     terminateClient: (socket, { leftover, names, alpn }) =>
       terminateClient(socket, {
         leftover,

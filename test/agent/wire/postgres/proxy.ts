@@ -20,7 +20,7 @@ import { approve, decide, findTarget, loadPolicy, type Policy, refuse } from "..
 import { openAuthority } from "../../../../agent/tls/authority.ts";
 import { openPins } from "../../../../agent/tls/pins.ts";
 import { terminateClient } from "../../../../agent/tls/terminate.ts";
-import { negotiatePostgresTls, secureUpstream } from "../../../../agent/tls/upstream.ts";
+import { negotiatePostgresTls, plainRefusal, secureUpstream } from "../../../../agent/tls/upstream.ts";
 import { postgresProtocol } from "../../../../agent/wire/postgres/protocol.ts";
 import type { LoginCredential, WireEvent } from "../../../../agent/wire/protocol.ts";
 
@@ -105,6 +105,8 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     dial,
     secureUpstream: secure,
     negotiatePostgresTls,
+    plainRefusal: (flow, target) =>
+      plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     terminateClient: (socket, { leftover, names, alpn }) =>
       terminateClient(socket, {
         leftover,
