@@ -4,44 +4,69 @@
  * match's place in the string is its place in the bytes, and UTF-8 around it stays as it is.
  */
 import type { DetectorName } from "../core/verdict.ts";
+import { atSign, ibanHead, keyLetters, manyDigits, someDigits } from "./prefilter.ts";
 
 export interface Detector {
   readonly name: DetectorName;
+  /** The bit of `mayMatch` without which there is no match. */
+  readonly needs: number;
   readonly expression: RegExp;
   /** The parts of a candidate that are the thing itself, as [start, end) in it; null: all of it is. */
   readonly parts: ((candidate: string) => readonly (readonly [number, number])[]) | null;
 }
 
-const edge = "(?<![A-Za-z0-9])";
+/** Not inside a word; an escape (`\\n`, `\\t`) before it is no word. */
+const edge = "(?:(?<![A-Za-z0-9])|(?<=\\\\[nrtbfv]))";
 const end = "(?![A-Za-z0-9])";
 
 const detectors: Readonly<Record<DetectorName, Detector>> = {
   // Digit groups in a row, whatever their number: which of them are a card is looked at group by group.
-  "credit-card": detector("credit-card", /(?<![0-9])(?:[0-9][ -]?){12,400}[0-9]/g, cardsIn),
-  ssn: detector("ssn", /(?<![0-9-])(?!000|666|9[0-9][0-9])[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9-])/g),
-  email: detector("email", /[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}/g),
+  "credit-card": detector("credit-card", manyDigits, /(?<![0-9])(?:[0-9][ -]?){12,400}[0-9]/g, cardsIn),
+  ssn: detector(
+    "ssn",
+    someDigits,
+    /(?<![0-9-])(?!000|666|9[0-9][0-9])[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9-])/g,
+  ),
+  // Not from the letter of an escape on: `\\n` in JSON is a line end, and half of it would be no JSON.
+  email: detector(
+    "email",
+    atSign,
+    /(?<!\\)[A-Za-z0-9._%+\x80-\xff-]{1,64}@[A-Za-z0-9\x80-\xff-]{1,63}(?:\.[A-Za-z0-9\x80-\xff-]{1,63}){1,8}/g,
+  ),
   phone: detector(
     "phone",
-    /(?<![0-9A-Za-z])(?:\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?(?:[0-9][ .-]?){6,12}[0-9]|(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[-. ])[2-9][0-9]{2}[-. ][0-9]{4})(?![0-9])/g,
+    someDigits,
+    /(?:(?<![0-9A-Za-z])|(?<=\\[nrtbfv]))(?:\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?(?:[0-9][ .-]?){6,12}[0-9]|(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[-. ])[2-9][0-9]{2}[-. ][0-9]{4})(?![0-9])/g,
   ),
-  iban: detector("iban", /(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,44}/g, ibansIn),
+  iban: detector("iban", ibanHead, new RegExp(`${edge}[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,44}`, "g"), ibansIn),
   "aws-key": detector(
     "aws-key",
+    keyLetters,
     new RegExp(
       `${edge}(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}${end}|(?<=(?:aws|AWS|secret|SECRET|Secret)[A-Za-z_ ]{0,30}["' :=]{1,6})[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])`,
       "g",
     ),
   ),
-  "openai-key": detector("openai-key", /(?<![A-Za-z0-9])sk-(?!ant-)(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,300}/g),
-  "anthropic-key": detector("anthropic-key", /(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{20,300}/g),
+  "openai-key": detector(
+    "openai-key",
+    keyLetters,
+    new RegExp(`${edge}sk-(?!ant-)(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,300}`, "g"),
+  ),
+  "anthropic-key": detector("anthropic-key", keyLetters, new RegExp(`${edge}sk-ant-[A-Za-z0-9_-]{20,300}`, "g")),
   "github-token": detector(
     "github-token",
-    /(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{30,255})/g,
+    keyLetters,
+    new RegExp(`${edge}(?:gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{30,255})`, "g"),
   ),
-  jwt: detector("jwt", /(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{2,4000}\.[A-Za-z0-9_-]{0,2000}/g),
+  jwt: detector(
+    "jwt",
+    keyLetters,
+    /(?:(?<![A-Za-z0-9_-])|(?<=\\[nrtbfv]))eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{2,4000}\.[A-Za-z0-9_-]{0,2000}/g,
+  ),
   // The end may be missing: what follows a header is a key until it says otherwise. Line ends may be escaped.
   "private-key": detector(
     "private-key",
+    keyLetters,
     /-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY-----(?:(?!-----END)[^\0]){0,16000}(?:-----END [A-Z0-9 ]{0,30}PRIVATE KEY-----)?/g,
   ),
 };
@@ -50,8 +75,8 @@ export function detectorNamed(name: DetectorName): Detector {
   return detectors[name];
 }
 
-function detector(name: DetectorName, expression: RegExp, parts: Detector["parts"] = null): Detector {
-  return { name, expression, parts };
+function detector(name: DetectorName, needs: number, expression: RegExp, parts: Detector["parts"] = null): Detector {
+  return { name, needs, expression, parts };
 }
 
 /** Windows of whole groups: a card is never a piece of a longer run of digits. */

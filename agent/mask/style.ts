@@ -25,21 +25,26 @@ export function applyStyle(
     case "last4": {
       // Of a short value nothing stays: four of five would be no mask.
       const keep = end - start >= clearBytes * 2 ? clearBytes : 0;
-      hide(bytes, start, end - keep, filler);
+      hide(bytes, start, end - keep, filler, start, end);
       return;
     }
     case "partial": {
       const keep = end - start >= 6 ? 1 : 0;
-      hide(bytes, start + keep, end - keep, filler);
+      hide(bytes, start + keep, end - keep, filler, start, end);
       return;
     }
     case "email": {
       const sign = bytes.indexOf(0x40, start);
       if (sign < 0 || sign >= end) bytes.fill(filler, start, end);
-      else hide(bytes, Math.min(start + 1, sign), sign, filler);
+      else hide(bytes, Math.min(start + 1, sign), sign, filler, start, end);
       return;
     }
     case "hash": {
+      // Where a filler is asked for (a number of JSON) letters would be no value.
+      if (filler !== star) {
+        bytes.fill(filler, start, end);
+        return;
+      }
       const digest = createHmac("sha256", key).update(bytes.subarray(start, end)).digest("hex");
       for (let at = start; at < end; at += 1) bytes[at] = digest.charCodeAt((at - start) % digest.length);
       return;
@@ -48,10 +53,10 @@ export function applyStyle(
 }
 
 /** A byte of a multi-byte character that is left alone would break the text: the clear part starts at a border. */
-function hide(bytes: Buffer, start: number, end: number, filler: number): void {
+function hide(bytes: Buffer, start: number, end: number, filler: number, first: number, last: number): void {
   let from = start;
   let to = end;
-  while (from > 0 && ((bytes[from] ?? 0) & 0xc0) === 0x80) from -= 1;
-  while (to < bytes.length && ((bytes[to] ?? 0) & 0xc0) === 0x80) to += 1;
+  while (from > first && ((bytes[from] ?? 0) & 0xc0) === 0x80) from -= 1;
+  while (to < last && ((bytes[to] ?? 0) & 0xc0) === 0x80) to += 1;
   bytes.fill(filler, from, to);
 }

@@ -206,13 +206,24 @@ function chainProblem(
   }
   const mismatch = names ? checkServerIdentity(expected, certificate) : undefined;
   if (mismatch === undefined) return null;
-  return `The certificate of ${expected} is for another name: ${certificate.subjectaltname ?? certificate.subject?.CN ?? "none"}.`;
+  return `The certificate of ${expected} is for another name: ${told(certificate.subjectaltname ?? String(certificate.subject?.CN ?? "none"))}.`;
+}
+
+/** Characters of a server's own words that an error repeats. */
+const toldCharactersMax = 300;
+
+/** The server chose these words: no control character of them reaches a log or a terminal. */
+function told(text: string): string {
+  const plain = text.replace(/[^\x20-\x7e]/g, "?");
+  return plain.length > toldCharactersMax ? `${plain.slice(0, toldCharactersMax)} …` : plain;
 }
 
 function chainSentence(code: string, certificate: PeerCertificate): string {
   switch (code) {
     case "CERT_HAS_EXPIRED":
-      return `it expired on ${certificate.valid_to}`;
+      return Date.parse(certificate.valid_to) < Date.now()
+        ? `it expired on ${certificate.valid_to}`
+        : "a certificate of its chain has expired";
     case "CERT_NOT_YET_VALID":
       return `it is not valid before ${certificate.valid_from}`;
     case "DEPTH_ZERO_SELF_SIGNED_CERT":
@@ -221,7 +232,7 @@ function chainSentence(code: string, certificate: PeerCertificate): string {
     case "UNABLE_TO_GET_ISSUER_CERT":
     case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
     case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
-      return `its issuer ${certificate.issuer?.CN ?? ""} is not known here; name the CA in the target's tls.ca`;
+      return `its issuer ${told(String(certificate.issuer?.CN ?? ""))} is not known here; name the CA in the target's tls.ca`;
     default:
       return code;
   }

@@ -217,6 +217,54 @@ print(c.execute("SELECT 6").fetchone())`;
     );
   });
 
+  test("values that come back by other ways: parameters, names looked up by a value, raised warnings", async () => {
+    await psql("SELECT 1 FROM customers WHERE id = 1 AND set_config('application_name', ssn, false) IS NULL");
+    for (const sql of [
+      "SELECT 1 FROM customers WHERE ssn::regclass IS NULL",
+      "SELECT 1 FROM customers WHERE has_table_privilege(ssn, 'select')",
+      "SELECT nextval(ssn::text) IS NULL FROM customers",
+      "DO $$ DECLARE s text; BEGIN SELECT ssn INTO s FROM customers WHERE id = 1; RAISE WARNING 'it is %', s; END $$",
+      "DO $$ DECLARE s text; BEGIN SELECT ssn INTO s FROM customers WHERE id = 1; RAISE EXCEPTION 'it is %', s USING ERRCODE = '22012'; END $$",
+    ]) {
+      await psql(sql);
+    }
+  });
+
+  test("values in escapes, in bytea, in numbers and beside each other", async () => {
+    const key = `ghp_${"a1B2".repeat(10)}`;
+    await server.admin(`CREATE TABLE odd (id int, j json, jb jsonb, t text, b bytea, ba bytea[], r int8range, many text);
+      INSERT INTO odd VALUES (1, '{"k": "a\\n${key}", "m": "x\\njohn@example.com"}', '{"k": "a\\n${key}", "m": "x\\njohn@example.com"}', E'a\t${key}',
+        '${card}', ARRAY['${card}'::bytea], int8range(${card}, ${card} + 5), '${Array(40).fill(spaced).join(" ")}')`);
+    const hidden = async (output: Promise<string>): Promise<void> => {
+      const text = await output;
+      for (const raw of [key.slice(0, 20), "john@example", Buffer.from(card).toString("hex"), "1111 4111"])
+        assert.ok(!text.includes(raw), text);
+    };
+    for (const column of ["j", "jb", "t", "b", "ba", "r", "many", "row(b, t)"]) {
+      await hidden(psql(`SELECT ${column} FROM odd`));
+      await hidden(psql(`COPY (SELECT ${column} FROM odd) TO STDOUT`));
+      await hidden(psql(`COPY (SELECT ${column} FROM odd) TO STDOUT (FORMAT csv)`));
+    }
+    await hidden(psql("SET bytea_output = escape; SELECT b FROM odd"));
+    assert.match(
+      await py('print(c.cursor(binary=True).execute("SELECT jb FROM odd").fetchone()[0]["m"])'),
+      /^x\n9{16}\n/,
+    );
+    assert.doesNotMatch(await psql("SELECT f FROM cards WHERE id = 1"), /4\.1111/);
+    await hidden(py('print(c.cursor(binary=True).execute("SELECT r FROM odd").fetchone())'));
+  });
+
+  test("a multi-byte character at the border of a mask does not break the row", async () => {
+    await server.admin("UPDATE customers SET ssn = '©bcdefgh1234' WHERE id = 2");
+    assert.match(
+      await py(
+        'c.execute("SET client_encoding = LATIN1"); print(c.execute("SELECT ssn FROM customers WHERE id = 2").fetchone())',
+      ),
+      /1234/,
+    );
+    await server.admin("UPDATE customers SET ssn = '219-09-9998' WHERE id = 2");
+  });
+
   test("NOTIFY", async () => {
     const output = await py(
       `c.execute("LISTEN k"); c.execute("SELECT pg_notify('k', note) FROM customers"); print([n.payload for n in c.notifies(timeout=0.5)])`,

@@ -94,8 +94,7 @@ export class Backend implements FrameReader {
         return masked === null ? pass : this.#instead(masked);
       }
       case backend.parameterStatus:
-        this.#parameterStatus(bytes, start, end);
-        return pass;
+        return this.#parameterStatus(bytes, start, end);
       case backend.keyData:
         state.cancelKey = Buffer.from(bytes.subarray(start + headerBytes, end));
         state.out.push({ type: "cancel-key", key: state.cancelKey });
@@ -499,10 +498,14 @@ export class Backend implements FrameReader {
     if (gone.run !== null && gone.awaited === "execute") this.#state.finish(gone.run);
   }
 
-  #parameterStatus(bytes: Buffer, start: number, end: number): void {
+  #parameterStatus(bytes: Buffer, start: number, end: number): Fate {
     const { name, value } = readParameterStatus(bytes, start, end);
+    // The one reported parameter that takes any text, and so a masked value by set_config.
+    if (name === "application_name" && this.results.hidesParameter(this.#state.expected.head?.run ?? null))
+      return this.#instead(message(backend.parameterStatus, Buffer.from(`${name}\0***\0`)));
     if (name === "client_encoding") this.#state.encoding = value.toUpperCase();
     else if (name === "standard_conforming_strings") this.#state.standardStrings = value === "on";
+    return pass;
   }
 
   #copyIn(): Fate {

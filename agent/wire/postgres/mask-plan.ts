@@ -73,7 +73,7 @@ export function hideLiterals(text: string): string {
   return text
     .replace(/'(?:[^']|'')*'?/g, "'***'")
     .replace(/\$([A-Za-z_]*)\$[\s\S]*?(?:\$\1\$|$)/g, "$$***$$")
-    .replace(/: "[^"]*"?/g, ': "***"')
+    .replace(/"[^"]*"?/g, '"***"')
     .replace(/(=|contains )\([^\n]*\)/g, "$1(***)")
     .replace(/\b\d{4,}\b/g, "***");
 }

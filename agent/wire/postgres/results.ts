@@ -194,6 +194,11 @@ export class Results {
     return message(backend.notification, Buffer.concat([head, Buffer.from(`${masked}\0`)]));
   }
 
+  /** ParameterStatus: set_config can put a column's value into a parameter. True when it must not be told. */
+  hidesParameter(run: Run | null): boolean {
+    return mayQuote(run?.verdict?.transforms.masks ?? none, run);
+  }
+
   /** ErrorResponse; null when it may pass as it is. */
   maskError(bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
     const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
@@ -346,13 +351,14 @@ function maskFields(
 ): Buffer | null {
   const fields = [...readErrorFields(bytes, start, end)];
   const code = fields.find(([field]) => field === "C")?.[1] ?? "";
-  const quotes = mayQuote(code, masks, run);
+  const quotes = mayQuote(masks, run);
+  // What nobody can read in the text may raise an error with any words and any code.
+  const opaque = run !== null && statementsOf(run).some(({ flow }) => flow.opaque);
   let changed = false;
   const parts: string[] = [];
   for (const [field, value] of fields) {
     let masked = plainFields.has(field) ? value : maskText(value, masks);
-    if (quotes && !plainFields.has(field))
-      masked = code === "00000" || code.startsWith("P0") ? hiddenText : hideLiterals(masked);
+    if (quotes && !plainFields.has(field)) masked = opaque || isRaised(code) ? hiddenText : hideLiterals(masked);
     if (masked !== value) changed = true;
     parts.push(`${field}${masked}\0`);
   }
@@ -362,12 +368,22 @@ function maskFields(
 const hiddenText = "(not shown: it may hold a masked value)";
 
 /**
- * With column masks, texts that quote values: data exceptions (a cast of the column: class 22), violated constraints
- * (23), and what a function or a DO block raises with words of its own.
+ * With column masks: any error of a statement that reads or writes tables may quote a value (a cast, a name looked up
+ * by a value, a violated constraint).
  */
-function mayQuote(code: string, masks: readonly MaskSpec[], run: Run | null): boolean {
-  if (masks.every(({ column }) => column === null)) return false;
-  if (code.startsWith("22") || code.startsWith("23")) return true;
-  const raised = code.startsWith("P0") || code === "00000";
-  return raised && run !== null && statementsOf(run).some(({ flow }) => flow.opaque);
+function mayQuote(masks: readonly MaskSpec[], run: Run | null): boolean {
+  if (run === null || masks.every(({ column }) => column === null)) return false;
+  return statementsOf(run).some(({ flow, relations }) => flow.opaque || relations.length > 0);
 }
+
+/** Words of a function, a trigger or a DO block, not of the server: RAISE gives any code that it likes. */
+function isRaised(code: string): boolean {
+  return code === "00000" || code === "01000" || code.startsWith("P0") || !serverClasses.has(code.slice(0, 2));
+}
+
+/** Classes of SQLSTATE that the server itself uses in errors (PostgreSQL docs, appendix A). */
+const serverClasses: ReadonlySet<string> = new Set(
+  "01 02 03 08 09 0A 0B 0F 0L 0P 0Z 20 21 22 23 24 25 26 27 28 2B 2D 2F 34 38 39 3B 3D 3F 40 42 44 53 54 55 57 58 72 F0 HV XX".split(
+    " ",
+  ),
+);

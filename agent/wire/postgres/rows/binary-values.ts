@@ -30,14 +30,19 @@ export function binaryValueMatches(
   if (type === int8Type && end - start === 8) return masker.finds(bytes.readBigInt64BE(start).toString());
   if (type === float8Type && end - start === 8) return masker.finds(plainNumber(bytes.readDoubleBE(start)));
   if (type === numericType) return masker.finds(readNumeric(bytes, start, end));
-  if (type === recordType) return recordMatches(masker, bytes, start, end, depth);
+  const bound = rangeBounds.get(type);
+  if (bound !== undefined) return rangeMatches(masker, bound, bytes, start, end, depth);
+  if (multirangeTypes.has(type)) return true;
+  if (type === recordType || (type >= firstUserType && looksLikeRecord(bytes, start, end)))
+    return recordMatches(masker, bytes, start, end, depth);
   if (arrayTypes.has(type) || looksLikeArray(bytes, start, end, type))
     return arrayMatches(masker, bytes, start, end, depth);
   if (type === jsonbType) return masker.finds(bytes.toString("latin1", start + 1, end));
   return masker.finds(bytes.toString("latin1", start, end));
 }
 
-function plainNumber(value: number): string {
+/** As the digits that a person reads: 4.1e+15 is a card number too. */
+export function plainNumber(value: number): string {
   return Number.isInteger(value) && Math.abs(value) < 1e21 ? BigInt(value).toString() : String(value);
 }
 
@@ -99,4 +104,50 @@ function looksLikeArray(bytes: Buffer, start: number, end: number, type: number)
   const dimensions = bytes.readInt32BE(start);
   const flags = bytes.readInt32BE(start + 4);
   return dimensions >= 1 && dimensions <= 6 && (flags === 0 || flags === 1) && type >= 1000;
+}
+
+/** Object ids from here on are users' own types. */
+const firstUserType = 16_384;
+/** Range types with the type of their bounds; a multirange has no form worth reading, and becomes NULL. */
+const rangeBounds: ReadonlyMap<number, number> = new Map([
+  [3904, 23],
+  [3906, 1700],
+  [3908, 1114],
+  [3910, 1184],
+  [3912, 1082],
+  [3926, 20],
+]);
+const multirangeTypes: ReadonlySet<number> = new Set([4532, 4536]);
+
+/** range: a byte of flags, then Int32 length and bytes of each bound that it has. */
+function rangeMatches(
+  masker: Masker,
+  bound: number,
+  bytes: Buffer,
+  start: number,
+  end: number,
+  depth: number,
+): boolean {
+  let at = start + 1;
+  while (at + 4 <= end) {
+    const length = bytes.readInt32BE(at);
+    at += 4;
+    if (length < 0 || at + length > end) return true;
+    if (binaryValueMatches(masker, bound, bytes, at, at + length, depth + 1)) return true;
+    at += length;
+  }
+  return false;
+}
+
+/** A named composite type is sent as a record; its parts fill it exactly. */
+function looksLikeRecord(bytes: Buffer, start: number, end: number): boolean {
+  if (end - start < 4) return false;
+  const count = bytes.readInt32BE(start);
+  if (count < 1 || count > 1_664) return false;
+  let at = start + 4;
+  for (let index = 0; index < count; index += 1) {
+    if (at + 8 > end) return false;
+    at += 8 + Math.max(0, bytes.readInt32BE(at + 4));
+  }
+  return at === end;
 }

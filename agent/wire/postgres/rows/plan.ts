@@ -7,10 +7,10 @@ import { mayMatch } from "../../../mask/prefilter.ts";
 import { applyStyle } from "../../../mask/style.ts";
 import { headerBytes } from "../framer.ts";
 import type { CopyUnderMasks, MaskPlan, ResultUnderMasks } from "../mask-plan.ts";
-import { binaryValueMatches } from "./binary-values.ts";
+import { binaryValueMatches, plainNumber } from "./binary-values.ts";
 import { type ColumnFate, columnPatterns, copyFates, fateOf } from "./columns.ts";
 import { type StreamedColumn, streamCopy, streamRow } from "./stream.ts";
-import { byteaType, jsonbType, jsonType, shortTypes, textTypes } from "./types.ts";
+import { byteaType, float8Type, jsonbType, jsonType, shortTypes, textTypes } from "./types.ts";
 
 const passing: MaskPlan = { kind: "pass" };
 const nine = 0x39;
@@ -49,7 +49,7 @@ export function planRows(result: ResultUnderMasks, key: Buffer): MaskPlan {
     kind: "mask" as const,
     masked: 0,
     row(bytes: Buffer, start: number, end: number): Buffer | null {
-      if (!anyWhole && !blind && !mayMatch(bytes, start + headerBytes, end)) return null;
+      if (!anyWhole && !blind && mayMatch(bytes, start + headerBytes, end) === 0) return null;
       const nulls = maskRow(plan, columns, masker, key, bytes, start, end);
       return nulls === null ? null : withNulls(bytes, start, nulls);
     },
@@ -178,7 +178,12 @@ function maskValue(
     return false;
   }
   if (column.type === byteaType) {
-    const hidden = masker.finds(Buffer.from(bytes.toString("latin1", from + 2, to), "hex").toString("latin1"));
+    // Hex is masked in its own form; `bytea_output = escape` is text with escapes.
+    plan.masked += masker.mask(bytes, from, to);
+    return false;
+  }
+  if (column.type === float8Type) {
+    const hidden = masker.finds(plainNumber(Number(bytes.toString("latin1", from, to))));
     if (hidden) plan.masked += 1;
     return hidden;
   }
