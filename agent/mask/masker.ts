@@ -12,6 +12,8 @@ export interface DetectorSpec {
 export interface Masker {
   /** Overwrites matches in `bytes[start, end)`; how many there were. */
   mask(bytes: Buffer, start: number, end: number, filler?: number): number;
+  /** The same for a text that goes on after `end`: a match that begins at `open` or later is left for the next scan. */
+  maskOpen(bytes: Buffer, start: number, end: number, open: number): number;
   /** True when something in it would be masked. */
   finds(text: string): boolean;
   maskString(text: string): string;
@@ -24,8 +26,10 @@ interface Step {
 
 /** A value longer than this is scanned in windows, so that no string of it is ever made whole. */
 const windowBytesMax = 256 * 1024;
-/** The longest thing a detector finds; windows overlap by it. */
-const matchBytesMax = 20_000;
+/** The longest thing a detector finds: a match that begins this far before a window's end is whole. */
+export const matchBytesMax = 20_000;
+/** What detectors look at before a match (the word before an AWS secret); kept at the head of the next window. */
+export const contextBytesMax = 64;
 
 /** From this length on a candidate may have been cut by its expression's bound. */
 const candidateBytesMin = 400;
@@ -45,7 +49,15 @@ export function createMasker(specs: readonly DetectorSpec[], key: Buffer): Maske
   }
   if (steps.length === 0) return null;
 
-  function maskWindow(bytes: Buffer, start: number, end: number, seen: number, filler: number | undefined): number {
+  /** A match cut by the window's end would be masked in part, and its rest never known again: hence `open`. */
+  function maskWindow(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    seen: number,
+    open: number,
+    filler: number | undefined,
+  ): number {
     const text = bytes.toString("latin1", start, end);
     let found = 0;
     for (const { detector, style } of steps) {
@@ -54,6 +66,7 @@ export function createMasker(specs: readonly DetectorSpec[], key: Buffer): Maske
       expression.lastIndex = 0;
       for (let match = expression.exec(text); match !== null; match = expression.exec(text)) {
         const { index } = match;
+        if (start + index >= open) break;
         const { length } = match[0];
         const parts = detector.parts === null ? [[0, length] as const] : detector.parts(match[0]);
         for (const [from, to] of parts) {
@@ -76,7 +89,7 @@ export function createMasker(specs: readonly DetectorSpec[], key: Buffer): Maske
       const raw = Buffer.from(match[1] as string, "hex");
       const seen = mayMatch(raw, 0, raw.length) & ~hexBytes;
       if (seen === 0) continue;
-      const values = maskWindow(raw, 0, raw.length, seen, undefined);
+      const values = maskWindow(raw, 0, raw.length, seen, raw.length, undefined);
       if (values === 0) continue;
       found += values;
       bytes.write(raw.toString("hex"), start + match.index + 2, "latin1");
@@ -85,18 +98,24 @@ export function createMasker(specs: readonly DetectorSpec[], key: Buffer): Maske
   }
 
   function mask(bytes: Buffer, start: number, end: number, filler?: number): number {
+    return maskUntil(bytes, start, end, end, filler);
+  }
+
+  function maskUntil(bytes: Buffer, start: number, end: number, open: number, filler: number | undefined): number {
     const seen = mayMatch(bytes, start, end);
     if (seen === 0) return 0;
-    if (end - start <= windowBytesMax) return maskWindow(bytes, start, end, seen, filler);
     let found = 0;
-    for (let from = start; from < end; from += windowBytesMax - matchBytesMax) {
-      found += maskWindow(bytes, from, Math.min(end, from + windowBytesMax), seen, filler);
+    let from = start;
+    for (; end - from > windowBytesMax; from += windowBytesMax - matchBytesMax - contextBytesMax) {
+      const to = from + windowBytesMax;
+      found += maskWindow(bytes, from, to, seen, Math.min(open, to - matchBytesMax), filler);
     }
-    return found;
+    return found + maskWindow(bytes, from, end, seen, open, filler);
   }
 
   return {
     mask,
+    maskOpen: (bytes, start, end, open) => maskUntil(bytes, start, end, open, undefined),
     finds(text) {
       const bytes = Buffer.from(text, "latin1");
       return mask(bytes, 0, bytes.length) > 0;

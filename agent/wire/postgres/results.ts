@@ -188,7 +188,7 @@ export class Results {
     // NotificationResponse: Int32 process id, String channel, String payload.
     const channelEnd = stringEnd(bytes, start + headerBytes + 4, end);
     const payload = bytes.toString("utf8", channelEnd + 1, end - 1);
-    const masked = maskText(payload, masks);
+    const masked = hidesDerived(masks) ? hiddenText : maskText(payload, masks);
     if (masked === payload) return null;
     const head = bytes.subarray(start + headerBytes, channelEnd + 1);
     return message(backend.notification, Buffer.concat([head, Buffer.from(`${masked}\0`)]));
@@ -339,7 +339,9 @@ function keepRow(current: Current, bytes: Buffer, start: number, end: number): v
 }
 
 /** Fields that say where in the source it was, and what it was: they hold no value. */
-const plainFields: ReadonlySet<string> = new Set(["S", "V", "C", "P", "p", "F", "L", "R", "s", "t", "c", "d", "n"]);
+const plainFields: ReadonlySet<string> = new Set(["S", "V", "C", "P", "p", "F", "L", "R"]);
+/** Names of schema, table, column, type and constraint: the server's own, or what RAISE was given. */
+const nameFields: ReadonlySet<string> = new Set(["s", "t", "c", "d", "n"]);
 
 function maskFields(
   type: number,
@@ -353,12 +355,16 @@ function maskFields(
   const code = fields.find(([field]) => field === "C")?.[1] ?? "";
   const quotes = mayQuote(masks, run);
   // What nobody can read in the text may raise an error with any words and any code.
+  const raised = isRaised(code) || isFromLanguage(fields.find(([field]) => field === "F")?.[1]);
   const opaque = run !== null && statementsOf(run).some(({ flow }) => flow.opaque);
   let changed = false;
   const parts: string[] = [];
   for (const [field, value] of fields) {
     let masked = plainFields.has(field) ? value : maskText(value, masks);
-    if (quotes && !plainFields.has(field)) masked = opaque || isRaised(code) ? hiddenText : hideLiterals(masked);
+    if (quotes && !plainFields.has(field)) {
+      if (opaque || raised) masked = hiddenText;
+      else if (!nameFields.has(field)) masked = hideLiterals(masked);
+    }
     if (masked !== value) changed = true;
     parts.push(`${field}${masked}\0`);
   }
@@ -374,6 +380,19 @@ const hiddenText = "(not shown: it may hold a masked value)";
 function mayQuote(masks: readonly MaskSpec[], run: Run | null): boolean {
   if (run === null || masks.every(({ column }) => column === null)) return false;
   return statementsOf(run).some(({ flow, relations }) => flow.opaque || relations.length > 0);
+}
+
+/**
+ * NotificationResponse: sent by any session, a trigger's NEW in it. A value derived like an expression's, so `derived:
+ * detect` leaves it to the detectors.
+ */
+function hidesDerived(masks: readonly MaskSpec[]): boolean {
+  return masks.some(({ column, derived }) => column !== null && derived !== "detect");
+}
+
+/** Raised by a procedural language (pl_exec.c and kin); SQL cannot choose the source file, as it can the code. */
+function isFromLanguage(file: string | undefined): boolean {
+  return file === undefined || /(?:^|\/)pl[a-z_]*\.c$/.test(file);
 }
 
 /** Words of a function, a trigger or a DO block, not of the server: RAISE gives any code that it likes. */

@@ -5,12 +5,12 @@
 
 import type { MaskStyle } from "../../../core/verdict.ts";
 import { PeerError } from "../../../errors.ts";
-import type { Masker } from "../../../mask/masker.ts";
+import { contextBytesMax, type Masker, matchBytesMax } from "../../../mask/masker.ts";
 import { applyStyle } from "../../../mask/style.ts";
 import { headerBytes } from "../framer.ts";
 
-/** As long as the longest thing that a detector finds. */
-const heldBackBytesMax = 20_000;
+/** The longest thing that a detector finds, and what it looks at before it. */
+const heldBackBytesMax = matchBytesMax + contextBytesMax;
 /** A value is scanned in pieces of at least this, so that what is held back is scanned again seldom. */
 const scanBytesMin = 256 * 1024;
 
@@ -113,7 +113,8 @@ function lookedValue(masker: Masker, found: (values: number) => void): ValueStre
       heldBytes += bytes.length;
       if (!last && heldBytes < scanBytesMin) return Buffer.alloc(0);
       const text = Buffer.concat(held, heldBytes);
-      const values = masker.mask(text, 0, text.length);
+      const open = last ? text.length : text.length - matchBytesMax;
+      const values = masker.maskOpen(text, 0, text.length, open);
       if (values > 0) found(values);
       const leaving = last ? text.length : text.length - heldBackBytesMax;
       held = last ? [] : [text.subarray(leaving)];
