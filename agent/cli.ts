@@ -5,12 +5,22 @@ import { type ErrorCode, WeirError } from "./errors.ts";
 
 interface Command {
   readonly summary: string;
+  /** It has to take away what it set up: a reader that goes does not end it. */
+  readonly cleansUp?: true;
   load(): Promise<{ run(args: readonly string[], io: CommandIo): Promise<number> }>;
 }
 
 const commands: Readonly<Record<string, Command>> = {
-  up: { summary: "agent and embedded controller in one process", load: () => import("./commands/up.ts") },
-  agent: { summary: "the agent alone, without the web page", load: () => import("./commands/agent.ts") },
+  up: {
+    cleansUp: true,
+    summary: "agent and embedded controller in one process",
+    load: () => import("./commands/up.ts"),
+  },
+  agent: {
+    cleansUp: true,
+    summary: "the agent alone, without the web page",
+    load: () => import("./commands/agent.ts"),
+  },
   run: { summary: "run a command with all its descendants intercepted", load: () => import("./commands/run.ts") },
   sessions: { summary: "list, show and replay what is recorded", load: () => import("./commands/sessions.ts") },
   approvals: { summary: "the queue of held operations", load: () => import("./commands/approvals.ts") },
@@ -23,6 +33,7 @@ const commands: Readonly<Record<string, Command>> = {
     load: () => import("./commands/doctor.ts"),
   },
   demo: {
+    cleansUp: true,
     summary: "the whole story on a real PostgreSQL that it starts itself",
     load: () => import("./commands/demo.ts"),
   },
@@ -52,17 +63,17 @@ async function main(args: readonly string[]): Promise<number> {
   if (command === undefined) throw new WeirError("WEIR_USAGE", `There is no \`weir ${name}\`. See \`weir --help\`.`);
   const stateDir = process.env["WEIR_STATE"] ?? defaultStateDir;
   const { run } = await command.load();
-  return run(rest, commandIo(stateDir));
+  return run(rest, commandIo(stateDir, command.cleansUp === true));
 }
 
 /**
  * Opened when they are first used, not before: Node makes a pipe non-blocking when it opens it, and a command that
  * `weir run` becomes would get EAGAIN from its own standard output.
  */
-function commandIo(stateDir: string): CommandIo {
+function commandIo(stateDir: string, cleansUp: boolean): CommandIo {
   return {
     get stdout() {
-      return standardOutput();
+      return standardOutput(cleansUp);
     },
     get stderr() {
       return process.stderr;
@@ -72,11 +83,11 @@ function commandIo(stateDir: string): CommandIo {
   };
 }
 
-function standardOutput(): NodeJS.WriteStream {
+function standardOutput(cleansUp: boolean): NodeJS.WriteStream {
   // `weir sessions | head` ends quietly when the reader goes.
   if (process.stdout.listenerCount("error") === 0) {
     process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(0);
+      if (error.code === "EPIPE" && !cleansUp) process.exit(0);
     });
   }
   return process.stdout;
