@@ -35,10 +35,15 @@ export const errorTable = {
   WEIR_HOLD_DENIED: "The operation was denied by an approver.",
   WEIR_HOLD_WITHDRAWN: "The held operation was withdrawn.",
   WEIR_MASK_IMPOSSIBLE: "The result cannot be masked safely.",
+  // identity
+  WEIR_IDENTITY_INVALID: "The identity token was not accepted.",
+  WEIR_IDENTITY_REVOKED: "The identity behind the connection holds no longer.",
   // record
   WEIR_SPOOL_WRITE: "The record could not be written, so the operation was refused.",
   WEIR_SPOOL_CORRUPT: "A spool segment is damaged.",
   WEIR_CHAIN_BROKEN: "The chain of records is broken.",
+  // publish
+  WEIR_KAFKA_UNREACHABLE: "Kafka did not take or give what it was asked for.",
   WEIR_SHUTDOWN: "The agent is stopping.",
   WEIR_INTERNAL: "A defect in Weir.",
 } as const;

@@ -3,11 +3,14 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
+import { createMasker, type Masker } from "../mask/masker.ts";
+import type { AskedRequest } from "../policy/case-facts.ts";
 import { type Asking, askingOf, type Describe, readCases, runCase } from "../policy/cases.ts";
 import { explain, trace } from "../policy/explain.ts";
 import { loadPolicy } from "../policy/load.ts";
 import type { Policy, PolicyProblem } from "../policy/policy.ts";
 import { policySchema } from "../policy/schema.ts";
+import { detectorNames, kinds } from "../policy/words.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir policy check|test|explain FILE|DIR… [--json]
@@ -16,11 +19,14 @@ weir policy schema
   check     reads the files as one policy and tells what is wrong, as file:line:column
   test      runs *.cases.yaml: of a file NAME.yaml its NAME.cases.yaml, of a directory all in it;
             exit 1 when one does not hold
-  explain   tells rule by rule why a statement is decided as it is; exit 1 when it is not allowed
-      --sql TEXT          the statement (required)
+  explain   tells rule by rule why a statement or request is decided as it is; exit 1 when it is not allowed
+      --sql TEXT          a statement,
+      --http "METHOD URL" or a request (--bytes N|unknown, --content-type TYPE),
+      --prompt TEXT       or a call of a language model (--model NAME --tokens N --offers TOOL,TOOL --stream),
+      --tool NAME         or a call of an MCP tool (--arguments JSON)
       --target NAME       default: the first target
       --user NAME --database NAME --groups A,B --identity SUBJECT --process EXE --uid N
-      --kind statement|connect|prepare|call|cancel|replication
+      --kind statement|connect|prepare|call|cancel|replication|request
   schema    prints the JSON Schema (policies/schema.json), for editors
 
 A directory stands for its *.yaml, without *.cases.yaml. Exit codes: 0 ok, 1 the answer is no, 2 wrong use or a
@@ -31,6 +37,16 @@ const options = {
   help: { type: "boolean", short: "h", default: false },
   json: { type: "boolean", default: false },
   sql: { type: "string" },
+  http: { type: "string" },
+  bytes: { type: "string" },
+  "content-type": { type: "string" },
+  prompt: { type: "string" },
+  model: { type: "string" },
+  tokens: { type: "string" },
+  offers: { type: "string" },
+  stream: { type: "boolean", default: false },
+  tool: { type: "string" },
+  arguments: { type: "string" },
   target: { type: "string" },
   user: { type: "string" },
   database: { type: "string" },
@@ -93,7 +109,7 @@ async function test(paths: readonly string[], values: Values, io: CommandIo): Pr
     const read = readCases(file, readText(file));
     if ("errors" in read) return complain(read.errors, values, io);
     for (const one of read.cases) {
-      const wrong = runCase(policy, one, describe);
+      const wrong = runCase(policy, one, describe, finds);
       results.push({ file, name: one.name, ok: wrong.length === 0, wrong });
     }
   }
@@ -107,11 +123,13 @@ async function test(paths: readonly string[], values: Values, io: CommandIo): Pr
 }
 
 async function explainOne(policy: Policy, values: Values, io: CommandIo): Promise<number> {
-  if (values.sql === undefined) throw new WeirError("WEIR_USAGE", `Which statement? Give --sql TEXT. ${help}`);
+  const request = requestAsked(values);
+  if (values.sql === undefined && Object.keys(request).length === 0)
+    throw new WeirError("WEIR_USAGE", `Which statement or request? Give --sql, --http, --prompt or --tool. ${help}`);
   if (values.uid !== undefined && !/^\d{1,10}$/.test(values.uid))
     throw new WeirError("WEIR_USAGE", `--uid ${values.uid}: a number is expected.`);
-  const kinds = ["connect", "statement", "prepare", "call", "cancel", "replication"] as const;
-  const kind = kinds.find((known) => known === (values.kind ?? "statement"));
+  const usual = values.sql === undefined ? "request" : "statement";
+  const kind = kinds.find((known) => known === (values.kind ?? usual));
   if (kind === undefined) throw new WeirError("WEIR_USAGE", `--kind ${values.kind}: there are ${kinds.join(", ")}.`);
   const { target, user, database, sql, identity, process } = values;
   const words = Object.entries({ target, user, database, sql, identity, process }).filter(
@@ -119,11 +137,12 @@ async function explainOne(policy: Policy, values: Values, io: CommandIo): Promis
   );
   const asking: Asking = {
     ...Object.fromEntries(words),
+    ...request,
     kind,
     ...(values.groups === undefined ? {} : { groups: values.groups.split(",").filter((group) => group !== "") }),
     ...(values.uid === undefined ? {} : { uid: Number(values.uid) }),
   };
-  const asked = askingOf(policy, asking, await describer());
+  const asked = askingOf(policy, asking, values.sql === undefined ? () => ({}) : await describer(), finds);
   if ("error" in asked) throw new WeirError("WEIR_USAGE", asked.error);
   const explanation = trace(policy, asked);
   const { verdict } = explanation.decision;
@@ -131,6 +150,75 @@ async function explainOne(policy: Policy, values: Values, io: CommandIo): Promis
     io.stdout.write(`${JSON.stringify({ verdict, trace: explanation.trace, operation: asked.operation })}\n`);
   else io.stdout.write(explain(policy, asked));
   return verdict.action === "allow" ? 0 : 1;
+}
+
+/** The facts that the options give. */
+function requestAsked(values: Values): AskedRequest {
+  const { http, prompt, model, tool } = values;
+  const asked: { -readonly [key in keyof AskedRequest]: AskedRequest[key] } = {};
+  if (http !== undefined || values.bytes !== undefined)
+    asked.http = { ...readRequestLine(http ?? "POST /"), ...bodyAsked(values) };
+  if (prompt !== undefined || model !== undefined)
+    asked.llm = {
+      ...(prompt === undefined ? {} : { prompt }),
+      ...(model === undefined ? {} : { model }),
+      ...(values.tokens === undefined ? {} : { tokens: wholeNumber(values.tokens, "--tokens") }),
+      ...(values.offers === undefined ? {} : { tools: values.offers.split(",") }),
+      stream: values.stream,
+    };
+  if (tool !== undefined) asked.mcp = { name: tool, arguments: readJson(values.arguments ?? "null") };
+  return asked;
+}
+
+function readRequestLine(line: string): NonNullable<AskedRequest["http"]> {
+  const found = /^([A-Z]+) (?:(https?):\/\/([^/?#\s]+))?([/?]\S*)?$/.exec(line);
+  if (found === null)
+    throw new WeirError("WEIR_USAGE", `--http ${line}: something like "PUT https://host/path?query" is expected.`);
+  const [, method = "", scheme, authority, rest = "/"] = found;
+  const mark = rest.indexOf("?");
+  return {
+    method,
+    path: mark < 0 ? rest : rest.slice(0, mark) || "/",
+    query: mark < 0 ? "" : rest.slice(mark + 1),
+    ...(scheme === "http" || scheme === "https" ? { scheme } : {}),
+    ...(authority === undefined ? {} : { host: authority.replace(/:\d+$/, "").toLowerCase() }),
+  };
+}
+
+function bodyAsked(values: Values): Pick<NonNullable<AskedRequest["http"]>, "bytes" | "contentType"> {
+  const { bytes } = values;
+  const contentType = values["content-type"];
+  return {
+    ...(bytes === undefined ? {} : { bytes: bytes === "unknown" ? bytes : wholeNumber(bytes, "--bytes") }),
+    ...(contentType === undefined ? {} : { contentType }),
+  };
+}
+
+function wholeNumber(text: string, option: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new WeirError("WEIR_USAGE", `${option} ${text}: a number is expected.`);
+  return Number(text);
+}
+
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throw new WeirError("WEIR_USAGE", `--arguments ${text}: JSON is expected.`, { cause });
+  }
+}
+
+const maskers = new Map<string, Masker | null>();
+
+/** The built-in detectors. Those of the policy need their files; a case says in `finds` what they find. */
+function finds(detector: string, text: string): boolean {
+  const known = detectorNames.find((name) => name === detector);
+  if (known === undefined) return false;
+  let masker = maskers.get(known);
+  if (masker === undefined) {
+    masker = createMasker([{ detectors: [known], with: "redact" }], Buffer.alloc(32));
+    maskers.set(known, masker);
+  }
+  return masker?.finds(text) ?? false;
 }
 
 /** What PostgreSQL's own parser finds in a text. Loaded only where it is needed: it is a large WASM module. */

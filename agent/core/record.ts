@@ -38,6 +38,8 @@ export type EntryBody =
       readonly masked: number;
       readonly durationMs: number;
       readonly error: { readonly code: string; readonly message: string } | null;
+      /** JSON of what the protocol knows more: status, tokens used, reason of the end. Empty: nothing. */
+      readonly details?: string;
     }
   /** Masked rows, only where `record: result` is asked: JSON lines of at most `recordedRowsBytesMax`. */
   | {

@@ -1,5 +1,5 @@
 /** A target: a named destination in the policy. */
-import type { ProtocolName } from "./operation.ts";
+import type { TargetProtocol } from "./operation.ts";
 
 export type HostPattern =
   | { readonly kind: "any" }
@@ -23,7 +23,16 @@ export interface TargetTls {
 export type SecretSource =
   | { readonly from: "file"; readonly path: string }
   | { readonly from: "env"; readonly name: string }
-  | { readonly from: "exec"; readonly command: readonly string[] };
+  | { readonly from: "exec"; readonly command: readonly string[] }
+  /** A field of a KV v2 secret: `GET {address}/v1/{mount}/data/{path}` with the token. */
+  | {
+      readonly from: "vault";
+      readonly address: string;
+      readonly mount: string;
+      readonly path: string;
+      readonly field: string;
+      readonly token: SecretSource;
+    };
 
 export interface TargetCredential {
   readonly user: string;
@@ -32,11 +41,29 @@ export interface TargetCredential {
   readonly clientPassword: SecretSource | null;
 }
 
+/** What Weir puts on a request in place of the client's own credential. */
+export type HttpTargetCredential =
+  | { readonly kind: "bearer"; readonly token: SecretSource }
+  | { readonly kind: "header"; readonly name: string; readonly value: SecretSource }
+  | { readonly kind: "query"; readonly name: string; readonly value: SecretSource }
+  | { readonly kind: "basic"; readonly user: string; readonly password: SecretSource }
+  /** AWS Signature Version 4. */
+  | {
+      readonly kind: "sigv4";
+      readonly accessKeyId: SecretSource;
+      readonly secretAccessKey: SecretSource;
+      readonly sessionToken: SecretSource | null;
+      readonly region: string;
+      readonly service: string;
+    };
+
 export interface Target {
   readonly name: string;
-  readonly protocol: ProtocolName;
+  readonly protocol: TargetProtocol;
   readonly hosts: readonly HostPattern[];
   readonly ports: readonly number[];
   readonly tls: TargetTls;
   readonly credential: TargetCredential | null;
+  /** For targets spoken to over HTTP. */
+  readonly httpCredential?: HttpTargetCredential | null;
 }

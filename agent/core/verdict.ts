@@ -21,14 +21,45 @@ export type DetectorName =
 /** What becomes of a result column that may carry a masked column but has no origin (an expression, a cast, row_to_json, a view). */
 export type DerivedAction = "deny" | "mask" | "detect";
 
-/** Exactly one of `column` and `detectors` is set. */
+/** A detector that the policy itself defines, by its name. */
+export type CustomDetector =
+  /** A regular expression in RE2's syntax, run by a linear engine. `charactersMax`: no match is longer. */
+  | { readonly kind: "regex"; readonly name: string; readonly expression: string; readonly charactersMax: number }
+  /** Whole words out of a list, one a line in a file. */
+  | { readonly kind: "words"; readonly name: string; readonly file: string | null; readonly words: readonly string[] }
+  /** Text that looks like source code; with `directories`, text that shares code with the files below them. */
+  | { readonly kind: "source"; readonly name: string; readonly directories: readonly string[] };
+
+/** One of `column`, `detectors` and `json` is set; `custom` goes with `detectors`. */
 export interface MaskSpec {
   readonly rule: string;
   /** Glob over `schema.table.column`; `*.ssn` is any table's ssn, `users.ssn` any schema's users. Case-insensitive. */
   readonly column: string | null;
   readonly detectors: readonly DetectorName[] | null;
+  /** Names of detectors that the policy defines. */
+  readonly custom?: readonly string[];
+  /** JSON path of what is masked in a JSON body: `$.customers[*].ssn`, `$..ssn` (RFC 9535: names, `*`, indexes, `..`). */
+  readonly json?: string;
   readonly with: MaskStyle;
   readonly derived: DerivedAction;
+}
+
+/** What is taken out of a request before it leaves; `placeholder`: the reply gets the real value back. */
+export interface RedactSpec {
+  readonly rule: string;
+  readonly detectors: readonly DetectorName[];
+  readonly custom: readonly string[];
+  readonly with: MaskStyle | "placeholder";
+}
+
+/** Tokens that may be spent in a period, counted for each combination of `by`. */
+export interface TokenBudget {
+  readonly rule: string;
+  readonly tokens: number;
+  readonly per: "minute" | "hour" | "day";
+  readonly by: readonly ("identity" | "model" | "target" | "job")[];
+  readonly then: "deny" | "hold";
+  readonly reason: string;
 }
 
 export interface RowLimit {
@@ -41,6 +72,8 @@ export interface RowLimit {
 export interface Transforms {
   readonly masks: readonly MaskSpec[];
   readonly limits: readonly RowLimit[];
+  readonly redactions?: readonly RedactSpec[];
+  readonly budgets?: readonly TokenBudget[];
 }
 
 export interface Verdict {

@@ -1,15 +1,18 @@
 /**
  * `*.cases.yaml`: what a policy has to say to which question. The text of a statement is described by the protocol, so
- * whoever runs cases brings a `describe`; a case may also give the operation's words itself.
+ * whoever runs cases brings a `describe`; a case may also give the operation's words itself. A request is given by its
+ * facts. What detectors find in a text is found by whoever runs cases, or told in `finds`.
  */
 import type { Flow } from "../core/flow.ts";
 import type { Operation } from "../core/operation.ts";
 import type { Target } from "../core/target.ts";
 import type { Verdict } from "../core/verdict.ts";
+import { type AskedRequest, requestCaseKeys, requestOf } from "./case-facts.ts";
 import { decide } from "./decide.ts";
-import { maskText } from "./explain.ts";
+import { budgetText, maskText, redactionText } from "./explain.ts";
 import type { Policy, PolicyCase, PolicyProblem } from "./policy.ts";
 import { readSource } from "./source.ts";
+import { familyOf } from "./words.ts";
 
 /** The words of a text: what a protocol's describe step finds. */
 export type Described = Partial<
@@ -17,7 +20,7 @@ export type Described = Partial<
 >;
 export type Describe = (target: Target, text: string) => Described;
 
-export interface Asking {
+export interface Asking extends AskedRequest {
   readonly target?: string;
   readonly kind?: Operation["kind"];
   readonly user?: string;
@@ -25,6 +28,8 @@ export interface Asking {
   readonly sql?: string;
   readonly parameters?: readonly (string | null)[];
   readonly operation?: Described;
+  /** Detectors that find something in the text. */
+  readonly finds?: readonly string[];
   readonly groups?: readonly string[];
   readonly identity?: string;
   readonly process?: string;
@@ -38,7 +43,9 @@ interface Expected {
   rule?: string;
   reason?: string;
   masks?: string[];
+  redactions?: string[];
   limits?: number[];
+  budgets?: string[];
   mode?: Verdict["mode"];
   wouldBe?: Verdict["wouldBe"];
   record?: Verdict["record"];
@@ -51,8 +58,11 @@ export interface PolicyTestCase extends Asking {
 }
 
 const askingKeys = ["target", "kind", "user", "database", "sql", "parameters", "operation", "groups", "identity"];
-const caseKeys = [...askingKeys, "process", "uid", "cgroup", "job", "name", "expect"];
-const expectKeys = ["action", "rule", "reason", "masks", "limits", "mode", "wouldBe", "record", "approvers"];
+const requestKeys = Object.keys(requestCaseKeys) as (keyof AskedRequest)[];
+const caseKeys = [...askingKeys, ...requestKeys, "finds", "process", "uid", "cgroup", "job", "name", "expect"];
+const expectKeys = [
+  ...["action", "rule", "reason", "masks", "redactions", "limits", "budgets", "mode", "wouldBe", "record", "approvers"],
+];
 
 /** The cases of a file: `cases: [ … ]`. */
 export function readCases(file: string, text: string): { cases: PolicyTestCase[] } | { errors: PolicyProblem[] } {
@@ -83,12 +93,23 @@ export function readCases(file: string, text: string): { cases: PolicyTestCase[]
     }
     unknown(item, caseKeys, path);
     unknown(item.expect, expectKeys, [...path, "expect"]);
+    for (const key of requestKeys) {
+      const facts: unknown = item[key];
+      if (facts === undefined) continue;
+      if (facts === null || typeof facts !== "object") errors.push(source.problem([...path, key], "Expected a map."));
+      else unknown(facts, requestCaseKeys[key], [...path, key]);
+    }
   }
   return errors.length > 0 ? { errors } : { cases: list as PolicyTestCase[] };
 }
 
 /** The question a case asks; a sentence when it cannot be asked. */
-export function askingOf(policy: Policy, asking: Asking, describe: Describe): PolicyCase | { readonly error: string } {
+export function askingOf(
+  policy: Policy,
+  asking: Asking,
+  describe: Describe,
+  finds?: PolicyCase["finds"],
+): PolicyCase | { readonly error: string } {
   const names = policy.targets.map((target) => target.name);
   const target = policy.targets.find(({ name }) => name === (asking.target ?? names[0]));
   if (target === undefined) {
@@ -99,10 +120,11 @@ export function askingOf(policy: Policy, asking: Asking, describe: Describe): Po
           : `No target is named "${asking.target}"; there are ${names.join(", ")}.`,
     };
   }
+  const request = requestOf(asking, target);
   const text = asking.sql ?? "";
   const operation: Operation = {
-    protocol: target.protocol,
-    kind: asking.kind ?? "statement",
+    protocol: familyOf(target.protocol),
+    kind: asking.kind ?? (request === null ? "statement" : "request"),
     text,
     user: asking.user ?? "app",
     database: asking.database ?? "app",
@@ -114,15 +136,23 @@ export function askingOf(policy: Policy, asking: Asking, describe: Describe): Po
     traits: [],
     bytes: Buffer.byteLength(text),
     parameters: asking.parameters ?? [],
+    ...request,
     ...(asking.sql === undefined ? {} : describe(target, text)),
     ...asking.operation,
   };
-  return { flow: flowOf(asking, target), target, operation };
+  const told = asking.finds;
+  const found = told === undefined ? finds : (detector: string) => told.includes(detector);
+  return { flow: flowOf(asking, target), target, operation, ...(found === undefined ? {} : { finds: found }) };
 }
 
 /** What is not as expected, one sentence each; empty when the case holds. */
-export function runCase(policy: Policy, test: PolicyTestCase, describe: Describe): string[] {
-  const asked = askingOf(policy, test, describe);
+export function runCase(
+  policy: Policy,
+  test: PolicyTestCase,
+  describe: Describe,
+  finds?: PolicyCase["finds"],
+): string[] {
+  const asked = askingOf(policy, test, describe, finds);
   if ("error" in asked) return [asked.error];
   const { verdict } = decide(policy, asked);
   const got: Required<Expected> = {
@@ -130,7 +160,9 @@ export function runCase(policy: Policy, test: PolicyTestCase, describe: Describe
     rule: verdict.rule,
     reason: verdict.reason,
     masks: verdict.transforms.masks.map(maskText),
+    redactions: (verdict.transforms.redactions ?? []).map(redactionText),
     limits: verdict.transforms.limits.map((limit) => limit.rows),
+    budgets: (verdict.transforms.budgets ?? []).map(budgetText),
     mode: verdict.mode,
     wouldBe: verdict.wouldBe,
     record: verdict.record,
@@ -148,6 +180,7 @@ export function runCase(policy: Policy, test: PolicyTestCase, describe: Describe
 function flowOf(asking: Asking, target: Target): Flow {
   const host = target.hosts[0];
   const { job } = asking;
+  const client = familyOf(target.protocol) === "postgres" ? "psql" : "client";
   return {
     id: "case",
     destination: { address: host?.kind === "cidr" ? host.address : "192.0.2.1", port: target.ports[0] ?? 0 },
@@ -159,8 +192,8 @@ function flowOf(asking: Asking, target: Target): Flow {
       uid: asking.uid ?? 1_000,
       gid: 1_000,
       comm: "case",
-      exe: exeOf(asking.process ?? "psql"),
-      commandLine: [asking.process ?? "psql"],
+      exe: exeOf(asking.process ?? client),
+      commandLine: [asking.process ?? client],
       startTicks: 1,
       cgroup: asking.cgroup ?? "/weir/case",
       ...(job === undefined ? {} : { job: { system: "other" as const, id: job.id ?? "1", ...job } }),

@@ -1,8 +1,11 @@
 /**
- * `when`: a CEL expression, parsed and type-checked once at load. `matches` is refused: its engine goes back over the
+ * `when`: a CEL expression, parsed and type-checked once at load. What an operation does not have (the tokens of a SQL
+ * statement) is no value: a condition that hangs on it is false, whatever it compares and under `!` too, see
+ * cel-operation.ts. `matches` is refused: its engine goes back over the
  * text, and a client that chooses the text could stop the agent with one statement. `glob` is linear.
  */
 import { type ASTNode, Environment } from "@marcbachmann/cel-js";
+import { Absent, CelOperation, celFields } from "./cel-operation.ts";
 import { compileGlob, type Glob, globLengthMax } from "./glob.ts";
 import type { Condition, PolicyCase } from "./policy.ts";
 
@@ -15,22 +18,6 @@ export interface CompiledCondition {
   readonly evaluate: Condition;
   /** It looks at what differs between two runs of one text. */
   readonly variable: boolean;
-}
-
-class CelOperation {
-  protocol = "";
-  kind = "";
-  text = "";
-  user = "";
-  database = "";
-  verbs: readonly string[] = [];
-  relations: readonly string[] = [];
-  columns: readonly string[] = [];
-  functions: readonly string[] = [];
-  writes = false;
-  traits: readonly string[] = [];
-  parameters: readonly (string | null)[] = [];
-  bytes = 0n;
 }
 
 class CelFlow {
@@ -58,11 +45,7 @@ const globs = new Map<string, Glob>();
 const environment = new Environment({ limits: { maxAstNodes: astNodesMax, maxDepth: depthMax } })
   .registerType("Operation", {
     ctor: CelOperation,
-    fields: {
-      ...{ protocol: "string", kind: "string", text: "string", user: "string", database: "string" },
-      ...{ verbs: "list<string>", relations: "list<string>", columns: "list<string>", functions: "list<string>" },
-      ...{ writes: "bool", traits: "list<string>", parameters: "list", bytes: "int" },
-    },
+    fields: celFields,
   })
   .registerType("Flow", {
     ctor: CelFlow,
@@ -106,16 +89,28 @@ function evaluate(
   parsed: (context: Record<string, unknown>) => unknown,
   asked: PolicyCase,
 ): boolean | { error: string } {
+  const context = contextOf(asked);
   try {
-    const value = parsed(contextOf(asked));
-    return typeof value === "boolean" ? value : { error: `it gave ${typeof value}, not bool` };
+    return readBoolean(parsed(context));
   } catch (error) {
-    return { error: shortOf(error) };
+    if (!(error instanceof Absent)) return { error: shortOf(error) };
+  }
+  // CEL's `||` tells one error of two. Where the other is one of its own (a missing key), that has to count.
+  try {
+    (context.op as CelOperation).fillAbsent();
+    parsed(context);
+    return false;
+  } catch (error) {
+    return error instanceof Absent ? false : { error: shortOf(error) };
   }
 }
 
+function readBoolean(value: unknown): boolean | { error: string } {
+  return typeof value === "boolean" ? value : { error: `it gave ${typeof value}, not bool` };
+}
+
 function contextOf({ flow, target, operation }: PolicyCase): Record<string, unknown> {
-  const op = Object.assign(new CelOperation(), { ...operation, bytes: BigInt(Math.trunc(operation.bytes)) });
+  const op = new CelOperation(operation);
   const from = new CelFlow();
   from.address = flow.destination.address;
   from.port = BigInt(flow.destination.port);

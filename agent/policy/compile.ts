@@ -1,27 +1,31 @@
 /** Targets and rules as the file has them (their shape already checked) to their compiled form. */
-import type { SecretSource, Target } from "../core/target.ts";
-import type { Action, DerivedAction, DetectorName, MaskSpec, MaskStyle, RowLimit } from "../core/verdict.ts";
+import type { Target } from "../core/target.ts";
+import type { Action } from "../core/verdict.ts";
 import { compileCondition } from "./cel.ts";
+import { compileCredential, type RawCredential } from "./credential.ts";
 import { compileGlob } from "./glob.ts";
-import { compileCheck, readWanted, type Wanted } from "./match.ts";
+import { compileCheck } from "./match.ts";
+import { readWanted, type Wanted } from "./match-request.ts";
 import type { Check, Mode, PolicyDefaults, PolicyProblem, Rule } from "./policy.ts";
 import { nameOf } from "./shape.ts";
 import type { Path, Source } from "./source.ts";
 import { parseHost } from "./targets.ts";
-import { detectorNames } from "./words.ts";
+import {
+  compileLimit,
+  compileMask,
+  compileRedaction,
+  type RawLimit,
+  type RawMask,
+  type RawRedaction,
+} from "./transforms.ts";
+import { isOverHttp } from "./words.ts";
 
 export interface RawTarget {
   protocol: Target["protocol"];
   hosts: string | string[];
   ports?: number | number[];
   tls?: { verify?: Target["tls"]["verify"]; ca?: string; cert?: string; key?: string; serverName?: string };
-  credential?: { user: string; password?: RawSecret; clientPassword?: RawSecret };
-}
-
-interface RawSecret {
-  file?: string;
-  env?: string;
-  exec?: string[];
+  credential?: RawCredential;
 }
 
 export interface RawRule {
@@ -30,8 +34,9 @@ export interface RawRule {
   match?: Record<string, Wanted>;
   verdict?: Action;
   reason?: string;
-  mask?: { column?: string; detector?: string | string[]; with?: MaskStyle | null; derived?: DerivedAction }[];
-  limit?: { rows: number; then?: "deny" | "hold"; reason?: string };
+  mask?: RawMask[];
+  redact?: RawRedaction[];
+  limit?: RawLimit;
   record?: "statement" | "result";
   approvers?: { groups: string[] };
   timeout?: string;
@@ -44,7 +49,10 @@ export interface Place {
   readonly problems: PolicyProblem[];
 }
 
-const defaultPorts: Readonly<Record<Target["protocol"], readonly number[]>> = { postgres: [5432], opaque: [] };
+const defaultPorts: Readonly<Record<Target["protocol"], readonly number[]>> = {
+  ...{ postgres: [5432], opaque: [], http: [80, 443], mcp: [80, 443], grpc: [443], llm: [443] },
+  ...{ openai: [443], anthropic: [443], gemini: [443], bedrock: [443], ollama: [11434, 443] },
+};
 /** A hold longer than this is a forgotten one. */
 const holdTimeoutMsMax = 7 * 86_400_000;
 const holdTimeoutMsMin = 1_000;
@@ -58,22 +66,22 @@ export function compileTarget(name: string, raw: RawTarget, place: Place): Targe
       complain(Array.isArray(raw.hosts) ? ["hosts", i] : ["hosts"], `${host.error}, not "${text.slice(0, 60)}".`);
     else hosts.push(host);
   }
-  const ports = raw.ports === undefined ? defaultPorts[raw.protocol] : [...new Set([raw.ports].flat())];
+  const given = raw.ports === undefined ? defaultPorts[raw.protocol] : [...new Set([raw.ports].flat())];
+  // Port 80 is plain text: a credential goes there only when the policy names it.
+  const ports = raw.ports === undefined && raw.credential !== undefined ? given.filter((port) => port !== 80) : given;
   if (ports.length === 0) complain([], `a target of the protocol ${raw.protocol} has to name its \`ports\`.`);
-  if (raw.protocol === "opaque" && raw.credential !== undefined)
-    complain(["credential"], "an opaque target is not decoded, so no credential can be used.");
+  const { credential, httpCredential } =
+    raw.credential === undefined
+      ? { credential: null, httpCredential: null }
+      : compileCredential(raw.credential, raw.protocol, (path, message) => complain(["credential", ...path], message));
+  if (httpCredential !== null && hosts.some(({ kind }) => kind === "any"))
+    complain(["hosts"], "a credential goes to hosts that are named, not to any.");
   const { verify = "full", ca = null, cert, key, serverName = null } = raw.tls ?? {};
   if ((cert === undefined) !== (key === undefined)) complain(["tls"], "`cert` and `key` go together.");
   const clientCertificate = cert === undefined || key === undefined ? null : { cert, key };
-  const credential =
-    raw.credential === undefined
-      ? null
-      : {
-          user: raw.credential.user,
-          password: secretOf(raw.credential.password),
-          clientPassword: secretOf(raw.credential.clientPassword),
-        };
-  return { name, protocol: raw.protocol, hosts, ports, tls: { verify, ca, clientCertificate, serverName }, credential };
+  const tls = { verify, ca, clientCertificate, serverName };
+  const target = { name, protocol: raw.protocol, hosts, ports, tls, credential };
+  return isOverHttp(raw.protocol) ? { ...target, httpCredential } : target;
 }
 
 export function compileRule(
@@ -81,13 +89,14 @@ export function compileRule(
   policyMode: Mode,
   defaults: PolicyDefaults,
   targets: readonly string[],
+  detectors: readonly string[],
   place: Place,
 ): { rule: Rule; variable: boolean } {
   const complain = complainer(place);
   const match = raw.match ?? {};
-  if (raw.verdict === undefined && raw.mask === undefined && raw.limit === undefined && raw.record === undefined) {
-    complain([], `the rule ${raw.name} does nothing; it needs a verdict, mask, limit or record.`);
-  }
+  const effects = [raw.verdict, raw.mask, raw.redact, raw.limit, raw.record];
+  if (effects.every((effect) => effect === undefined))
+    complain([], `the rule ${raw.name} does nothing; it needs a verdict, mask, redact, limit or record.`);
   checkTargetNames(match.target, targets, complain);
   const restrictive = raw.verdict !== "allow";
   const checks: Check[] = [];
@@ -103,14 +112,21 @@ export function compileRule(
         variable ||= condition.variable;
       }
     } else {
-      checks.push(compileCheck(key, wanted, restrictive));
-      variable ||= key === "bytes";
+      const names = key === "detector" ? detectors : [];
+      checks.push(
+        compileCheck(key, wanted, restrictive, names, (path, message) => complain(["match", key, ...path], message)),
+      );
+      variable ||= key === "bytes" || key === "detector";
     }
   }
   // What costs least and fails most goes first.
-  checks.sort((a, b) => Number(a.textual) - Number(b.textual));
+  checks.sort((a, b) => a.cost - b.cost);
   if (raw.approvers !== undefined && raw.verdict !== "hold" && raw.limit?.then !== "hold")
     complain(["approvers"], "approvers are for a rule that holds.");
+  const { limit, budget } =
+    raw.limit === undefined
+      ? { limit: null, budget: null }
+      : compileLimit(raw.name, raw.limit, (message) => complain(["limit"], message));
   const rule: Rule = {
     name: raw.name,
     mode: raw.mode ?? policyMode,
@@ -118,8 +134,16 @@ export function compileRule(
     when,
     verdict: raw.verdict ?? null,
     reason: raw.reason ?? standardReason(raw),
-    masks: (raw.mask ?? []).map((mask, i) => compileMask(raw.name, mask, (message) => complain(["mask", i], message))),
-    limit: raw.limit === undefined ? null : compileLimit(raw.name, raw.limit),
+    masks: (raw.mask ?? []).map((mask, i) =>
+      compileMask(raw.name, mask, detectors, (message, path = []) => complain(["mask", i, ...path], message)),
+    ),
+    redactions: (raw.redact ?? []).map((redaction, i) =>
+      compileRedaction(raw.name, redaction, detectors, (message, path = []) =>
+        complain(["redact", i, ...path], message),
+      ),
+    ),
+    limit,
+    budget,
     record: raw.record ?? null,
     approvers: raw.approvers?.groups ?? [],
     timeoutMs:
@@ -168,30 +192,6 @@ function checkTargetNames(
   }
 }
 
-function compileMask(
-  rule: string,
-  raw: NonNullable<RawRule["mask"]>[number],
-  complain: (message: string) => void,
-): MaskSpec {
-  if ((raw.column === undefined) === (raw.detector === undefined))
-    complain("a mask has either a column or a detector.");
-  const style = raw.with === undefined ? "redact" : (raw.with ?? "null");
-  if (raw.column !== undefined)
-    return { rule, column: raw.column, detectors: null, with: style, derived: raw.derived ?? "deny" };
-  const names = [raw.detector ?? []].flat();
-  const bad = names.filter((name) => name !== "all" && !detectorNames.includes(name as DetectorName));
-  if (bad.length > 0) complain(`"${bad[0]!.slice(0, 60)}" is no detector; there are ${detectorNames.join(", ")}, all.`);
-  if (raw.derived !== undefined) complain("`derived` is for masks of columns; a detector looks at every value anyway.");
-  const detectors = names.includes("all") ? detectorNames : (names as DetectorName[]);
-  return { rule, column: null, detectors, with: style, derived: "detect" };
-}
-
-function compileLimit(rule: string, raw: NonNullable<RawRule["limit"]>): RowLimit {
-  const then = raw.then ?? "deny";
-  const standard = `More than ${raw.rows} rows ${then === "hold" ? "need an approval" : "are not let through"}.`;
-  return { rule, rows: raw.rows, then, reason: raw.reason ?? standard };
-}
-
 function standardReason(raw: RawRule): string {
   if (raw.verdict === "deny") return `The rule ${raw.name} denies this.`;
   if (raw.verdict === "hold") return `The rule ${raw.name} asks for an approval.`;
@@ -202,11 +202,4 @@ function traitNamer(wanted: Wanted | undefined): Rule["namesTrait"] {
   if (wanted === undefined) return null;
   const { how, patterns } = readWanted(wanted);
   return how === "not" ? null : (trait) => patterns.includes(trait);
-}
-
-function secretOf(raw: RawSecret | undefined): SecretSource | null {
-  if (raw === undefined) return null;
-  if (raw.file !== undefined) return { from: "file", path: raw.file };
-  if (raw.env !== undefined) return { from: "env", name: raw.env };
-  return { from: "exec", command: raw.exec ?? [] };
 }

@@ -4,7 +4,7 @@
  * Order of evaluation:
  *   1. A broken policy denies everything.
  *   2. Rules are asked in order, those of mode `open` not at all. A rule that names `kind` is about those kinds. Else
- *      it is about statements, prepares and calls; about a connect or a replication stream only when it says nothing
+ *      it is about statements, prepares, calls and requests; about a connect or a replication stream only when it says nothing
  *      of a text and does not hold; about a cancel never.
  *   3. The first matching rule with a verdict decides. In an operation that could not be read (undecodableTraits),
  *      only a rule that names the trait, or that is at least as strict as `defaults.undecodable`. In a replication
@@ -12,35 +12,49 @@
  *   4. A matching rule in mode `report` does not decide: what it would have said is told in `wouldBe`.
  *   5. None decides: replication is denied; what could not be read is `defaults.undecodable`; opening and cancelling
  *      is allowed; all else is `defaults.operation`. In a policy of mode `report` or `open` these defaults let pass.
- *   6. Every matching rule adds its masks, limit and record. Where the text does not show all it reads (opaqueTraits),
+ *   6. Every matching rule adds its masks, redactions, limit and record. Where the text does not show all it reads (opaqueTraits),
  *      a rule counts as matching for its masks whatever it asks of the text.
  *   7. A `prepare` is never held: each run of it is asked about on its own, and one change needs one approval.
  *   8. A `when` that cannot be evaluated matches, but for a verdict `allow`; in a `prepare` it does not match.
  *
  * Decisions are values: what decided, and the set of rules that added something, give the same frozen Decision again.
  */
-import type { Action, Decision, MaskSpec, Permit, RowLimit, Verdict } from "../core/verdict.ts";
-import type { Mode, Policy, PolicyCase, Rule } from "./policy.ts";
+import type {
+  Action,
+  Decision,
+  MaskSpec,
+  Permit,
+  RedactSpec,
+  RowLimit,
+  TokenBudget,
+  Verdict,
+} from "../core/verdict.ts";
+import { isRequest } from "./match-request.ts";
+import type { Policy, PolicyCase, Rule } from "./policy.ts";
+import {
+  byBroken,
+  byOperation,
+  byReplication,
+  bySession,
+  byUndecodable,
+  postpone,
+  sayDefault,
+  sayRule,
+  settle,
+} from "./say.ts";
 import { opaqueTraits, undecodableTraits } from "./words.ts";
 
 /** Decisions kept of one policy. */
 const decisionsMax = 1_024;
 /**
  * Rules that add something and have a bit in the key of a kept decision; with more, nothing is kept. The key is
- * decider, reporter (10 bits each, see rulesMax), prepare, trait (5) and these bits: 51, below 2^53.
+ * decider, reporter (10 bits each, see rulesMax), prepare, request, trait (7) and these bits: 53, a safe integer.
  */
 const addersMax = 26;
 
 const strictness: Readonly<Record<Action, number>> = { allow: 0, hold: 1, deny: 2 };
 const undecodable: ReadonlySet<string> = new Set(undecodableTraits);
 const opaque: ReadonlySet<string> = new Set(opaqueTraits);
-
-/** What decides when no rule does; negative, so that they never meet a rule's index. */
-const byBroken = -1;
-const byReplication = -2;
-const bySession = -3;
-const byOperation = -4;
-const byUndecodable = -5;
 
 export function decide(policy: Policy, asked: PolicyCase): Decision {
   if (policy.broken !== null)
@@ -51,6 +65,7 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
       unread: null,
       conditionError: "",
       prepare: false,
+      request: false,
     });
   const { operation } = asked;
   const { kind } = operation;
@@ -65,12 +80,12 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
   let bit = 0;
   for (let i = 0; i < rules.length; i += 1) {
     const rule = rules[i]!;
-    const adds = rule.masks.length > 0 || rule.limit !== null || rule.record !== null;
+    const adds = isAdder(rule);
     if (adds) bit += 1;
     if (rule.mode === "open" || !isAbout(rule, kind)) continue;
     if (!adds && decider !== null) continue;
     const matched = matchRule(rule, asked);
-    if (adds && (matched !== false || (hidden && rule.masks.length > 0 && matchesSender(rule, asked)))) {
+    if (adds && (matched !== false || (hidden && hides(rule) && matchesSender(rule, asked)))) {
       adders += 1;
       if (bit <= addersMax) bits |= 1 << (bit - 1);
     }
@@ -87,6 +102,7 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
   }
   const final = decider ?? defaultFor(kind, unread !== null);
   const prepare = kind === "prepare";
+  const request = kind === "request";
   if (conditionError !== "" || bit > addersMax) {
     return make(policy, {
       decider: final,
@@ -95,10 +111,12 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
       unread,
       conditionError,
       prepare,
+      request,
     });
   }
-  const variant = (unread === null ? 0 : undecodableTraits.indexOf(unread) + 1) + (prepare ? 16 : 0);
-  const key = (((final + 8) * 1_024 + reporter + 1) * 32 + variant) * 0x400_0000 + bits;
+  const variant =
+    (unread === null ? 0 : undecodableTraits.indexOf(unread) + 1) + (prepare ? 32 : 0) + (request ? 64 : 0);
+  const key = (((final + 8) * 1_024 + reporter + 1) * 128 + variant) * 0x400_0000 + bits;
   const kept = policy.decisions.get(key);
   if (kept !== undefined) return kept;
   const decision = make(policy, {
@@ -108,6 +126,7 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
     unread,
     conditionError,
     prepare,
+    request,
   });
   if (policy.decisions.size < decisionsMax) policy.decisions.set(key, decision);
   return decision;
@@ -145,8 +164,21 @@ function matchRule(rule: Rule, asked: PolicyCase): boolean | { readonly error: s
 
 /** Step 6: who asks, and where, matches; what the text says is left out. */
 export function matchesSender(rule: Rule, asked: PolicyCase): boolean {
-  for (const check of rule.checks) if (!check.textual && !check.test(asked)) return false;
+  const request = isRequest(asked);
+  for (const check of rule.checks) {
+    // A rule about requests has nothing to do with a statement, however little that shows of itself.
+    if (check.textual ? check.ofRequest && !request : !check.test(asked)) return false;
+  }
   return true;
+}
+
+function isAdder(rule: Rule): boolean {
+  return hides(rule) || rule.limit !== null || rule.budget !== null || rule.record !== null;
+}
+
+/** It takes values out of what passes. */
+export function hides(rule: Rule): boolean {
+  return rule.masks.length > 0 || rule.redactions.length > 0;
 }
 
 /** Step 3. */
@@ -159,8 +191,8 @@ function addersOf(policy: Policy, asked: PolicyCase, hidden: boolean, count: num
   if (count === 0) return [];
   return policy.rules.filter((rule) => {
     if (rule.mode === "open" || !isAbout(rule, asked.operation.kind)) return false;
-    if (rule.masks.length === 0 && rule.limit === null && rule.record === null) return false;
-    return matchRule(rule, asked) !== false || (hidden && rule.masks.length > 0 && matchesSender(rule, asked));
+    if (!isAdder(rule)) return false;
+    return matchRule(rule, asked) !== false || (hidden && hides(rule) && matchesSender(rule, asked));
   });
 }
 
@@ -170,17 +202,8 @@ function defaultFor(kind: PolicyCase["operation"]["kind"], unread: boolean): num
   return kind === "connect" || kind === "cancel" ? bySession : byOperation;
 }
 
-interface Said {
-  readonly action: Action;
-  readonly rule: string;
-  readonly reason: string;
-  readonly mode: Mode;
-}
-
-type Settled = Pick<Verdict, "action" | "rule" | "reason" | "mode" | "wouldBe">;
-
 interface Outcome {
-  /** Index of the deciding rule, or one of the negative numbers above. */
+  /** Index of the deciding rule, or one of the negative numbers of say.ts. */
   readonly decider: number;
   /** Index of the first rule of mode `report` that would have decided; -1: none. */
   readonly reporter: number;
@@ -188,12 +211,12 @@ interface Outcome {
   readonly unread: string | null;
   readonly conditionError: string;
   readonly prepare: boolean;
+  readonly request: boolean;
 }
 
 function make(policy: Policy, outcome: Outcome): Decision {
   const rule = policy.rules[outcome.decider] ?? null;
-  const said =
-    rule === null ? sayDefault(policy, outcome.decider, outcome.unread) : sayRule(rule, outcome.conditionError);
+  const said = rule === null ? sayDefault(policy, outcome) : sayRule(rule, outcome.conditionError);
   const settled = settle(said, policy.rules[outcome.reporter] ?? null);
   const verdict = Object.freeze({
     ...(outcome.prepare ? postpone(settled) : settled),
@@ -205,105 +228,34 @@ function make(policy: Policy, outcome: Outcome): Decision {
   return Object.freeze({ action: "allow", permit: permitOf(verdict), verdict });
 }
 
-/** Step 7. */
-function postpone(settled: Settled): Settled {
-  if (settled.action !== "hold") return settled;
-  return { ...settled, action: "allow", reason: `${settled.reason} (It may be prepared; each run of it is held.)` };
-}
-
 function permitOf(verdict: Verdict): Permit {
   return Object.freeze({ verdict }) as unknown as Permit;
-}
-
-function sayRule(rule: Rule, conditionError: string): Said {
-  const action = rule.verdict!;
-  const reason =
-    conditionError === ""
-      ? rule.reason
-      : `${rule.reason} (Its condition could not be evaluated: ${conditionError}; so it counts as met.)`;
-  return { action, rule: rule.name, reason, mode: rule.mode };
-}
-
-/** Step 5. */
-function sayDefault(policy: Policy, decider: number, unread: string | null): Said {
-  const { defaults, mode } = policy;
-  switch (decider) {
-    case byBroken:
-      return {
-        action: "deny",
-        rule: "policy.broken",
-        reason: `The policy cannot be used, so nothing is let through: ${policy.broken}`,
-        mode: "enforce",
-      };
-    case byReplication:
-      return {
-        action: "deny",
-        rule: "defaults.replication",
-        reason: "A replication stream carries whole tables past every rule; it needs a rule that allows it by kind.",
-        mode,
-      };
-    case bySession:
-      return {
-        action: "allow",
-        rule: "defaults.session",
-        reason: "No rule is against it; what the session runs is decided one by one.",
-        mode,
-      };
-    case byUndecodable:
-      return {
-        action: defaults.undecodable,
-        rule: "defaults.undecodable",
-        reason: `The statement cannot be judged (${unread}), and what is not understood ${verbOf(defaults.undecodable)}.`,
-        mode,
-      };
-    default:
-      return {
-        action: defaults.operation,
-        rule: "defaults.operation",
-        reason: `No rule decides this, and by default it ${verbOf(defaults.operation)}.`,
-        mode,
-      };
-  }
-}
-
-function verbOf(action: Action): string {
-  return action === "allow" ? "is allowed" : action === "deny" ? "is denied" : "waits for an approval";
-}
-
-/** Step 4. */
-function settle(said: Said, report: Rule | null): Settled {
-  if (said.mode !== "enforce" && said.action !== "allow") {
-    const first = report === null ? said : sayRule(report, "");
-    const wouldBe = said.mode === "open" && report === null ? null : first.action;
-    return {
-      action: "allow",
-      rule: first.rule,
-      reason: first.reason,
-      mode: report === null ? said.mode : "report",
-      wouldBe,
-    };
-  }
-  if (report === null || report.verdict === said.action) return { ...said, wouldBe: null };
-  // Where something else denies anyway, that is what the client has to be told.
-  if (said.action !== "allow") return { ...said, wouldBe: report.verdict };
-  return { action: "allow", rule: report.name, reason: report.reason, mode: "report", wouldBe: report.verdict };
 }
 
 /** Step 6. */
 function added(adders: readonly Rule[]): Pick<Verdict, "transforms" | "record"> {
   const masks: MaskSpec[] = [];
+  const redactions: RedactSpec[] = [];
   const limits: RowLimit[] = [];
+  const budgets: TokenBudget[] = [];
   let result = false;
   let unmasked = false;
   for (const rule of adders) {
     if (rule.record === "result") result = true;
     if (rule.mode === "enforce") {
       masks.push(...rule.masks);
+      redactions.push(...rule.redactions);
       if (rule.limit !== null) limits.push(rule.limit);
-    } else if (rule.masks.length > 0) unmasked = true;
+      if (rule.budget !== null) budgets.push(rule.budget);
+    } else if (hides(rule)) unmasked = true;
   }
   // A mask that is only reported leaves the value raw, and a raw value is never recorded.
-  return { transforms: Object.freeze({ masks, limits }), record: result && !unmasked ? "result" : "statement" };
+  const transforms = {
+    ...{ masks, limits },
+    ...(redactions.length === 0 ? {} : { redactions }),
+    ...(budgets.length === 0 ? {} : { budgets }),
+  };
+  return { transforms: Object.freeze(transforms), record: result && !unmasked ? "result" : "statement" };
 }
 
 function approvalOf(
@@ -311,7 +263,8 @@ function approvalOf(
   rule: Rule | null,
   adders: readonly Rule[],
 ): Pick<Verdict, "approvers" | "holdTimeoutMs" | "onTimeout"> {
-  const holder = rule?.verdict === "hold" ? rule : (adders.find(({ limit }) => limit?.then === "hold") ?? null);
+  const holder =
+    rule?.verdict === "hold" ? rule : (adders.find(({ limit, budget }) => (limit ?? budget)?.then === "hold") ?? null);
   if (holder !== null)
     return { approvers: holder.approvers, holdTimeoutMs: holder.timeoutMs, onTimeout: holder.onTimeout };
   return {

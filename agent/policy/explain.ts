@@ -1,6 +1,7 @@
 /** Why a policy decides as it does, rule by rule, for a person. */
-import type { Decision, MaskSpec } from "../core/verdict.ts";
-import { decide, isAbout, isHidden, matchesSender, mayDecideUnread } from "./decide.ts";
+import type { Operation } from "../core/operation.ts";
+import type { Decision, MaskSpec, RedactSpec, TokenBudget } from "../core/verdict.ts";
+import { decide, hides, isAbout, isHidden, matchesSender, mayDecideUnread } from "./decide.ts";
 import type { Policy, PolicyCase, Rule, Subject } from "./policy.ts";
 import { undecodableTraits } from "./words.ts";
 
@@ -24,7 +25,7 @@ export function trace(policy: Policy, asked: PolicyCase): Explanation {
   const lines: RuleTrace[] = policy.rules.map((rule) => {
     const missed = whyNot(rule, asked);
     if (missed !== null) {
-      const masksAnyway = rule.mode !== "open" && rule.masks.length > 0 && isAbout(rule, asked.operation.kind);
+      const masksAnyway = rule.mode !== "open" && hides(rule) && isAbout(rule, asked.operation.kind);
       const hidden = masksAnyway && isHidden(asked.operation.traits) && matchesSender(rule, asked);
       const why = hidden ? `${missed}; its masks are added, as the text does not show all it reads` : missed;
       return { rule: rule.name, matched: false, why };
@@ -41,7 +42,11 @@ export function explain(policy: Policy, asked: PolicyCase): string {
   const { verdict } = decision;
   const { operation } = asked;
   let text = `target    ${asked.target.name} (${asked.target.protocol})\n`;
-  text += `operation ${operation.kind}: verbs ${list(operation.verbs)}; relations ${list(operation.relations)}; functions ${list(operation.functions)}; ${operation.writes ? "writes" : "reads"}\n`;
+  if (operation.kind === "request") {
+    text += requestText(operation);
+    text += `operation request: verbs ${list(operation.verbs)}; ${sizeText(operation.bytes)}; ${operation.writes ? "writes" : "reads"}\n`;
+  } else
+    text += `operation ${operation.kind}: verbs ${list(operation.verbs)}; relations ${list(operation.relations)}; functions ${list(operation.functions)}; ${operation.writes ? "writes" : "reads"}\n`;
   text += `traits    ${list(operation.traits)}\n`;
   if (policy.broken !== null) text += "the policy is broken: no rule is asked\n";
   else if (lines.length === 0) text += "there are no rules\n";
@@ -53,6 +58,10 @@ export function explain(policy: Policy, asked: PolicyCase): string {
   for (const mask of verdict.transforms.masks) text += `mask      ${maskText(mask)} (rule ${mask.rule})\n`;
   for (const limit of verdict.transforms.limits)
     text += `limit     ${limit.rows} rows, then ${limit.then} (rule ${limit.rule}): ${limit.reason}\n`;
+  for (const redaction of verdict.transforms.redactions ?? [])
+    text += `redact    ${redactionText(redaction)} (rule ${redaction.rule})\n`;
+  for (const budget of verdict.transforms.budgets ?? [])
+    text += `budget    ${budgetText(budget)} (rule ${budget.rule}): ${budget.reason}\n`;
   if (verdict.action === "hold") {
     text += `approval  by ${verdict.approvers.length === 0 ? "any approver" : verdict.approvers.join(", ")} within ${verdict.holdTimeoutMs / 1000} s, else ${verdict.onTimeout}\n`;
   }
@@ -60,9 +69,34 @@ export function explain(policy: Policy, asked: PolicyCase): string {
 }
 
 export function maskText(mask: MaskSpec): string {
-  return mask.column === null
-    ? `${mask.detectors?.join(", ")} with ${mask.with}`
-    : `column ${mask.column} with ${mask.with}, derived ${mask.derived}`;
+  if (mask.column !== null) return `column ${mask.column} with ${mask.with}, derived ${mask.derived}`;
+  if (mask.json !== undefined) return `json ${mask.json} with ${mask.with}`;
+  return `${[...(mask.detectors ?? []), ...(mask.custom ?? [])].join(", ")} with ${mask.with}`;
+}
+
+export function redactionText({ detectors, custom, with: style }: RedactSpec): string {
+  return `${[...detectors, ...custom].join(", ")} with ${style}`;
+}
+
+export function budgetText({ tokens, per, by, then }: TokenBudget): string {
+  return `${tokens} tokens a ${per}${by.length === 0 ? "" : ` by ${by.join(", ")}`}, then ${then}`;
+}
+
+/** One line of what a request is. */
+function requestText({ http, llm, mcp, grpc }: Operation): string {
+  let text = "";
+  if (http !== undefined) {
+    const type = http.contentType === "" ? "" : ` (${http.contentType})`;
+    text += `http      ${http.method} ${http.scheme}://${http.host}${http.path}${http.query === "" ? "" : `?${http.query}`}${type}\n`;
+  }
+  if (llm !== undefined)
+    text += `llm       ${llm.provider} ${llm.api}, model ${llm.model || "not known"}, ${llm.tokens} tokens, tools ${list(llm.tools)}${llm.stream ? ", as a stream" : ""}\n`;
+  if (mcp !== undefined) {
+    const given = mcp.arguments === null ? "" : ` ${JSON.stringify(mcp.arguments).slice(0, shownLengthMax)}`;
+    text += `mcp       ${mcp.method}${mcp.name === "" ? "" : ` ${mcp.name}`}${given}\n`;
+  }
+  if (grpc !== undefined) text += `grpc      ${grpc.service}/${grpc.method}\n`;
+  return text;
 }
 
 function whyNot(rule: Rule, asked: PolicyCase): string | null {
@@ -100,6 +134,9 @@ function effectsOf(
     }
   }
   if (rule.masks.length > 0) parts.push(`adds ${rule.masks.length} mask${rule.masks.length === 1 ? "" : "s"}`);
+  if (rule.redactions.length > 0)
+    parts.push(`adds ${rule.redactions.length} redaction${rule.redactions.length === 1 ? "" : "s"}`);
+  if (rule.budget !== null) parts.push(`adds a budget of ${rule.budget.tokens} tokens`);
   if (rule.limit !== null) parts.push(`adds a limit of ${rule.limit.rows} rows`);
   if (rule.record !== null) parts.push(`records the ${rule.record}`);
   return { text: parts.join(", ") + failed, decides };
@@ -109,6 +146,10 @@ function shown(subject: Subject): string {
   if (subject === null || subject === "") return "not known";
   if (typeof subject === "object") return list(subject);
   return String(subject).slice(0, shownLengthMax);
+}
+
+function sizeText(bytes: number): string {
+  return bytes === Number.MAX_SAFE_INTEGER ? "of unknown length" : `${bytes} bytes`;
 }
 
 function list(words: readonly string[]): string {

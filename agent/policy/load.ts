@@ -7,7 +7,10 @@
  * Either everything is right, or there is no policy: half a policy lets through what the other half forbids.
  */
 import { createHash } from "node:crypto";
+import type { IdentitySettings } from "../core/identity.ts";
 import { compileRule, compileTarget, holdTimeout, type RawRule, type RawTarget } from "./compile.ts";
+import { compileDetector, type RawDetector } from "./detectors.ts";
+import { compileIssuer, compileMapping, type RawIssuer, type RawMapping } from "./identity.ts";
 import { type Mode, type Policy, type PolicyDefaults, PolicyProblem, type Rule, standardDefaults } from "./policy.ts";
 import { checkShape } from "./shape.ts";
 import { problemsMax, readSource, type Source } from "./source.ts";
@@ -15,6 +18,7 @@ import { problemsMax, readSource, type Source } from "./source.ts";
 /** Targets of all files together: the kernel's map has room for their addresses. */
 const targetsMax = 1_000;
 const rulesMax = 1_000;
+const detectorsMax = 256;
 
 export interface PolicyText {
   readonly file: string;
@@ -30,6 +34,8 @@ interface Raw {
     approval?: { timeout?: string; onTimeout?: string };
   };
   record?: { durability?: "process" | "host" };
+  detectors?: Record<string, RawDetector>;
+  identity?: { issuers?: RawIssuer[]; mappings?: RawMapping[] };
   targets?: Record<string, RawTarget>;
   rules?: RawRule[];
 }
@@ -61,15 +67,30 @@ function merge(sources: readonly Source[], problems: PolicyProblem[]): Policy {
   const targetEntries = raw.flatMap(({ source, value }) =>
     Object.entries(value.targets ?? {}).map(([name, target]) => ({ source, name, target, path: ["targets", name] })),
   );
+  const detectorEntries = raw.flatMap(({ source, value }) =>
+    Object.entries(value.detectors ?? {}).map(([name, detector]) => ({
+      source,
+      name,
+      detector,
+      path: ["detectors", name],
+    })),
+  );
   const ruleEntries = raw.flatMap(({ source, value }) =>
     (value.rules ?? []).map((rule, i) => ({ source, name: rule.name, rule, path: ["rules", i, "name"] })),
   );
   refuseClashes("target", targetEntries, problems);
+  refuseClashes("detector", detectorEntries, problems);
   refuseClashes("rule", ruleEntries, problems);
   if (targetEntries.length > targetsMax)
     problems.push(targetEntries[targetsMax]!.source.problem([], `There are more than ${targetsMax} targets.`));
   if (ruleEntries.length > rulesMax)
     problems.push(ruleEntries[rulesMax]!.source.problem([], `There are more than ${rulesMax} rules.`));
+  if (detectorEntries.length > detectorsMax)
+    problems.push(detectorEntries[detectorsMax]!.source.problem([], `There are more than ${detectorsMax} detectors.`));
+  const detectors = detectorEntries
+    .map(({ source, name, detector, path }) => compileDetector(name, detector, { source, path, problems }))
+    .filter((detector) => detector !== null);
+  const detectorNames = detectorEntries.map(({ name }) => name);
   const targets = targetEntries.map(({ source, name, target, path }) =>
     compileTarget(name, target, { source, path, problems }),
   );
@@ -77,22 +98,60 @@ function merge(sources: readonly Source[], problems: PolicyProblem[]): Policy {
   const rules: Rule[] = [];
   let cacheable = true;
   for (const { source, rule, path } of ruleEntries) {
-    const compiled = compileRule(rule, mode, defaults, names, { source, path: path.slice(0, 2), problems });
+    const compiled = compileRule(rule, mode, defaults, names, detectorNames, {
+      source,
+      path: path.slice(0, 2),
+      problems,
+    });
     rules.push(compiled.rule);
     if (compiled.variable) cacheable = false;
   }
-  const digest = digestOf({ mode, defaults, durability, targets, rules: ruleEntries.map(({ rule }) => rule) });
+  const identity = mergeIdentity(raw, problems);
+  const digest = digestOf({
+    ...{ mode, defaults, durability, targets },
+    // Left out when there are none, so that a policy keeps the digest it had before there were detectors.
+    ...(detectors.length === 0 ? {} : { detectors }),
+    ...(identity.raw.length === 0 ? {} : { identity: identity.raw }),
+    rules: ruleEntries.map(({ rule }) => rule),
+  });
   return Object.freeze({
     mode,
     defaults,
     record: { durability },
     targets,
     rules,
+    detectors,
+    identity: identity.settings,
     digest,
     broken: null,
     cacheable,
     decisions: new Map(),
   });
+}
+
+function mergeIdentity(
+  raw: readonly { readonly source: Source; readonly value: Raw }[],
+  problems: PolicyProblem[],
+): { settings: IdentitySettings; raw: readonly unknown[] } {
+  const issuers = raw.flatMap(({ source, value }) =>
+    (value.identity?.issuers ?? []).map((issuer, i) => ({ source, issuer, path: ["identity", "issuers", i] })),
+  );
+  const mappings = raw.flatMap(({ source, value }) =>
+    (value.identity?.mappings ?? []).map((mapping, i) => ({ source, mapping, path: ["identity", "mappings", i] })),
+  );
+  const named = issuers.map(({ source, issuer, path }) => ({
+    source,
+    name: issuer.issuer,
+    path: [...path, "issuer"],
+  }));
+  refuseClashes("issuer", named, problems);
+  return {
+    settings: Object.freeze({
+      issuers: issuers.map(({ source, issuer, path }) => compileIssuer(issuer, { source, path, problems })),
+      mappings: mappings.map(({ source, mapping, path }) => compileMapping(mapping, { source, path, problems })),
+    }),
+    raw: [...issuers.map(({ issuer }) => issuer), ...mappings.map(({ mapping }) => mapping)],
+  };
 }
 
 function mergeDefaults(sources: readonly Source[], problems: PolicyProblem[]): PolicyDefaults {

@@ -6,88 +6,96 @@
  * for one that allows; under `not` the other way round.
  */
 import { compileGlob, type Glob } from "./glob.ts";
-import type { Check, PolicyCase, Subject } from "./policy.ts";
-
-type Patterns = string | number | readonly (string | number)[];
-
-export type Wanted = Patterns | boolean | { readonly not: Patterns } | { readonly only: Patterns };
-
-/** `any`: one element may do; `not`: none may match; `only`: there are some, and all match. */
-export function readWanted(wanted: Wanted): { how: "any" | "not" | "only"; patterns: string[] } {
-  if (typeof wanted === "object" && "not" in wanted) return { how: "not", patterns: [wanted.not].flat().map(String) };
-  if (typeof wanted === "object" && "only" in wanted)
-    return { how: "only", patterns: [wanted.only].flat().map(String) };
-  return { how: "any", patterns: [wanted].flat().map(String) };
-}
-
-interface Key {
-  readonly textual: boolean;
-  readonly subject: (asked: PolicyCase) => Subject;
-  readonly compile: (pattern: string, uncertain: boolean) => Glob;
-}
+import { type Key, readWanted, requestKeys, type Wanted } from "./match-request.ts";
+import { compileArguments, compileDetectors, compileKeywords, compileProtocol } from "./match-text.ts";
+import type { Check, PolicyCase } from "./policy.ts";
 
 const exactCase = (pattern: string): Glob => compileGlob(pattern);
 /** Verbs are lower case already. */
 const lowerCase = (pattern: string): Glob => compileGlob(pattern.toLowerCase());
 const anyCase = (pattern: string): Glob => compileGlob(pattern, { ignoreCase: true });
 
+const sender = { textual: false, ofRequest: false };
+const textual = { textual: true, ofRequest: false };
+const none: readonly string[] = [];
+
 const keys: Readonly<Record<string, Key>> = {
-  target: { textual: false, subject: ({ target }) => target.name, compile: exactCase },
-  protocol: { textual: false, subject: ({ operation }) => operation.protocol, compile: exactCase },
-  kind: { textual: false, subject: ({ operation }) => operation.kind, compile: exactCase },
-  verb: { textual: true, subject: ({ operation }) => operation.verbs, compile: lowerCase },
-  relation: { textual: true, subject: ({ operation }) => operation.relations, compile: compileName },
-  column: { textual: true, subject: ({ operation }) => operation.columns, compile: compileColumn },
-  function: { textual: true, subject: ({ operation }) => operation.functions, compile: compileName },
-  trait: { textual: true, subject: ({ operation }) => operation.traits, compile: exactCase },
-  writes: { textual: true, subject: ({ operation }) => String(operation.writes), compile: exactCase },
-  user: { textual: false, subject: ({ operation }) => operation.user, compile: exactCase },
-  database: { textual: false, subject: ({ operation }) => operation.database, compile: exactCase },
-  groups: { textual: false, subject: ({ flow }) => flow.identity?.groups ?? none, compile: exactCase },
-  identity: { textual: false, subject: ({ flow }) => flow.identity?.subject ?? "", compile: exactCase },
+  target: { ...sender, subject: ({ target }) => target.name, compile: exactCase },
+  kind: { ...sender, subject: ({ operation }) => operation.kind, compile: exactCase },
+  verb: { ...textual, subject: ({ operation }) => operation.verbs, compile: lowerCase },
+  relation: { ...textual, subject: ({ operation }) => operation.relations, compile: compileName },
+  column: { ...textual, subject: ({ operation }) => operation.columns, compile: compileColumn },
+  function: { ...textual, subject: ({ operation }) => operation.functions, compile: compileName },
+  trait: { ...textual, subject: ({ operation }) => operation.traits, compile: exactCase },
+  writes: { ...textual, subject: ({ operation }) => String(operation.writes), compile: exactCase },
+  user: { ...sender, subject: ({ operation }) => operation.user, compile: exactCase },
+  database: { ...sender, subject: ({ operation }) => operation.database, compile: exactCase },
+  groups: { ...sender, subject: ({ flow }) => flow.identity?.groups ?? none, compile: exactCase },
+  identity: { ...sender, subject: ({ flow }) => flow.identity?.subject ?? "", compile: exactCase },
   // The executable, not `comm`: a process may call itself what it likes.
-  process: { textual: false, subject: ({ flow }) => flow.process?.exe ?? "", compile: compileExecutable },
+  process: { ...sender, subject: ({ flow }) => flow.process?.exe ?? "", compile: compileExecutable },
   uid: {
-    textual: false,
+    ...sender,
     subject: ({ flow }) => (flow.process === null ? "" : String(flow.process.uid)),
     compile: exactCase,
   },
-  cgroup: { textual: false, subject: ({ flow }) => flow.process?.cgroup ?? "", compile: exactCase },
-  job: { textual: false, subject: jobOf, compile: exactCase },
+  cgroup: { ...sender, subject: ({ flow }) => flow.process?.cgroup ?? "", compile: exactCase },
+  job: { ...sender, subject: jobOf, compile: exactCase },
+  ...requestKeys,
 };
 
 /** Keys whose patterns compare as they stand. */
 const exactKeys = new Set([
-  "target",
-  "protocol",
-  "kind",
-  "trait",
-  "user",
-  "database",
-  "groups",
-  "identity",
-  "uid",
-  "cgroup",
-  "job",
+  ...["target", "kind", "trait", "user", "database", "groups", "identity", "uid", "cgroup", "job"],
+  ...["provider", "stream"],
 ]);
-const none: readonly string[] = [];
 
-/** `restrictive`: the rule takes something away from the client. */
-export function compileCheck(key: string, wanted: Wanted, restrictive: boolean): Check {
-  if (key === "bytes") return compileBytes(wanted as unknown as { over?: number; under?: number });
-  const { textual, subject, compile } = keys[key]!;
+interface Range {
+  readonly over?: number;
+  readonly under?: number;
+}
+
+/** `restrictive`: the rule takes something away from the client. `detectors`: names of those that the policy defines. */
+export function compileCheck(
+  key: string,
+  wanted: Wanted,
+  restrictive: boolean,
+  detectors: readonly string[],
+  complain: (path: readonly (string | number)[], message: string) => void,
+): Check {
+  switch (key) {
+    case "bytes":
+      return compileBytes(wanted as unknown as Range, restrictive);
+    case "tokens":
+      return compileTokens(wanted as unknown as Range);
+    case "protocol":
+      return compileProtocol(wanted, restrictive);
+    case "argument":
+      return compileArguments(wanted as unknown as Readonly<Record<string, Wanted>>, restrictive, complain);
+    case "keyword":
+      return compileKeywords(wanted, restrictive);
+    case "detector":
+      return compileDetectors(wanted, restrictive, detectors, complain);
+    default:
+      return compilePatterns(key, wanted, restrictive);
+  }
+}
+
+function compilePatterns(key: string, wanted: Wanted, restrictive: boolean): Check {
+  const { textual, ofRequest, subject, compile } = keys[key]!;
   const { how, patterns } = readWanted(wanted);
   const negated = how === "not";
   const matchesOne = anyOf(patterns, (pattern) => compile(pattern, restrictive !== negated), exactKeys.has(key));
   const test = (asked: PolicyCase): boolean => {
     const value = subject(asked);
+    if (value === null) return false;
     if (typeof value === "string") return matchesOne(value) !== negated;
-    const elements = value as readonly string[];
-    if (how === "only") return elements.length > 0 && elements.every(matchesOne);
-    for (let i = 0; i < elements.length; i += 1) if (matchesOne(elements[i]!)) return !negated;
+    if (how === "only") return value.length > 0 && value.every(matchesOne);
+    for (let i = 0; i < value.length; i += 1) if (matchesOne(value[i]!)) return !negated;
     return negated;
   };
-  return { key, wanted: `${how === "any" ? "" : `${how} `}${patterns.join(" | ")}`, textual, subject, test };
+  const shown = `${how === "any" ? "" : `${how} `}${patterns.join(" | ")}`;
+  return { key, wanted: shown, textual, ofRequest, cost: textual ? 1 : 0, subject, test };
 }
 
 /** Plain words are looked up at once. */
@@ -104,17 +112,29 @@ function anyOf(patterns: readonly string[], compile: (pattern: string) => Glob, 
   };
 }
 
-function compileBytes({ over, under }: { over?: number; under?: number }): Check {
-  const wanted = [over === undefined ? "" : `over ${over}`, under === undefined ? "" : `under ${under}`].filter(
-    (t) => t !== "",
-  );
+const isIn = (value: number, { over, under }: Range): boolean =>
+  (over === undefined || value > over) && (under === undefined || value < under);
+
+function rangeText({ over, under }: Range): string {
+  const parts = [over === undefined ? "" : `over ${over}`, under === undefined ? "" : `under ${under}`];
+  return parts.filter((part) => part !== "").join(" and ");
+}
+
+/** A length that is not known is over everything; for a rule that takes something away it may be under it too. */
+function compileBytes(wanted: Range, restrictive: boolean): Check {
   return {
-    key: "bytes",
-    wanted: wanted.join(" and "),
-    textual: true,
+    ...{ key: "bytes", wanted: rangeText(wanted), ...textual, cost: 1 },
     subject: ({ operation }) => operation.bytes,
     test: ({ operation }) =>
-      (over === undefined || operation.bytes > over) && (under === undefined || operation.bytes < under),
+      isIn(operation.bytes, wanted) || (restrictive && operation.bytes === Number.MAX_SAFE_INTEGER),
+  };
+}
+
+function compileTokens(wanted: Range): Check {
+  return {
+    ...{ key: "tokens", wanted: rangeText(wanted), textual: true, ofRequest: true, cost: 1 },
+    subject: ({ operation }) => operation.llm?.tokens ?? null,
+    test: ({ operation }) => operation.llm !== undefined && isIn(operation.llm.tokens, wanted),
   };
 }
 

@@ -1,8 +1,9 @@
 /** A policy as the agent uses it: compiled, frozen, and never half right. */
 import type { Flow } from "../core/flow.ts";
+import { type IdentitySettings, noIdentities } from "../core/identity.ts";
 import type { Operation } from "../core/operation.ts";
 import type { Target } from "../core/target.ts";
-import type { Action, Decision, MaskSpec, RowLimit } from "../core/verdict.ts";
+import type { Action, CustomDetector, Decision, MaskSpec, RedactSpec, RowLimit, TokenBudget } from "../core/verdict.ts";
 
 export type Mode = "enforce" | "report" | "open";
 
@@ -11,6 +12,11 @@ export interface PolicyCase {
   readonly flow: Flow;
   readonly target: Target;
   readonly operation: Operation;
+  /**
+   * Whether a detector, built-in or the policy's own, finds something in a text. Given by the edge, which has the
+   * engines and the files; without it a rule that names a detector counts against the client.
+   */
+  readonly finds?: (detector: string, text: string) => boolean;
 }
 
 /** What a check looks at, for matching and for explaining alike. */
@@ -22,6 +28,10 @@ export interface Check {
   readonly wanted: string;
   /** It speaks about the statement's text, not about who sent it. */
   readonly textual: boolean;
+  /** It speaks about a request over HTTP and never matches what is none. */
+  readonly ofRequest: boolean;
+  /** Checks are asked in this order; the cheap ones first. */
+  readonly cost: number;
   test(asked: PolicyCase): boolean;
   subject(asked: PolicyCase): Subject;
 }
@@ -37,7 +47,9 @@ export interface Rule {
   readonly verdict: Action | null;
   readonly reason: string;
   readonly masks: readonly MaskSpec[];
+  readonly redactions: readonly RedactSpec[];
   readonly limit: RowLimit | null;
+  readonly budget: TokenBudget | null;
   readonly record: "statement" | "result" | null;
   readonly approvers: readonly string[];
   readonly timeoutMs: number;
@@ -63,13 +75,18 @@ export interface Policy {
   readonly record: { readonly durability: "process" | "host" };
   readonly targets: readonly Target[];
   readonly rules: readonly Rule[];
+  /** What the policy itself defines; the edge reads the files that they name. */
+  readonly detectors: readonly CustomDetector[];
+  /** Whose tokens are believed, and which processes have an identity without one. */
+  readonly identity: IdentitySettings;
   /** SHA-256 of the canonical form, in hex: equal policies have equal digests, however they are written. */
   readonly digest: string;
   /** Why everything is refused; null for a sound policy. */
   readonly broken: string | null;
   /**
-   * True when no rule looks at parameters or sizes: a session may then use one decision again for the same kind and
-   * the same text, as long as the policy in force has the same digest.
+   * True when no rule looks at parameters or sizes: a database session may then use one decision again for the same
+   * kind and the same text, as long as the policy in force has the same digest. A request over HTTP is always asked
+   * about: its text is not all that rules look at.
    */
   readonly cacheable: boolean;
   /** Decisions already made, by what decided them; see decide.ts. */
@@ -110,6 +127,8 @@ export function brokenPolicy(reason: string): Policy {
     record: Object.freeze({ durability: "process" }),
     targets: [],
     rules: [],
+    detectors: [],
+    identity: noIdentities,
     digest: "broken",
     broken: reason,
     cacheable: true,

@@ -4,7 +4,7 @@ import { didYouMean } from "./did-you-mean.ts";
 import type { PolicyProblem } from "./policy.ts";
 import { policySchema } from "./schema.ts";
 import { type Path, problemsMax, type Source } from "./source.ts";
-import { laterMatchKeys, laterProtocols, protocols } from "./words.ts";
+import { laterMatchKeys, laterProtocols, protocolAliases, protocols } from "./words.ts";
 
 type Schema = Record<string, unknown>;
 
@@ -105,10 +105,8 @@ function unknownKey(key: string, path: Path, known: readonly string[]): string {
   const inMatch = path.at(-1) === "match";
   if (inMatch && laterMatchKeys.includes(key))
     return `The match key \`${key}\` comes with a later release; it needs a protocol that this one does not decode.`;
-  if (path.includes("credential") && key === "vault")
-    return "Secrets from `vault` come with a later release; use file, env or exec.";
-  if (path[0] === "rules" && path.length === 2 && (key === "redact" || key === "inject"))
-    return `\`${key}\` comes with a later release.`;
+  if (path[0] === "rules" && path.length === 2 && key === "inject")
+    return "A rule injects nothing; a credential stands at its target (targets.NAME.credential).";
   const guess = didYouMean(key, known);
   const hint =
     guess === null ? `there ${known.length === 1 ? "is" : "are"} ${known.join(", ")}` : `did you mean \`${guess}\`?`;
@@ -119,8 +117,10 @@ function unknownKey(key: string, path: Path, known: readonly string[]): string {
 function notOneOf(where: string, given: unknown, words: readonly string[]): string {
   const text = String(given);
   if (where.endsWith("protocol") && laterProtocols.includes(text)) {
-    return `${where}: the protocol ${text} comes with a later release; this one knows ${protocols.join(" and ")}.`;
+    return `${where}: the protocol ${text} comes with a later release; this one knows ${protocols.join(", ")}.`;
   }
+  const alias = where.endsWith("protocol") ? protocolAliases[text] : undefined;
+  if (alias !== undefined) return `${where}: ${text} is spoken as the protocol \`${alias}\`; write that.`;
   const shown = typeof given === "string" ? quote(given) : kindOf(given);
   const guess = typeof given === "string" ? didYouMean(text, words) : null;
   return guess === null

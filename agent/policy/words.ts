@@ -1,32 +1,53 @@
 /** The words a policy may use, in one place: the schema, the compiler and the messages all read them from here. */
-import type { ProtocolName } from "../core/operation.ts";
+import type { LlmProvider, ProtocolName, TargetProtocol } from "../core/operation.ts";
 import type { DetectorName, MaskStyle } from "../core/verdict.ts";
 
-export const protocols: readonly ProtocolName[] = ["postgres", "opaque"];
+export const providers: readonly LlmProvider[] = ["openai", "anthropic", "gemini", "bedrock", "ollama"];
+
+/** What a target speaks, and what `match.protocol` may name. */
+export const protocols: readonly TargetProtocol[] = [
+  ...(["postgres", "opaque", "http", "llm"] as const),
+  ...providers,
+  ...(["mcp", "grpc"] as const),
+];
+
+/** The family that an operation on a target of this protocol belongs to. */
+export function familyOf(protocol: TargetProtocol): ProtocolName {
+  return providers.includes(protocol as LlmProvider) ? "llm" : (protocol as ProtocolName);
+}
+
+/** Spoken over HTTP: a request has `http` facts, and a credential is put on it in HTTP's ways. */
+export function isOverHttp(protocol: TargetProtocol): boolean {
+  return protocol !== "postgres" && protocol !== "opaque";
+}
 
 /** Words of later releases: they get a sentence of their own instead of "unknown". */
-export const laterProtocols: readonly string[] = [
-  ...["mysql", "redis", "mongodb", "http", "https", "http1", "http2", "websocket", "sse"],
-  ...["llm", "openai", "anthropic", "gemini", "bedrock", "ollama", "mcp", "grpc", "kafka"],
-];
-export const laterMatchKeys: readonly string[] = [
-  "method",
-  "path",
-  "host",
-  "model",
-  "tool",
-  "argument",
-  "rows",
-  "tokens",
-];
+export const laterProtocols: readonly string[] = ["mysql", "redis", "mongodb", "kafka"];
+export const laterMatchKeys: readonly string[] = ["rows"];
+/** What others call it. */
+export const protocolAliases: Readonly<Record<string, TargetProtocol>> = {
+  ...{ https: "http", http1: "http", http2: "http", websocket: "http", sse: "http" },
+  ...{ azure: "openai", "azure-openai": "openai", vllm: "openai", vertex: "gemini", claude: "anthropic" },
+};
 
 export const modes = ["enforce", "report", "open"] as const;
 export const actions = ["allow", "deny", "hold"] as const;
-export const kinds = ["connect", "statement", "prepare", "call", "cancel", "replication"] as const;
+export const kinds = ["connect", "statement", "prepare", "call", "cancel", "replication", "request"] as const;
+/** Parts of `by` of a token budget, and its periods. */
+export const budgetKeys = ["identity", "model", "target", "job"] as const;
+export const periods = ["minute", "hour", "day"] as const;
 export const maskStyles: readonly MaskStyle[] = ["redact", "last4", "hash", "null", "email", "partial"];
 export const detectorNames: readonly DetectorName[] = [
   ...(["credit-card", "ssn", "email", "phone", "iban"] as const),
   ...(["aws-key", "openai-key", "anthropic-key", "github-token", "jwt", "private-key"] as const),
+];
+
+/**
+ * Of a request over HTTP: its body, or what it is and to whom, cannot be told for certain, so a rule might look at one
+ * thing and the server do another.
+ */
+export const undecodableRequestTraits: readonly string[] = [
+  ...["unreadable-body", "duplicate-keys", "batch", "header-mismatch", "upgrade", "host-mismatch", "ambiguous-path"],
 ];
 
 /**
@@ -37,6 +58,7 @@ export const undecodableTraits: readonly string[] = [
   ...["unparsable", "too-large", "invalid-text", "unknown-statement"],
   // Set by the session: the text may mean something else to the server than to the parser, or names what was not seen.
   ...["encoding", "nonstandard-strings", "unknown-prepared"],
+  ...undecodableRequestTraits,
 ];
 
 /** The text does not show everything that is read: a mask that names a relation is added all the same. */
@@ -54,4 +76,7 @@ export const traits: readonly string[] = [
   ...["copy-file", "copy-program", "server-file", "large-object", "load-library", "replication", "statistics"],
   ...["remote", "admin-function", "system-setting", "two-phase"],
   ...["encoding", "nonstandard-strings", "unknown-prepared"],
+  ...undecodableRequestTraits,
+  ...["websocket", "length-unknown", "plaintext", "connect-method", "body-unread"],
+  ...["tool-changed", "unknown-tool", "unknown-method", "source-code"],
 ];

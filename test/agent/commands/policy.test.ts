@@ -92,3 +92,46 @@ test("wrong use", async () => {
 test("schema", async () => {
   assert.equal(JSON.parse((await weir("schema")).out).title, "Weir policy");
 });
+
+test("requests: explain asks about HTTP, a model's call and a tool", async () => {
+  const file = join(dir, "requests.yaml");
+  writeFileSync(
+    file,
+    `apiVersion: weir/v1
+targets: { api: { protocol: http, hosts: api.example } }
+rules:
+  - { name: puts, match: { method: PUT, path: /a, bytes: { over: 10 } }, verdict: deny }
+  - { name: keys, match: { detector: github-token }, verdict: deny }
+  - { name: long, match: { tokens: { over: 10 }, model: gpt-5, tool: shell }, verdict: hold }
+  - { name: find, match: { tool: find, argument: { id: 7 } }, verdict: deny }
+`,
+  );
+  const rule = async (...args: string[]): Promise<string> => {
+    const { out } = await weir("explain", file, "--json", ...args);
+    return (JSON.parse(out) as { verdict: { rule: string } }).verdict.rule;
+  };
+  assert.equal(await rule("--http", "PUT https://api.example/a?b=c", "--bytes", "11"), "puts");
+  assert.equal(await rule("--http", "PUT /a", "--bytes", "unknown"), "puts");
+  assert.equal(await rule("--http", "PUT /a"), "defaults.operation");
+  assert.equal(await rule("--prompt", "ghp_0123456789abcdefghijklmnopqrstuvwxyz"), "keys");
+  assert.equal(await rule("--prompt", "x", "--tokens", "11", "--model", "gpt-5", "--offers", "a,shell"), "long");
+  assert.equal(await rule("--tool", "find", "--arguments", '{"id":7}'), "find");
+  const wrong = [["--http", "put"], ["--bytes", "x", "--http", "PUT /"], ["--tool", "a", "--arguments", "{"], []];
+  for (const args of wrong) await assert.rejects(weir("explain", file, ...args), { code: "WEIR_USAGE" });
+});
+
+test("requests: cases give facts, and a wrong key of them is told with its place", async () => {
+  const file = join(dir, "facts.yaml");
+  writeFileSync(
+    file,
+    "apiVersion: weir/v1\ntargets: { ai: { protocol: openai, hosts: a.example } }\nrules:\n  - { name: r, match: { model: x }, verdict: deny }\n",
+  );
+  const told = join(dir, "facts.cases.yaml");
+  writeFileSync(told, "cases:\n  - { name: a, llm: { model: x }, expect: { action: deny, rule: r } }\n");
+  assert.deepEqual(await weir("test", file), { code: 0, out: "1 of 1 cases hold\n", err: "" });
+  writeFileSync(told, "cases:\n  - { name: a, llm: { modle: x }, http: 5, expect: { action: deny } }\n");
+  const { code, err } = await weir("test", file);
+  assert.equal(code, 2);
+  assert.match(err, /facts\.cases\.yaml:2:23: Unknown key `modle`; there are provider, api, model/);
+  assert.match(err, /facts\.cases\.yaml:2:41: Expected a map\./);
+});

@@ -53,7 +53,7 @@ const simple = load(
 
 test("a broken policy refuses everything, and says why", () => {
   const asked = ask(simple);
-  for (const kind of ["connect", "statement", "prepare", "call", "cancel", "replication"] as const) {
+  for (const kind of ["connect", "statement", "prepare", "call", "cancel", "replication", "request"] as const) {
     const decision = decide(brokenPolicy("it was eaten"), { ...asked, operation: { ...asked.operation, kind } });
     assert.equal(decision.action, "deny");
     assert.equal(decision.verdict.rule, "policy.broken");
@@ -141,6 +141,101 @@ traits    none
   no      e: it is switched off (mode open)
 verdict   deny by b: No.
 mask      column *.ssn with redact, derived deny (rule c)
+record    statement
+`,
+  );
+});
+
+test("a request and a statement with the same outcome are told of in their own words", () => {
+  const policy = load(
+    "apiVersion: weir/v1\ntargets: { api: { protocol: http, hosts: any }, db: { protocol: postgres, hosts: any } }",
+  );
+  const reason = (target: string) =>
+    decide(policy, ask(policy, { target, operation: { traits: ["too-large"] } })).verdict.reason;
+  for (let round = 0; round < 2; round += 1) {
+    assert.match(reason("api"), /^The request /);
+    assert.match(reason("db"), /^The statement /);
+  }
+});
+
+test("a detector is asked with every text of the operation, and only when all else matches", () => {
+  const policy = load(
+    "apiVersion: weir/v1\ntargets: { crm: { protocol: mcp, hosts: any } }\n" +
+      "rules: [{ name: r, match: { tool: find, detector: [ssn, email] }, verdict: deny }, { name: n, match: { tool: ask, detector: { not: ssn } }, verdict: hold }]",
+  );
+  const asked: string[] = [];
+  const finds = (detector: string, text: string): boolean => {
+    asked.push(`${detector} ${text}`);
+    return text === "here";
+  };
+  const mcp = (name: string, given: unknown) =>
+    decide(policy, { ...ask(policy, { mcp: { name, arguments: given } }), finds }).action;
+  assert.equal(mcp("other", { a: "here" }), "allow");
+  assert.equal(asked.length, 0);
+  assert.equal(mcp("find", { a: ["no", { key: 7 }] }), "allow");
+  assert.deepEqual(
+    asked.filter((line) => line.startsWith("ssn")),
+    ['ssn tools/call find {"a":["no",{"key":7}]}', "ssn a", "ssn no", "ssn key", "ssn 7"],
+  );
+  assert.equal(mcp("find", { a: { b: "here" } }), "deny");
+  assert.equal(mcp("find", { here: 1 }), "deny");
+  assert.equal(mcp("ask", { a: "here" }), "allow");
+  assert.equal(mcp("ask", { a: "x" }), "hold");
+});
+
+test("arguments nested deeper or wider than is looked at count against the client", () => {
+  const policy = load(
+    "apiVersion: weir/v1\ntargets: { crm: { protocol: mcp, hosts: any } }\nrules:\n" +
+      "  - { name: allowed, match: { argument: { ids: good } }, verdict: allow }\n" +
+      "  - { name: ids, match: { argument: { ids: bad } }, verdict: deny }\n" +
+      "  - { name: words, match: { keyword: bad }, verdict: deny }\n",
+  );
+  const rule = (given: unknown) => {
+    const asked = ask(policy, { mcp: { name: "x", arguments: {} } });
+    const { operation } = asked;
+    return decide(policy, {
+      ...asked,
+      operation: { ...operation, mcp: { method: "tools/call", name: "x", arguments: given } },
+    }).verdict.rule;
+  };
+  let deep: unknown = "good";
+  for (let i = 0; i < 100_000; i += 1) deep = [deep];
+  assert.equal(rule({ ids: deep }), "ids");
+  assert.equal(rule({ ids: { inner: deep } }), "ids");
+  assert.equal(rule({ other: deep }), "words");
+  assert.equal(rule({ ids: new Array(20_000).fill("good") }), "ids");
+  assert.equal(rule({ ids: ["x", "good"] }), "allowed");
+  assert.equal(rule({ ids: "fine" }), "defaults.operation");
+});
+
+test("explain tells what a request is", () => {
+  const policy = load(`
+apiVersion: weir/v1
+detectors: { ids: { words: [C-1] } }
+targets: { ai: { protocol: anthropic, hosts: api.example } }
+rules:
+  - { name: a, match: { keyword: secret }, verdict: deny }
+  - { name: b, match: { detector: [ids, ssn] }, verdict: deny }
+  - { name: c, match: { protocol: llm }, redact: [{ detector: [email, ids] }], limit: { tokens: 10, by: model } }
+`);
+  const asked = ask(policy, {
+    llm: { model: "claude", prompt: "Hello, you", tools: ["weather"], stream: true },
+    http: { path: "/v1/messages", query: "beta=true" },
+    finds: [],
+  });
+  assert.equal(
+    explain(policy, asked),
+    `target    ai (anthropic)
+http      POST https://api.example/v1/messages?beta=true (application/json)
+llm       anthropic chat, model claude, 3 tokens, tools weather, as a stream
+operation request: verbs chat; 10 bytes; reads
+traits    none
+  no      a: keyword is none, it wants secret
+  no      b: detector is none, it wants ids | ssn
+  match   c: adds 1 redaction, adds a budget of 10 tokens
+verdict   allow by defaults.operation: No rule decides this, and by default it is allowed.
+redact    email, ids with placeholder (rule c)
+budget    10 tokens a day by model, then deny (rule c): More than 10 tokens in a day are not let through.
 record    statement
 `,
   );

@@ -4,10 +4,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { parse } from "yaml";
+import { wrongWithJsonPath } from "../../../agent/policy/json-path.ts";
 import { loadPolicy, type PolicyText } from "../../../agent/policy/load.ts";
 import type { Policy } from "../../../agent/policy/policy.ts";
 import { policySchema } from "../../../agent/policy/schema.ts";
 import { sourceBytesMax } from "../../../agent/policy/source.ts";
+import { detectorNames } from "../../../agent/policy/words.ts";
 
 interface Broken {
   name: string;
@@ -112,6 +114,131 @@ test("a credential says where its secrets come from", () => {
   });
 });
 
+test("credentials of targets over HTTP, with Vault among their sources", () => {
+  const policy = load(`
+apiVersion: weir/v1
+targets:
+  a: { protocol: openai, hosts: a, credential: { bearer: { vault: { address: "https://v:8200/", mount: m, path: p/q, field: f, token: { file: /t } } } } }
+  b: { protocol: http, hosts: b, credential: { header: { name: x-api-key, value: { env: K } } } }
+  c: { protocol: mcp, hosts: c, ports: [80, 443], credential: { query: { name: key, value: { exec: [pass, k] } } } }
+  d: { protocol: grpc, hosts: d, credential: { basic: { user: u, password: { env: P } } } }
+  e:
+    protocol: bedrock
+    hosts: e
+    credential: { sigv4: { accessKeyId: { env: A }, secretAccessKey: { env: S }, region: eu-west-1, service: bedrock } }
+  f: { protocol: http, hosts: f }
+`);
+  assert.deepEqual(
+    policy.targets.map((target) => target.httpCredential),
+    [
+      {
+        kind: "bearer",
+        token: {
+          from: "vault",
+          address: "https://v:8200",
+          mount: "m",
+          path: "p/q",
+          field: "f",
+          token: { from: "file", path: "/t" },
+        },
+      },
+      { kind: "header", name: "x-api-key", value: { from: "env", name: "K" } },
+      { kind: "query", name: "key", value: { from: "exec", command: ["pass", "k"] } },
+      { kind: "basic", user: "u", password: { from: "env", name: "P" } },
+      {
+        kind: "sigv4",
+        accessKeyId: { from: "env", name: "A" },
+        secretAccessKey: { from: "env", name: "S" },
+        sessionToken: null,
+        region: "eu-west-1",
+        service: "bedrock",
+      },
+      null,
+    ],
+  );
+  assert.ok(policy.targets.every((target) => target.credential === null));
+});
+
+test("ports that a protocol has by default; a credential goes to no plain-text port that is not named", () => {
+  const protocols = ["postgres", "http", "llm", "openai", "anthropic", "gemini", "bedrock", "ollama", "mcp", "grpc"];
+  const policy = load(
+    `apiVersion: weir/v1\ntargets:\n${protocols.map((protocol) => `  ${protocol}: { protocol: ${protocol}, hosts: ${protocol}.test }`).join("\n")}\n` +
+      "  key: { protocol: http, hosts: key.test, credential: { bearer: { env: K } } }\n" +
+      "  plain: { protocol: http, hosts: plain.test, ports: 80, credential: { bearer: { env: K } } }\n",
+  );
+  assert.deepEqual(Object.fromEntries(policy.targets.map(({ name, ports }) => [name, ports])), {
+    postgres: [5432],
+    http: [80, 443],
+    llm: [443],
+    openai: [443],
+    anthropic: [443],
+    gemini: [443],
+    bedrock: [443],
+    ollama: [11434, 443],
+    mcp: [80, 443],
+    grpc: [443],
+    key: [443],
+    plain: [80],
+  });
+});
+
+test("detectors of the policy's own are named, not read; rules and masks know them across files", () => {
+  const policy = load(
+    `apiVersion: weir/v1
+detectors:
+  ids: { words: { file: /nowhere/ids.txt } }
+  few: { words: [alpha, beta] }
+  code: { source: { directories: [/nowhere] } }
+  any-code: { source: {} }
+  bounded: { regex: "PRJ-[0-9]{6}", max: 32 }
+  unbounded: { regex: "PRJ-[0-9]+", max: 32 }
+`,
+    `apiVersion: weir/v1
+rules:
+  - { name: a, mask: [{ detector: [ids, ssn, ids] }, { detector: code, with: hash }, { json: "$..a" }] }
+  - { name: b, redact: [{ detector: [email, few] }, { detector: all, with: null }] }
+`,
+  );
+  assert.deepEqual(policy.detectors, [
+    { kind: "words", name: "ids", file: "/nowhere/ids.txt", words: [] },
+    { kind: "words", name: "few", file: null, words: ["alpha", "beta"] },
+    { kind: "source", name: "code", directories: ["/nowhere"] },
+    { kind: "source", name: "any-code", directories: [] },
+    { kind: "regex", name: "bounded", expression: "PRJ-[0-9]{6}", charactersMax: 10 },
+    { kind: "regex", name: "unbounded", expression: "PRJ-[0-9]+", charactersMax: 32 },
+  ]);
+  const derived = "detect" as const;
+  assert.deepEqual(policy.rules[0]?.masks, [
+    { rule: "a", column: null, detectors: ["ssn"], custom: ["ids"], with: "redact", derived },
+    { rule: "a", column: null, detectors: [], custom: ["code"], with: "hash", derived },
+    { rule: "a", column: null, detectors: null, json: "$..a", with: "redact", derived },
+  ]);
+  assert.deepEqual(policy.rules[1]?.redactions, [
+    { rule: "b", detectors: ["email"], custom: ["few"], with: "placeholder" },
+    { rule: "b", detectors: detectorNames, custom: [], with: "null" },
+  ]);
+});
+
+test("JSON paths that masks may use are those that the masker reads", async () => {
+  const { compileJsonPath } = await import("../../../agent/wire/http/json-path.ts");
+  const good = [
+    "$.a",
+    "$..ssn",
+    "$.customers[*].ssn",
+    "$['e-mail'][0]..*",
+    '$["a b"].c',
+    "$..[0]",
+    "$.*",
+    "$.a['b','c']",
+  ];
+  const bad = ["a", "$", "$.", "$.a..", "$[", "$[-1]", "$[1:2]", "$[?@.a]", "$.a b", "$.a-b", `$${".a".repeat(31)}`];
+  for (const path of good) {
+    assert.equal(wrongWithJsonPath(path), null, path);
+    assert.ok("segments" in compileJsonPath(path), path);
+  }
+  for (const path of bad) assert.notEqual(wrongWithJsonPath(path), null, path);
+});
+
 test("the digest is that of the meaning, not of the writing", () => {
   const a = load("apiVersion: weir/v1\nmode: enforce\nrules:\n  - name: a\n    verdict: deny\n    reason: No.\n");
   const b = load("# a comment\nrules: [{ reason: No., verdict: deny, name: a }]\napiVersion: weir/v1\n");
@@ -129,6 +256,9 @@ test("a decision may be used again unless a rule looks at parameters or sizes", 
   assert.equal(cacheable("{ when: 'op.bytes > 5' }"), false);
   assert.equal(cacheable("{ when: 'op.parameters.exists(p, p == \"x\")' }"), false);
   assert.equal(cacheable("{ bytes: { over: 5 } }"), false);
+  // Keywords and everything of requests hang on no parameter; detectors look at parameters too.
+  assert.equal(cacheable('{ keyword: x, path: "/a", tokens: { over: 5 }, when: "op.tokens > 5" }'), true);
+  assert.equal(cacheable("{ detector: ssn }"), false);
 });
 
 test("policies/schema.json is the schema that the agent uses", () => {
