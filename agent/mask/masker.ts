@@ -1,8 +1,10 @@
 /** Masks what detectors find, in place and in as many bytes. */
 import type { DetectorName, MaskStyle } from "../core/verdict.ts";
-import { type Detector, detectorNamed } from "./detectors.ts";
+import { contextCharactersMax } from "./detector.ts";
+import { compileMaskPlan, type MaskPlan, type MaskPlanSpec } from "./plan.ts";
 import { hexBytes, mayMatch } from "./prefilter.ts";
-import { applyStyle } from "./style.ts";
+import { type Step, TextScanner, wholeCharactersMax } from "./scanner.ts";
+import { hiddenIn } from "./style.ts";
 
 export interface DetectorSpec {
   readonly detectors: readonly DetectorName[];
@@ -19,110 +21,142 @@ export interface Masker {
   maskString(text: string): string;
 }
 
-interface Step {
-  readonly detector: Detector;
-  readonly style: MaskStyle;
-}
-
-/** A value longer than this is scanned in windows, so that no string of it is ever made whole. */
+/** A value longer than this is scanned in pieces, so that no string of it is ever made whole. */
 const windowBytesMax = 256 * 1024;
-/** The longest thing a detector finds: a match that begins this far before a window's end is whole. */
+/** No value that a detector bounds is longer; who holds text back for `maskOpen` holds this much. */
 export const matchBytesMax = 20_000;
 /** What detectors look at before a match (the word before an AWS secret); kept at the head of the next window. */
-export const contextBytesMax = 64;
+export const contextBytesMax = contextCharactersMax;
 
-/** From this length on a candidate may have been cut by its expression's bound. */
-const candidateBytesMin = 400;
-const overlapBytes = 45;
-const hexRun = /\\x((?:[0-9a-fA-F]{2}){7,})/g;
+const star = 0x2a;
+const hexDigitsMin = 14;
 
-export function createMasker(specs: readonly DetectorSpec[], key: Buffer): Masker | null {
-  const steps: Step[] = [];
-  const seen = new Set<DetectorName>();
-  for (const spec of specs) {
-    for (const name of spec.detectors) {
-      // The first rule that names a detector says how it is written.
-      if (seen.has(name)) continue;
-      seen.add(name);
-      steps.push({ detector: detectorNamed(name), style: spec.with });
-    }
-  }
-  if (steps.length === 0) return null;
+export function createMasker(specs: readonly MaskPlanSpec[], key: Buffer): Masker | null {
+  const plan = compileMaskPlan(specs, key);
+  return plan === null ? null : maskerOf(plan);
+}
 
-  /** A match cut by the window's end would be masked in part, and its rest never known again: hence `open`. */
-  function maskWindow(
-    bytes: Buffer,
-    start: number,
-    end: number,
-    seen: number,
-    open: number,
-    filler: number | undefined,
-  ): number {
-    const text = bytes.toString("latin1", start, end);
+export function maskerOf({ steps, key }: MaskPlan): Masker {
+  function maskUntil(bytes: Buffer, start: number, end: number, open: number, filler: number): number {
+    const seen = mayMatch(bytes, start, end);
+    if (seen === 0 && !always) return 0;
     let found = 0;
-    for (const { detector, style } of steps) {
-      if ((detector.needs & seen) === 0) continue;
-      const { expression } = detector;
-      expression.lastIndex = 0;
-      for (let match = expression.exec(text); match !== null; match = expression.exec(text)) {
-        const { index } = match;
-        if (start + index >= open) break;
-        const { length } = match[0];
-        const parts = detector.parts === null ? [[0, length] as const] : detector.parts(match[0]);
-        for (const [from, to] of parts) {
-          found += 1;
-          applyStyle(bytes, start + index + from, start + index + to, style, key, filler);
-        }
-        // A candidate of many parts may go on behind its longest: the next one begins a little before its end.
-        if (detector.parts !== null && length >= candidateBytesMin)
-          expression.lastIndex = index + length - overlapBytes;
+    if (open === end && end - start > windowBytesMax) {
+      for (const step of steps.latin1) {
+        if (step.detector.wholeOnly === true)
+          found += maskStep(step, bytes.toString("latin1", start, end), bytes, start, end - start, filler);
+      }
+      found += maskPieces(bytes, start, end, filler);
+    } else {
+      const text = bytes.toString("latin1", start, end);
+      for (const step of steps.latin1) {
+        if (step.detector.needs === 0 || (step.detector.needs & seen) !== 0)
+          found += maskStep(step, text, bytes, start, open - start, filler);
       }
     }
-    if ((seen & hexBytes) !== 0) found += maskHex(bytes, start, text);
+    if ((seen & hexBytes) !== 0) found += maskHex(bytes, start, end);
     return found;
+  }
+  const always = steps.latin1.some(({ detector }) => detector.needs === 0);
+
+  function maskStep(
+    { detector, style }: Step,
+    text: string,
+    bytes: Buffer,
+    start: number,
+    open: number,
+    filler: number,
+  ): number {
+    let values = 0;
+    for (let match = detector.next(text, 0, open); match !== null; ) {
+      values += 1;
+      const end = detector.follow === null ? match.end : detector.follow(text, match.end, 1, true).at;
+      const how = detector.follow !== null && (style === "email" || end - match.start > wholeCharactersMax);
+      const hidden = hiddenIn(
+        text,
+        match.start,
+        end,
+        how && style !== "last4" && style !== "partial" ? "redact" : style,
+        key,
+        "latin1",
+      );
+      // Where a filler is asked for (a number of JSON) letters would be no value.
+      if (hidden.text === null || filler !== star) bytes.fill(filler, start + hidden.from, start + hidden.to);
+      else bytes.write(hidden.text, start + hidden.from, "latin1");
+      match = detector.next(text, end, open);
+    }
+    return values;
+  }
+
+  function maskPieces(bytes: Buffer, start: number, end: number, filler: number): number {
+    const scanner = new TextScanner(steps.latin1, key, "latin1", String.fromCharCode(filler));
+    let at = start;
+    for (let from = start; from < end; from += windowBytesMax) {
+      const to = Math.min(end, from + windowBytesMax);
+      at += bytes.write(scanner.push(bytes.toString("latin1", from, to), to === end), at, "latin1");
+    }
+    return scanner.masked;
   }
 
   /** bytea as text, `\\x6162…`: what it stands for is looked into, and written back as hex. */
-  function maskHex(bytes: Buffer, start: number, text: string): number {
+  function maskHex(bytes: Buffer, start: number, end: number): number {
     let found = 0;
-    for (const match of text.matchAll(hexRun)) {
-      const raw = Buffer.from(match[1] as string, "hex");
-      const seen = mayMatch(raw, 0, raw.length) & ~hexBytes;
-      if (seen === 0) continue;
-      const values = maskWindow(raw, 0, raw.length, seen, raw.length, undefined);
-      if (values === 0) continue;
+    for (let at = bytes.indexOf("\\x", start, "latin1"); at >= 0 && at < end; at = bytes.indexOf("\\x", at, "latin1")) {
+      at += 2;
+      let to = at;
+      while (to < end && isHexDigit(bytes[to] as number)) to += 1;
+      to -= (to - at) % 2;
+      if (to - at < hexDigitsMin) continue;
+      const raw = Buffer.from(bytes.toString("latin1", at, to), "hex");
+      const values = maskRaw(raw);
+      if (values > 0) bytes.write(raw.toString("hex"), at, "latin1");
       found += values;
-      bytes.write(raw.toString("hex"), start + match.index + 2, "latin1");
+      at = to;
     }
     return found;
   }
 
-  function mask(bytes: Buffer, start: number, end: number, filler?: number): number {
-    return maskUntil(bytes, start, end, end, filler);
-  }
-
-  function maskUntil(bytes: Buffer, start: number, end: number, open: number, filler: number | undefined): number {
-    const seen = mayMatch(bytes, start, end);
-    if (seen === 0) return 0;
+  /** Hex within hex is left as it is. */
+  function maskRaw(raw: Buffer): number {
+    const seen = mayMatch(raw, 0, raw.length);
+    if ((seen & ~hexBytes) === 0 && !always) return 0;
+    if (raw.length > windowBytesMax) return maskPieces(raw, 0, raw.length, star);
+    const text = raw.toString("latin1", 0, raw.length);
     let found = 0;
-    let from = start;
-    for (; end - from > windowBytesMax; from += windowBytesMax - matchBytesMax - contextBytesMax) {
-      const to = from + windowBytesMax;
-      found += maskWindow(bytes, from, to, seen, Math.min(open, to - matchBytesMax), filler);
+    for (const step of steps.latin1) {
+      if (step.detector.needs === 0 || (step.detector.needs & seen) !== 0)
+        found += maskStep(step, text, raw, 0, raw.length, star);
     }
-    return found + maskWindow(bytes, from, end, seen, open, filler);
+    return found;
   }
 
   return {
-    mask,
-    maskOpen: (bytes, start, end, open) => maskUntil(bytes, start, end, open, undefined),
+    mask: (bytes, start, end, filler = star) => maskUntil(bytes, start, end, end, filler),
+    maskOpen: (bytes, start, end, open) => maskUntil(bytes, start, end, open, star),
     finds(text) {
       const bytes = Buffer.from(text, "latin1");
-      return mask(bytes, 0, bytes.length) > 0;
+      return maskUntil(bytes, 0, bytes.length, bytes.length, star) > 0;
     },
     maskString(text) {
-      const bytes = Buffer.from(text, "utf8");
-      return mask(bytes, 0, bytes.length) === 0 ? text : bytes.toString("utf8");
+      if (Buffer.byteLength(text, "utf8") !== text.length) {
+        for (const { detector, style } of steps.utf16) {
+          if (detector.wholeOnly !== true || detector.next(text, 0, text.length) === null) continue;
+          const hidden = hiddenIn(text, 0, text.length, style === "hash" ? "hash" : "redact", key, "utf16");
+          return hidden.text ?? "*".repeat(text.length);
+        }
+        // Bytes would tell nothing of letters that are not ASCII.
+        const scanner = new TextScanner(steps.utf16, key, "utf16");
+        return scanner.push(text, true);
+      }
+      const bytes = Buffer.from(text, "latin1");
+      return maskUntil(bytes, 0, bytes.length, bytes.length, star) === 0
+        ? text
+        : bytes.toString("latin1", 0, bytes.length);
     },
   };
+}
+
+function isHexDigit(byte: number): boolean {
+  const small = byte | 0x20;
+  return (byte >= 0x30 && byte <= 0x39) || (small >= 0x61 && small <= 0x66);
 }

@@ -1,26 +1,34 @@
 /**
  * One pass over bytes that tells which detectors could match: runs of digits (separators between them allowed), an @,
- * the first letters of a key, the head of an IBAN, bytes in hex. Most rows have none, and are never decoded; the others
- * meet only the expressions that they call for.
+ * letters of a key's prefix that are rare in prose, the head of an IBAN, bytes in hex. Most rows have none, and are
+ * never decoded; the others meet only the detectors that they call for.
  */
 
 /** Bits of the answer. */
 export const someDigits = 1;
 export const manyDigits = 2;
 export const atSign = 4;
-export const keyLetters = 8;
+/** `sk-`; `eyJ`; `ghp_` and kin; the head of a PEM; AWS's key ids, and names before a secret. */
+export const skLetters = 8;
 export const ibanHead = 16;
 export const hexBytes = 32;
+export const jwtLetters = 64;
+export const githubLetters = 128;
+export const dashes = 256;
+export const awsLetters = 512;
 
 const digit = 1;
 const separator = 2;
-const other = 3;
+/** Looked at with what stands beside it. */
+const marker = 3;
+const letter = 4;
 
 const kinds = new Uint8Array(256);
+for (const first of [0x41, 0x61]) for (let code = first; code < first + 26; code += 1) kinds[code] = letter;
 for (let code = 0x30; code <= 0x39; code += 1) kinds[code] = digit;
-for (const sign of " -.()+") kinds[sign.charCodeAt(0)] = separator;
-for (let code = 0x41; code <= 0x5a; code += 1) kinds[code] = other;
-for (const letter of "@\\sgea") kinds[letter.charCodeAt(0)] = other;
+// The bytes of no-break spaces too, U+00A0 and U+202F.
+for (const sign of " -.()+\u00c2\u00a0\u00e2\u0080\u00af") kinds[sign.charCodeAt(0)] = separator;
+for (const sign of "@\\_AJWwcC") kinds[sign.charCodeAt(0)] = marker;
 
 /** No SSN or phone number has fewer digits in one run, and no card fewer than the second. */
 const someDigitsMin = 7;
@@ -31,52 +39,68 @@ export function mayMatch(bytes: Uint8Array, start: number, end: number): number 
   let run = 0;
   for (let i = start; i < end; i += 1) {
     const byte = bytes[i] as number;
-    const kind = kinds[byte];
-    if (kind === 0) run = 0;
+    const kind = kinds[byte] as number;
+    if (kind === letter) run = 0;
     else if (kind === digit) {
       run += 1;
       if (run === someDigitsMin) found |= someDigits;
       else if (run === manyDigitsMin) found |= manyDigits;
+      if (isLetter(bytes[i - 1]) && isLetter(bytes[i - 2]) && kinds[bytes[i + 1] as number] === digit)
+        found |= ibanHead;
     } else if (kind === separator) {
-      if (byte === 0x2d && bytes[i + 1] === 0x2d && bytes[i + 2] === 0x2d) found |= keyLetters;
+      if (byte === 0x2d) found |= atDash(bytes, i);
     } else {
       run = 0;
-      found |= markerAt(bytes, i, byte);
+      if (kind === marker) found |= atMarker(bytes, i, byte);
     }
   }
   return found;
 }
 
-function markerAt(bytes: Uint8Array, i: number, byte: number): number {
+function isLetter(byte: number | undefined): boolean {
+  const small = (byte ?? 0) | 0x20;
+  return small >= 0x61 && small <= 0x7a;
+}
+
+/** `sk-`, `---`. */
+function atDash(bytes: Uint8Array, i: number): number {
+  if (bytes[i - 1] === 0x6b && bytes[i - 2] === 0x73) return skLetters;
+  return bytes[i + 1] === 0x2d && bytes[i + 2] === 0x2d ? dashes : 0;
+}
+
+function atMarker(bytes: Uint8Array, i: number, byte: number): number {
   const next = bytes[i + 1] as number;
-  const third = bytes[i + 2] as number;
+  const before = bytes[i - 1] as number;
   switch (byte) {
     case 0x40:
       return atSign;
     case 0x5c: // \x
       return next === 0x78 ? hexBytes : 0;
-    case 0x73: // sk-, secret
-      return (next === 0x6b && third === 0x2d) || (next === 0x65 && third === 0x63 && bytes[i + 3] === 0x72)
-        ? keyLetters
+    case 0x5f: // ghp_ and kin, github_pat_
+      return (bytes[i - 2] === 0x68 && bytes[i - 3] === 0x67) || (before === 0x62 && bytes[i - 2] === 0x75)
+        ? githubLetters
         : 0;
-    case 0x67: // ghp_ and kin, github_pat_
-      return (next === 0x68 && bytes[i + 3] === 0x5f) || (next === 0x69 && third === 0x74) ? keyLetters : 0;
-    case 0x65: // eyJ
-      return next === 0x79 && third === 0x4a ? keyLetters : 0;
-    case 0x61: // aws
-      return next === 0x77 && third === 0x73 ? keyLetters : 0;
+    case 0x4a: // eyJ
+      return before === 0x79 && bytes[i - 2] === 0x65 ? jwtLetters : 0;
+    case 0x77: // aws
+      return before === 0x61 && next === 0x73 ? awsLetters : 0;
+    case 0x57: // AWS
+      return before === 0x41 && next === 0x53 ? awsLetters : 0;
+    case 0x63: // secret, Secret
+      return before === 0x65 && next === 0x72 ? awsLetters : 0;
+    case 0x43: // SECRET
+      return before === 0x45 && next === 0x52 ? awsLetters : 0;
     default: {
-      // A capital: AKIA, ASIA, AGPA, AIDA, AROA, AWS, SECRET, Secret, or two letters and two digits of an IBAN.
-      let found = 0;
-      if (next >= 0x41 && next <= 0x5a && kinds[third] === digit && kinds[bytes[i + 3] as number] === digit)
-        found |= ibanHead;
-      if (
-        byte === 0x41 &&
-        (next === 0x4b || next === 0x53 || next === 0x47 || next === 0x49 || next === 0x52 || next === 0x57)
-      )
-        found |= keyLetters;
-      if (byte === 0x53 && (next === 0x45 || next === 0x65) && (third === 0x43 || third === 0x63)) found |= keyLetters;
-      return found;
+      // AKIA, ASIA, AGPA, AIDA, AROA
+      if (bytes[i + 3] !== 0x41) return 0;
+      const third = bytes[i + 2] as number;
+      return (next === 0x4b && third === 0x49) ||
+        (next === 0x53 && third === 0x49) ||
+        (next === 0x47 && third === 0x50) ||
+        (next === 0x49 && third === 0x44) ||
+        (next === 0x52 && third === 0x4f)
+        ? awsLetters
+        : 0;
     }
   }
 }

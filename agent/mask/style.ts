@@ -4,6 +4,7 @@
  */
 import { createHmac } from "node:crypto";
 import type { MaskStyle } from "../core/verdict.ts";
+import { isInside, type TextKind } from "./chars.ts";
 
 const star = 0x2a;
 const clearBytes = 4;
@@ -59,4 +60,51 @@ function hide(bytes: Buffer, start: number, end: number, filler: number, first: 
   while (from > first && ((bytes[from] ?? 0) & 0xc0) === 0x80) from -= 1;
   while (to < last && ((bytes[to] ?? 0) & 0xc0) === 0x80) to += 1;
   bytes.fill(filler, from, to);
+}
+
+/** What of a value in a text is hidden: [from, to), by stars, or by `text`. */
+export interface Hidden {
+  readonly from: number;
+  readonly to: number;
+  readonly text: string | null;
+}
+
+/** Clear characters at the start and the end of a value of any length; null: the style needs the value whole. */
+export function clearEnds(style: MaskStyle): { readonly head: number; readonly tail: number } | null {
+  if (style === "hash") return null;
+  return { head: style === "partial" ? 1 : 0, tail: style === "last4" ? clearBytes : style === "partial" ? 1 : 0 };
+}
+
+/** The same as `applyStyle` for a value that is part of a text. */
+export function hiddenIn(
+  text: string,
+  start: number,
+  end: number,
+  style: MaskStyle,
+  key: Buffer,
+  kind: TextKind,
+): Hidden {
+  let from = start;
+  let to = end;
+  if (style === "hash") {
+    const digest = createHmac("sha256", key)
+      .update(text.slice(start, end), kind === "latin1" ? "latin1" : "utf8")
+      .digest("hex");
+    return { from, to, text: digest.repeat(Math.ceil((end - start) / digest.length)).slice(0, end - start) };
+  }
+  if (style === "last4") to = end - start >= clearBytes * 2 ? end - clearBytes : end;
+  else if (style === "partial") {
+    const keep = end - start >= 6 ? 1 : 0;
+    from = start + keep;
+    to = end - keep;
+  } else if (style === "email") {
+    const sign = text.indexOf("@", start);
+    if (sign >= 0 && sign < end) {
+      from = Math.min(start + 1, sign);
+      to = sign;
+    }
+  }
+  while (from > start && isInside(text, from, kind)) from -= 1;
+  while (to < end && isInside(text, to, kind)) to += 1;
+  return { from, to, text: null };
 }

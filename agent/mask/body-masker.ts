@@ -1,0 +1,37 @@
+/** The same for a body of text in bytes, cut anywhere, also inside of a character; what is no UTF-8 is looked at too. */
+import type { MaskPlan } from "./plan.ts";
+import { mayMatch } from "./prefilter.ts";
+import { TextScanner } from "./scanner.ts";
+
+export interface BodyMasker {
+  push(bytes: Buffer): Buffer;
+  end(): Buffer;
+  readonly masked: number;
+  readonly held: number;
+}
+
+/** Below this the look at what could match costs more than it saves. */
+const prefilteredBytesMin = 256;
+
+export function createBodyMasker(plan: MaskPlan): BodyMasker {
+  const scanner = new TextScanner(plan.steps.latin1, plan.key, "latin1");
+  return {
+    push(bytes) {
+      if (bytes.length === 0) return bytes;
+      const text = bytes.toString("latin1", 0, bytes.length);
+      let seen = -1;
+      if (bytes.length >= prefilteredBytesMin) {
+        const whole = Buffer.from(scanner.kept + text, "latin1");
+        seen = mayMatch(whole, 0, whole.length);
+      }
+      return Buffer.from(scanner.push(text, false, seen), "latin1");
+    },
+    end: () => Buffer.from(scanner.push("", true), "latin1"),
+    get masked() {
+      return scanner.masked;
+    },
+    get held() {
+      return scanner.held;
+    },
+  };
+}

@@ -1,0 +1,40 @@
+/** The detectors of a policy's masks with their styles, made ready once and shared by every text. */
+import type { DetectorName, MaskStyle } from "../core/verdict.ts";
+import type { TextKind } from "./chars.ts";
+import type { Detector } from "./detector.ts";
+import { detectorNamed } from "./detectors.ts";
+import type { Step } from "./scanner.ts";
+
+export interface MaskPlanSpec {
+  readonly detectors: readonly DetectorName[];
+  /** Detectors that the policy defines; see custom.ts. */
+  readonly custom?: readonly Detector[];
+  readonly with: MaskStyle;
+}
+
+export interface MaskPlan {
+  readonly steps: Readonly<Record<TextKind, readonly Step[]>>;
+  readonly key: Buffer;
+}
+
+/** The first spec that names a detector says how its values are written. Null: nothing is masked. */
+export function compileMaskPlan(specs: readonly MaskPlanSpec[], key: Buffer): MaskPlan | null {
+  const latin1: Step[] = [];
+  const utf16: Step[] = [];
+  const seen = new Set<string>();
+  for (const spec of specs) {
+    for (const name of spec.detectors) {
+      if (seen.has(name)) continue;
+      seen.add(name);
+      latin1.push({ detector: detectorNamed(name, "latin1"), style: spec.with });
+      utf16.push({ detector: detectorNamed(name, "utf16"), style: spec.with });
+    }
+    for (const detector of spec.custom ?? []) {
+      if (seen.has(`custom ${detector.name}`)) continue;
+      seen.add(`custom ${detector.name}`);
+      latin1.push({ detector: detector.forBytes ?? detector, style: spec.with });
+      utf16.push({ detector, style: spec.with });
+    }
+  }
+  return utf16.length === 0 ? null : { steps: { latin1, utf16 }, key };
+}

@@ -1,0 +1,32 @@
+/**
+ * Masks a text that comes in pieces: the deltas of a model's answer, of a tool call's arguments. What is no start of a
+ * value leaves with its piece; wherever a value is cut, it leaves as it would have in one piece.
+ */
+import type { MaskPlan } from "./plan.ts";
+import { TextScanner } from "./scanner.ts";
+
+export interface StreamMasker {
+  /** Takes the next piece of one text and returns what may leave now, masked; it may be empty. */
+  push(text: string): string;
+  /** The text has ended: what was held back, masked. */
+  end(): string;
+  /** Values masked so far. */
+  readonly masked: number;
+  /** Characters held back now; never above `heldCharactersMax`. */
+  readonly held: number;
+}
+
+/** A masker costs four small arrays: one for each text of a reply. */
+export function createStreamMasker(plan: MaskPlan): StreamMasker {
+  const scanner = new TextScanner(plan.steps.utf16, plan.key, "utf16");
+  return {
+    push: (text) => (text === "" ? "" : scanner.push(text, false)),
+    end: () => scanner.push("", true),
+    get masked() {
+      return scanner.masked;
+    },
+    get held() {
+      return scanner.held;
+    },
+  };
+}
