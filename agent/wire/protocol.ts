@@ -6,6 +6,7 @@
 import type { Operation, ProtocolName } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Decision, Permit } from "../core/verdict.ts";
+import type { HttpContext } from "./http/context.ts";
 
 export type Side = "client" | "server";
 
@@ -25,6 +26,8 @@ export interface ConversationContext {
   readonly now: () => number;
   /** For masks of the style `hash`: the same value gives the same digest for as long as the key stays. */
   readonly maskKey?: Buffer;
+  /** Of a connection that carries HTTP. */
+  readonly http?: HttpContext;
 }
 
 export interface LoginCredential {
@@ -66,11 +69,20 @@ export type WireEvent =
       readonly decision: Decision;
       readonly approvalId: string | null;
       readonly by?: string;
+      /** A budget is used up until then: the refusal says when to come again. */
+      readonly retryAfterSeconds?: number;
     }
   /** The answer to `catalog`: the columns of the asked tables; `failed` when they could not be read. */
   | { readonly type: "catalog"; readonly columns: readonly CatalogColumn[]; readonly failed: boolean }
   /** A CancelRequest for this session came in on another flow. */
   | { readonly type: "cancel" }
+  /** The wait that `wake` asked for is over. */
+  | { readonly type: "wake" }
+  /** The answer to `inflate`: the decoded body, or why there is none. */
+  | { readonly type: "inflated"; readonly body: Buffer | null; readonly problem: string }
+  /** The answer to `decode`: decoded bytes, null at their end. */
+  | { readonly type: "decoded"; readonly bytes: Buffer | null }
+  | { readonly type: "decode-failed"; readonly problem: string }
   | { readonly type: "client-end" }
   | { readonly type: "server-end" }
   /** The agent ends the session (shutdown, revocation, spool failure): tell the client in the protocol. */
@@ -98,6 +110,8 @@ export type Command =
       readonly type: "ask";
       readonly askId: number;
       readonly operation: Operation;
+      /** Asked again by a client that tries again, it meets the same approval. */
+      readonly digest?: () => string;
       readonly limit?: { readonly rule: string; readonly rows: number; readonly reason: string };
     }
   /** The held operation `askId` is given up: the client left or cancelled it. */
@@ -116,6 +130,14 @@ export type Command =
   | { readonly type: "cancel-request"; readonly key: Buffer }
   /** What the agent may use for its own catalog connection; never recorded. */
   | { readonly type: "login"; readonly user: string; readonly database: string; readonly password: string | null }
+  /** One `wake` event after so many milliseconds. */
+  | { readonly type: "wake"; readonly ms: number }
+  /** Take a content coding (gzip, deflate, br, zstd) away from a whole body of at most `bytesMax` decoded bytes. */
+  | { readonly type: "inflate"; readonly coding: string; readonly body: Buffer; readonly bytesMax: number }
+  /** What the server sends is encoded: bytes of this coding, null at their end. One body at a time. */
+  | { readonly type: "decode"; readonly coding: string; readonly bytes: Buffer | null }
+  /** The connection to the server is given up; the session goes on and may dial again. */
+  | { readonly type: "drop-server" }
   /** A line for the agent's log. */
   | { readonly type: "log"; readonly level: "info" | "warn"; readonly message: string }
   /** Send what is queued, then close both sides. */

@@ -53,6 +53,16 @@ function split(events: readonly WireEvent[], next: (left: number) => number): Wi
   });
 }
 
+/** Chunks of HTTP are framing, not message: a chunk that came in pieces may leave as several. */
+function messages(name: string, bytes: Buffer): string {
+  return name === "http"
+    ? bytes
+        .toString("latin1")
+        .replace(/\r\n[0-9a-f]+\r\n(?=[^\r])/g, "")
+        .replace(/\r\n/g, "")
+    : bytes.toString("latin1");
+}
+
 for (const protocol of protocols) {
   const { name } = protocol;
 
@@ -78,8 +88,8 @@ for (const protocol of protocols) {
       for (let run = 0; run < 20; run += 1) ways.push((left) => 1 + Math.floor(random() * Math.min(left, 200)));
       for (const way of ways) {
         const pieces = transcript(protocol, split(events, way));
-        assert.ok(pieces.client.equals(whole.client), `to the client, seed ${seed}`);
-        assert.ok(pieces.server.equals(whole.server), `to the server, seed ${seed}`);
+        assert.deepEqual(messages(name, pieces.client), messages(name, whole.client), `to the client, seed ${seed}`);
+        assert.deepEqual(messages(name, pieces.server), messages(name, whole.server), `to the server, seed ${seed}`);
         assert.deepEqual(pieces.records, whole.records);
         assert.equal(pieces.closed, whole.closed);
         assert.ok(pieces.heldBytesMax <= protocol.heldBytesMax);
@@ -124,6 +134,13 @@ for (const protocol of protocols) {
       verdict: { ...decideForTest(operation).verdict, action: "deny", rule: "none-shall-pass", reason: "Closed." },
     }));
     assert.equal(result.server.length, 0);
+    if (name === "http") {
+      // The connection goes on: each of the five requests has its own refusal, but HEAD without a body.
+      const said = result.client.toString("latin1");
+      assert.equal(said.match(/HTTP\/1\.1 403 Forbidden\r\n/g)?.length, 5);
+      assert.equal(said.match(/rule "none-shall-pass": Closed\./g)?.length, 4);
+      return;
+    }
     assert.match(result.closed ?? "", /WEIR_DENIED/);
     if (name !== "postgres") return;
     const heard: string[] = [];

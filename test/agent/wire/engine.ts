@@ -46,6 +46,36 @@ export const contextForTest: ConversationContext = {
   upstreamTlsRequired: false,
   random: (bytes) => Buffer.alloc(bytes, 7),
   now: () => 0,
+  http: {
+    destination: {
+      address: "127.0.0.1",
+      port: 5432,
+      hostname: "api.internal",
+      serverName: "api.internal",
+      hosts: [{ kind: "any" }],
+    },
+    scheme: "https",
+    targetProtocol: "http",
+    credential: null,
+    maskKey: Buffer.alloc(32, 7),
+    custom: new Map(),
+    would: (described) => decideForTest({ ...describedOnly, ...described }).verdict,
+    pin: () => null,
+    pinned: () => null,
+    tunnel: () => null,
+    named: { held: () => () => {}, giveUp: () => {} },
+  },
+};
+
+const describedOnly = {
+  kind: "request" as const,
+  user: "",
+  database: "",
+  relations: [],
+  columns: [],
+  functions: [],
+  parameters: [],
+  bytes: 0,
 };
 
 /** Runs the events; what a command asks for comes as the next event. */

@@ -1,0 +1,123 @@
+/** Masks in bodies of text: as they stream by, in as many bytes as they had; by JSON path, when they are whole. */
+import type { Verdict } from "../../core/verdict.ts";
+import { WeirError } from "../../errors.ts";
+import { type BodyMasker, createBodyMasker } from "../../mask/body-masker.ts";
+import { maskerOf } from "../../mask/masker.ts";
+import type { MaskPlan } from "../../mask/plan.ts";
+import type { ReplyReader, ReplySummary } from "./dialect.ts";
+import { type JsonMasks, maskJson } from "./json-mask.ts";
+import { type Masking, plansOf } from "./mask-plans.ts";
+import { isText } from "./media-type.ts";
+
+/** A body of JSON that is masked by path is read whole up to this. */
+const wholeBodyBytesMax = 32 * 1024 * 1024;
+
+/** `type`: the media type; null: nothing of such a body is masked. */
+export function bodyReader(type: string, verdict: Verdict, masking: Masking): ReplyReader | null {
+  const { reply, paths } = plansOf(verdict, masking);
+  const json = /json/.test(type);
+  if (json && paths.length > 0)
+    return new WholeJson({ masker: reply === null ? null : maskerOf(reply), paths, key: masking.maskKey });
+  return reply === null || !(type === "" || isText(type)) ? null : new StreamedBody(reply, json);
+}
+
+/** The request's body with its redactions made; the same buffer when there are none. */
+export function redactBody(body: Buffer, type: string, verdict: Verdict, masking: Masking): Buffer {
+  const { request } = plansOf(verdict, masking);
+  if (request === null || body.length === 0 || !(type === "" || isText(type))) return body;
+  const reader = new StreamedBody(request, /json/.test(type));
+  const redacted = Buffer.concat([reader.push(body), reader.end()]);
+  return reader.masked === 0 ? body : redacted;
+}
+
+const noSummary: ReplySummary = { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
+
+class StreamedBody implements ReplyReader {
+  readonly preservesLength = true;
+  readonly #masker: BodyMasker;
+  readonly #json: JsonNumbers | null;
+
+  constructor(plan: MaskPlan, json: boolean) {
+    this.#masker = createBodyMasker(plan);
+    this.#json = json ? new JsonNumbers() : null;
+  }
+
+  get masked(): number {
+    return this.#masker.masked;
+  }
+
+  get heldBytes(): number {
+    return this.#masker.held;
+  }
+
+  push(bytes: Buffer): Buffer {
+    const masked = this.#masker.push(bytes);
+    return this.#json?.keep(masked) ?? masked;
+  }
+
+  end(): Buffer {
+    const masked = this.#masker.end();
+    return this.#json?.keep(masked) ?? masked;
+  }
+
+  summary(): ReplySummary {
+    return noSummary;
+  }
+}
+
+/** A star outside of a string stands where a digit of a number was: numbers stay numbers. */
+export class JsonNumbers {
+  #inString = false;
+  #escaped = false;
+  #before = 0x20;
+
+  keep(bytes: Buffer): Buffer {
+    for (let at = 0; at < bytes.length; at += 1) {
+      const byte = bytes[at] as number;
+      if (this.#escaped) this.#escaped = false;
+      else if (byte === 0x22) this.#inString = !this.#inString;
+      else if (byte === 0x5c) this.#escaped = this.#inString;
+      else if (byte === 0x2a && !this.#inString) bytes[at] = isDigit(this.#before) ? 0x30 : 0x31;
+      this.#before = bytes[at] as number;
+    }
+    return bytes;
+  }
+}
+
+function isDigit(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x39;
+}
+
+class WholeJson implements ReplyReader {
+  readonly preservesLength = false;
+  masked = 0;
+  heldBytes = 0;
+  readonly #masks: JsonMasks;
+  #parts: Buffer[] = [];
+
+  constructor(masks: JsonMasks) {
+    this.#masks = masks;
+  }
+
+  push(bytes: Buffer): Buffer {
+    this.heldBytes += bytes.length;
+    if (this.heldBytes > wholeBodyBytesMax)
+      throw new WeirError("WEIR_MASK_IMPOSSIBLE", `The response is longer than ${wholeBodyBytesMax} bytes of JSON.`);
+    this.#parts.push(bytes);
+    return Buffer.alloc(0);
+  }
+
+  end(): Buffer {
+    const body = Buffer.concat(this.#parts);
+    this.#parts = [];
+    this.heldBytes = 0;
+    const result = maskJson(body, this.#masks);
+    if (result === null) throw new WeirError("WEIR_MASK_IMPOSSIBLE", "The response says it is JSON and is not.");
+    this.masked = result.masked;
+    return result.bytes;
+  }
+
+  summary(): ReplySummary {
+    return noSummary;
+  }
+}

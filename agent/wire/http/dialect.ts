@@ -1,0 +1,121 @@
+/**
+ * What an API over HTTP (LLM, MCP, gRPC) adds to a plain request: which operation it is, how a refusal is said so that
+ * the API's own SDK understands it, and what is masked in its replies. A dialect sees whole messages and decoded
+ * bodies; framing, holding, recording and credentials are the exchange's.
+ */
+import type { Operation, TargetProtocol } from "../../core/operation.ts";
+import type { Verdict } from "../../core/verdict.ts";
+import type { Detector } from "../../mask/detector.ts";
+import type { OwnResponse, RequestHead, ResponseHead } from "./message.ts";
+
+/** Of one operation, what a dialect says; the exchange fills in the rest (`http`, `bytes`, empty SQL words). */
+export type Described = Pick<Operation, "protocol" | "text" | "verbs" | "writes" | "traits"> &
+  Partial<Pick<Operation, "llm" | "mcp" | "grpc" | "parameters" | "user">>;
+
+/** Why a request does not go upstream, or ended without its answer. */
+export interface Refusal {
+  /** `denied`: by the policy or an approver. `failed`: the upstream or a limit. `busy`: a token budget is used up. */
+  readonly kind: "denied" | "failed" | "busy";
+  /** A code of agent/errors.ts. */
+  readonly code: string;
+  /** One sentence for the developer: rule and reason are in it already. */
+  readonly message: string;
+  readonly rule: string;
+  readonly approvalId: string | null;
+  /** Seconds after which trying again makes sense; null: never. */
+  readonly retryAfterSeconds: number | null;
+}
+
+export interface DialectContext {
+  readonly targetProtocol: TargetProtocol;
+  readonly maskKey: Buffer;
+  /** Detectors that the policy defines, by name. */
+  readonly custom: ReadonlyMap<string, Detector>;
+  /** What the policy would say of an operation: for lists that leave out what is denied. Never recorded. */
+  would(described: Described): Verdict;
+  /** Remembers digests at first sight: MCP tools. `null`: as it was seen before, or first seen now. */
+  pin(name: string, digest: string, text: string): { readonly before: string } | null;
+  /** What `pin` remembers: null when it never saw the name; `changed` as long as the last sight is not the first. */
+  pinned(name: string): { readonly changed: { readonly before: string; readonly now: string } | null } | null;
+}
+
+export interface Dialect {
+  readonly family: "llm" | "mcp" | "grpc";
+  /** null: none of its operations; the request is then decided as plain HTTP. */
+  open(head: RequestHead, context: DialectContext): DialectExchange | null;
+}
+
+/** One request of a dialect and its reply. */
+export interface DialectExchange {
+  /**
+   * `whole`: `describe` needs the whole body, content-encoding taken away. `peek`: a body that is short is given too.
+   * `head`: nothing is waited for, as a client may wait for the answer before it sends on.
+   */
+  readonly reads: "head" | "peek" | "whole";
+  /** `body` is null when it was not read whole. Never throws: what cannot be read gets the trait `unreadable-body`. */
+  describe(body: Buffer | null): Described;
+  /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
+  rewrite(body: Buffer, verdict: Verdict): Buffer;
+  /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
+  refuse(refusal: Refusal): OwnResponse;
+  /**
+   * How a client is kept while its request is held: the response begins at once, and `beat` is sent every so often.
+   * null: it has to wait in silence (it asked for no stream).
+   */
+  holding(): HoldingStream | null;
+  /**
+   * Known after `describe`. `cancelName`: under this name another request may give this one up while it is held.
+   * `cancels`: the name of the held request that this one gives up (MCP: `notifications/cancelled`). The exchange
+   * counts names by client process, so that none cancels another's.
+   */
+  readonly cancelName?: string | null;
+  readonly cancels?: string | null;
+  /**
+   * Known after `describe`: the same for a request and its retries, where these differ in their bytes (MCP: in their
+   * id) and in nothing that changes what is done. null: they are the same byte for byte.
+   */
+  readonly retryKey?: string | null;
+  /** Reads and changes the reply's body; null: it passes as it is. Bodies come decoded. */
+  reply(head: ResponseHead, verdict: Verdict): ReplyReader | null;
+}
+
+export interface HoldingStream {
+  readonly head: Pick<OwnResponse, "status" | "headers">;
+  /** Bytes that a parser of this stream skips; null with MCP progress until a token is known. */
+  beat(sequence: number): Buffer;
+  /** The refusal as an event of the stream that has begun, and its end. */
+  refuse(refusal: Refusal): Buffer;
+  /** The upstream's answer was no stream (an error in JSON): the same as an event of the stream that has begun. */
+  wrap(status: number, body: Buffer): Buffer;
+}
+
+export interface ReplyReader {
+  /** True: as many bytes come out as go in, so `content-length` stays. */
+  readonly preservesLength: boolean;
+  /** What may leave now; may be empty, and hold back what could still become part of a masked value. */
+  push(bytes: Buffer): Buffer;
+  end(): Buffer;
+  /** Values masked so far. */
+  readonly masked: number;
+  /** Bytes held back now. */
+  readonly heldBytes: number;
+  /** After the end: what the record keeps. `text` is the reply as it left, masked, cut to `replyTextBytesMax`. */
+  summary(): ReplySummary;
+}
+
+export interface ReplySummary {
+  readonly text: string;
+  readonly inputTokens: number | null;
+  readonly outputTokens: number | null;
+  /** Names of tools that the model called, in order. */
+  readonly toolCalls: readonly string[];
+  /** An error that the API told in its body; null: none. */
+  readonly error: string | null;
+}
+
+/** Largest request body that is read whole; a longer one is refused for APIs whose operations stand in the body. */
+export const requestBodyBytesMax = 32 * 1024 * 1024;
+/** Text of a prompt kept for rules and record. */
+export const promptBytesMax = 256 * 1024;
+/** Text of a reply kept for the record. */
+export const replyTextBytesMax = 64 * 1024;

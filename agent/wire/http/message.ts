@@ -1,0 +1,117 @@
+/** HTTP messages as the parts behind the framing see them, whatever version carried them (RFC 9110). */
+
+/**
+ * Header or trailer fields in the order they came, names as they were written. Lists are short, so a look-up walks.
+ * Fields are a flat list `[name, value, name, value, …]`; values are latin1 text, as on the wire.
+ */
+export class Headers {
+  readonly fields: string[];
+  /** True once something was changed: the head then has to be written anew. */
+  changed = false;
+
+  constructor(fields: string[] = []) {
+    this.fields = fields;
+  }
+
+  /** The first value; null when there is none. `name` is lower case. */
+  get(name: string): string | null {
+    const at = this.#find(name, 0);
+    return at < 0 ? null : (this.fields[at + 1] as string);
+  }
+
+  /** All values, in order. */
+  all(name: string): string[] {
+    const values: string[] = [];
+    for (let at = this.#find(name, 0); at >= 0; at = this.#find(name, at + 2))
+      values.push(this.fields[at + 1] as string);
+    return values;
+  }
+
+  has(name: string): boolean {
+    return this.#find(name, 0) >= 0;
+  }
+
+  /** Replaces every field of this name by one. */
+  set(name: string, value: string): void {
+    const first = this.#find(name, 0);
+    if (first < 0) {
+      this.fields.push(name, value);
+      this.changed = true;
+      return;
+    }
+    if (this.fields[first + 1] !== value) {
+      this.fields[first + 1] = value;
+      this.changed = true;
+    }
+    for (let at = this.#find(name, first + 2); at >= 0; at = this.#find(name, first + 2)) this.#cut(at);
+  }
+
+  delete(name: string): void {
+    for (let at = this.#find(name, 0); at >= 0; at = this.#find(name, 0)) this.#cut(at);
+  }
+
+  copy(): Headers {
+    const copy = new Headers([...this.fields]);
+    copy.changed = this.changed;
+    return copy;
+  }
+
+  #cut(at: number): void {
+    this.fields.splice(at, 2);
+    this.changed = true;
+  }
+
+  #find(name: string, from: number): number {
+    const { fields } = this;
+    for (let at = from; at < fields.length; at += 2) {
+      const field = fields[at] as string;
+      if (field.length === name.length && (field === name || field.toLowerCase() === name)) return at;
+    }
+    return -1;
+  }
+}
+
+/** How the end of a body is known. */
+export type BodyLength =
+  | { readonly kind: "none" }
+  | { readonly kind: "length"; readonly bytes: number }
+  | { readonly kind: "chunked" }
+  /** Of a response: until the connection ends. */
+  | { readonly kind: "close" };
+
+export interface RequestHead {
+  readonly method: string;
+  /** As sent: origin form (`/path?query`), absolute form, `*`, or authority form of CONNECT. */
+  target: string;
+  readonly scheme: "http" | "https";
+  /** Host header or `:authority`, as sent. */
+  readonly authority: string;
+  readonly headers: Headers;
+  readonly version: "1.0" | "1.1" | "2";
+  body: BodyLength;
+  /** The head's bytes as they came (HTTP/1): sent on as they are while nothing is changed. */
+  readonly raw: Buffer | null;
+}
+
+export interface ResponseHead {
+  readonly status: number;
+  readonly reason: string;
+  readonly headers: Headers;
+  readonly version: "1.0" | "1.1" | "2";
+  body: BodyLength;
+  readonly raw: Buffer | null;
+}
+
+/** A whole response that Weir makes itself. */
+export interface OwnResponse {
+  readonly status: number;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly body: Buffer;
+}
+
+/** Media type without parameters, lower case; empty when there is none. */
+export function mediaType(headers: Headers): string {
+  const value = headers.get("content-type") ?? "";
+  const semicolon = value.indexOf(";");
+  return (semicolon < 0 ? value : value.slice(0, semicolon)).trim().toLowerCase();
+}

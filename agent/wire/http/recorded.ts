@@ -1,0 +1,25 @@
+/** An operation as it may be recorded: nothing that its verdict masks or redacts, and no secret of a query. */
+import type { Operation } from "../../core/operation.ts";
+import type { Verdict } from "../../core/verdict.ts";
+import { maskerOf } from "../../mask/masker.ts";
+import { type Masking, plansOf } from "./mask-plans.ts";
+import { recordedQuery } from "./request-facts.ts";
+
+const textCharactersMax = 32 * 1024;
+
+export function recordedOperation(operation: Operation, verdict: Verdict, masking: Masking): Operation {
+  const { http, mcp } = operation;
+  const { record } = plansOf(verdict, masking);
+  const masker = record === null ? null : maskerOf(record);
+  const hide = (text: string): string => (masker === null ? text : masker.maskString(text));
+  return {
+    ...operation,
+    text: hide(operation.text.slice(0, textCharactersMax)),
+    parameters: operation.parameters.map((value) => (value === null ? null : hide(value))),
+    ...(http === undefined ? {} : { http: { ...http, path: hide(http.path), query: hide(recordedQuery(http.query)) } }),
+    // A prompt and arguments are in the text already.
+    ...(operation.llm === undefined ? {} : { llm: { ...operation.llm, prompt: "" } }),
+    ...(mcp === undefined ? {} : { mcp: { ...mcp, name: hide(mcp.name), arguments: null } }),
+    ...(operation.grpc === undefined ? {} : { grpc: { ...operation.grpc, message: null } }),
+  };
+}

@@ -1,0 +1,123 @@
+/** What a request's head says, in the words of a policy. */
+import type { HttpFacts } from "../../core/operation.ts";
+import type { HostPattern } from "../../core/target.ts";
+import { mediaType, type RequestHead } from "./message.ts";
+
+/** How the connection got here: what the client called the server, and where it really went. */
+export interface Destination {
+  /** SNI of the client's TLS hello; null: none was sent, or no TLS. */
+  readonly serverName: string | null;
+  /** What the host asked the DNS for. */
+  readonly hostname: string | null;
+  readonly address: string;
+  readonly port: number;
+  /** Hosts of the target. */
+  readonly hosts: readonly HostPattern[];
+}
+
+export function factsOf(head: RequestHead): HttpFacts {
+  const { path, query } = splitTarget(head.target);
+  return {
+    method: head.method,
+    scheme: head.scheme,
+    host: hostOf(head.authority),
+    path: normalPath(path),
+    query,
+    contentType: mediaType(head.headers),
+  };
+}
+
+/** Names of `policy/words.ts`; see README.md. */
+export function traitsOf(head: RequestHead, destination: Destination): string[] {
+  const traits: string[] = [];
+  if (!agrees(head, destination)) traits.push("host-mismatch");
+  if (isAmbiguous(splitTarget(head.target).path)) traits.push("ambiguous-path");
+  if (head.scheme === "http") traits.push("plaintext");
+  if (head.method === "CONNECT") traits.push("connect-method");
+  const upgrade = head.headers.get("upgrade");
+  if (upgrade !== null) traits.push(upgrade.toLowerCase() === "websocket" ? "websocket" : "upgrade");
+  return traits;
+}
+
+/** Without port, lower case, without brackets. */
+export function hostOf(authority: string): string {
+  const name = authority.startsWith("[") ? authority.slice(1, authority.indexOf("]")) : (authority.split(":")[0] ?? "");
+  const lower = name.toLowerCase();
+  return lower.endsWith(".") ? lower.slice(0, -1) : lower;
+}
+
+/** Path and query of a request target in origin or absolute form. */
+export function splitTarget(target: string): { path: string; query: string } {
+  let rest = target;
+  if (!target.startsWith("/")) {
+    const absolute = /^https?:\/\/[^/?#]+/i.exec(target);
+    if (absolute !== null) rest = target.slice(absolute[0].length);
+    if (!rest.startsWith("/")) rest = rest.startsWith("?") ? `/${rest}` : rest === "" ? "/" : rest;
+  }
+  const mark = rest.indexOf("?");
+  return mark < 0 ? { path: rest, query: "" } : { path: rest.slice(0, mark), query: rest.slice(mark + 1) };
+}
+
+/**
+ * Who is asked has to be the same in the TLS hello, in Host and in the destination: else one name is decided and
+ * another answers (domain fronting). A name that nothing confirms has to be one of the target's own.
+ */
+function agrees(head: RequestHead, to: Destination): boolean {
+  const host = hostOf(head.authority);
+  if (head.method === "CONNECT") return false;
+  const port = /:([0-9]+)$/.exec(head.authority)?.[1];
+  if (Number(port ?? (head.scheme === "https" ? 443 : 80)) !== to.port) return false;
+  if (to.serverName !== null) return host === hostOf(to.serverName) && to.hosts.some((own) => covers(own, host));
+  if (host === to.address.toLowerCase()) return true;
+  if (to.hostname !== null && host === hostOf(to.hostname)) return true;
+  return to.hosts.some((pattern) => covers(pattern, host));
+}
+
+function covers(pattern: HostPattern, host: string): boolean {
+  switch (pattern.kind) {
+    case "name":
+      return pattern.name === host;
+    case "suffix":
+      return host.endsWith(pattern.suffix) && host.length > pattern.suffix.length;
+    case "cidr":
+    case "any":
+      return true;
+  }
+}
+
+/** RFC 3986 §6.2.2: escapes of unreserved characters are undone, others written in capitals, dot segments removed. */
+function normalPath(path: string): string {
+  if (!/[%]|\/\./.test(path)) return path;
+  const decoded = path.replace(/%([0-9A-Fa-f]{2})/g, (written, hex: string) => {
+    const letter = String.fromCharCode(Number.parseInt(hex, 16));
+    return /[A-Za-z0-9._~-]/.test(letter) ? letter : written.toUpperCase();
+  });
+  if (!decoded.includes("/.")) return decoded;
+  const kept: string[] = [];
+  const segments = decoded.split("/");
+  for (const [at, segment] of segments.entries()) {
+    if (segment === "..") {
+      if (kept.length > 1) kept.pop();
+      if (at === segments.length - 1) kept.push("");
+    } else if (segment !== ".") kept.push(segment);
+    else if (at === segments.length - 1) kept.push("");
+  }
+  return kept.join("/");
+}
+
+/** A server may read such a path differently: dot segments, backslashes, NUL, broken escapes, escaped escapes. */
+function isAmbiguous(path: string): boolean {
+  return (
+    /(?:^|\/|%2f)(?:\.|%2e){1,2}(?:\/|%2f|$)/i.test(path) ||
+    /\\|%5c|%00|%25(?:2e|2f|5c)/i.test(path) ||
+    /%(?![0-9A-Fa-f]{2})/.test(path)
+  );
+}
+
+const secretParameter =
+  /(^|&)([^=&]*(?:key|token|secret|signature|sig|password|passwd|credential|code|auth|session)[^=&]*=)[^&]*/gi;
+
+/** A query as it may be recorded: what is named like a secret is hidden. */
+export function recordedQuery(query: string): string {
+  return query.replace(secretParameter, "$1$2***");
+}

@@ -1,0 +1,156 @@
+/**
+ * What a server sends over a WebSocket (RFC 6455 §5), masked in place. A mask is as long as what it hides, so frames
+ * keep their heads; a value that is cut over the frames of one message is found all the same.
+ */
+import { WeirError } from "../../errors.ts";
+import { type BodyMasker, createBodyMasker } from "../../mask/body-masker.ts";
+import type { MaskPlan } from "../../mask/plan.ts";
+import { JsonNumbers } from "../http/body-mask.ts";
+import type { ReplyReader, ReplySummary } from "../http/dialect.ts";
+
+const headBytesMax = 14;
+const opText = 1;
+const opBinary = 2;
+const opContinuation = 0;
+
+/** A frame's head that leaves when so many bytes of the message have. */
+interface WaitingHead {
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
+export class WebSocketReply implements ReplyReader {
+  readonly preservesLength = true;
+  readonly #plan: MaskPlan;
+  #masked = 0;
+  #masker: BodyMasker | null = null;
+  #numbers: JsonNumbers | null = null;
+  #head = Buffer.alloc(0);
+  #left = 0;
+  #final = false;
+  /** Of the frame at hand: its bytes are of the message, or pass. */
+  #inMessage = false;
+  #waiting: WaitingHead[] = [];
+  #taken = 0;
+  #given = 0;
+
+  constructor(plan: MaskPlan) {
+    this.#plan = plan;
+  }
+
+  get masked(): number {
+    return this.#masked + (this.#masker?.masked ?? 0);
+  }
+
+  get heldBytes(): number {
+    return (this.#masker?.held ?? 0) + this.#head.length;
+  }
+
+  push(bytes: Buffer): Buffer {
+    const out: Buffer[] = [];
+    let at = 0;
+    while (at < bytes.length) {
+      if (this.#left > 0) {
+        const size = Math.min(this.#left, bytes.length - at);
+        this.#payload(bytes.subarray(at, at + size), out);
+        at += size;
+        this.#left -= size;
+        if (this.#left === 0) this.#frameEnd(out);
+        continue;
+      }
+      this.#head = Buffer.concat([this.#head, bytes.subarray(at, at + 1)]);
+      at += 1;
+      const length = payloadLength(this.#head);
+      if (length === null) continue;
+      this.#begin(length, out);
+    }
+    return Buffer.concat(out);
+  }
+
+  #begin(length: number, out: Buffer[]): void {
+    const head = this.#head;
+    this.#head = Buffer.alloc(0);
+    const first = head[0] as number;
+    if ((first & 0x70) !== 0)
+      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A WebSocket frame uses an extension, and cannot be read.");
+    const op = first & 0x0f;
+    this.#inMessage = op === opText || op === opBinary || op === opContinuation;
+    this.#final = this.#inMessage && (first & 0x80) !== 0;
+    if (op === opText || op === opBinary) {
+      this.#masker = createBodyMasker(this.#plan);
+      this.#numbers = null;
+      this.#taken = 0;
+      this.#given = 0;
+    }
+    if (this.#inMessage && this.#masker === null)
+      throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket message goes on that never began.");
+    if (this.#inMessage) this.#waiting.push({ offset: this.#taken, bytes: head });
+    else out.push(head);
+    this.#left = length;
+    this.#flushHeads(out);
+    if (length === 0) this.#frameEnd(out);
+  }
+
+  #payload(bytes: Buffer, out: Buffer[]): void {
+    if (!this.#inMessage) {
+      out.push(bytes);
+      return;
+    }
+    if (this.#taken === 0 && (bytes[0] === 0x7b || bytes[0] === 0x5b)) this.#numbers = new JsonNumbers();
+    this.#taken += bytes.length;
+    this.#give(this.#masker?.push(bytes) ?? bytes, out);
+  }
+
+  #frameEnd(out: Buffer[]): void {
+    if (!this.#final) return;
+    const masker = this.#masker as BodyMasker;
+    this.#give(masker.end(), out);
+    this.#masked += masker.masked;
+    this.#masker = null;
+    this.#final = false;
+  }
+
+  /** Heads stand between the bytes where they stood. */
+  #give(masked: Buffer, out: Buffer[]): void {
+    const bytes = this.#numbers?.keep(masked) ?? masked;
+    let at = 0;
+    while (at < bytes.length) {
+      this.#flushHeads(out);
+      const next = this.#waiting[0]?.offset ?? Number.POSITIVE_INFINITY;
+      const size = Math.min(bytes.length - at, next - this.#given);
+      out.push(bytes.subarray(at, at + size));
+      at += size;
+      this.#given += size;
+    }
+    this.#flushHeads(out);
+  }
+
+  #flushHeads(out: Buffer[]): void {
+    while (this.#waiting.length > 0 && (this.#waiting[0] as WaitingHead).offset <= this.#given)
+      out.push((this.#waiting.shift() as WaitingHead).bytes);
+  }
+
+  end(): Buffer {
+    const out: Buffer[] = [];
+    if (this.#masker !== null) this.#give(this.#masker.end(), out);
+    return Buffer.concat(out);
+  }
+
+  summary(): ReplySummary {
+    return { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
+  }
+}
+
+/** null: the head is not whole yet. A server's frames carry no masking key (§5.1). */
+function payloadLength(head: Buffer): number | null {
+  if (head.length < 2) return null;
+  const second = head[1] as number;
+  if ((second & 0x80) !== 0) throw new WeirError("WEIR_FRAME_INVALID", "A server's WebSocket frame has a masking key.");
+  if (second < 126) return second;
+  if (second === 126) return head.length < 4 ? null : head.readUInt16BE(2);
+  if (head.length < 10) return null;
+  const length = head.readBigUInt64BE(2);
+  if (length > BigInt(Number.MAX_SAFE_INTEGER) || head.length > headBytesMax)
+    throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket frame has no valid length.");
+  return Number(length);
+}

@@ -1,0 +1,71 @@
+/** Credentials: put on, signed, and taken out of what comes back at any split. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { applyCredential, scrubberFor } from "../../../../agent/wire/http/credential.ts";
+import { Headers, type RequestHead, type ResponseHead } from "../../../../agent/wire/http/message.ts";
+
+const request = (fields: string[], target = "/"): RequestHead => ({
+  method: "GET",
+  target,
+  scheme: "https",
+  authority: "api.internal",
+  headers: new Headers(fields),
+  version: "1.1",
+  body: { kind: "none" },
+  raw: null,
+});
+const response = (fields: string[]): ResponseHead => ({
+  status: 200,
+  reason: "OK",
+  headers: new Headers(fields),
+  version: "1.1",
+  body: { kind: "chunked" },
+  raw: null,
+});
+
+test("the client's own key is replaced, wherever it stands", () => {
+  const head = request(["Authorization", "Bearer own", "X-Api-Key", "own", "accept", "*/*"]);
+  assert.equal(applyCredential(head, null, { kind: "bearer", token: "theirs" }, 0), null);
+  assert.deepEqual(head.headers.fields, ["accept", "*/*", "authorization", "Bearer theirs"]);
+  const query = request([], "/v1?key=own&x=1");
+  assert.equal(applyCredential(query, null, { kind: "query", name: "key", value: "a b" }, 0), "/v1?x=1&key=a%20b");
+});
+
+// "GET Object" of the Amazon S3 documentation, "Examples: Signature Calculations".
+test("Signature Version 4 is the one of the documentation", () => {
+  const head = request(["Range", "bytes=0-9"], "/test.txt");
+  const s3: RequestHead = { ...head, authority: "examplebucket.s3.amazonaws.com" };
+  const key = {
+    kind: "sigv4" as const,
+    accessKeyId: "AKIAIOSFODNN7EXAMPLE",
+    secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    sessionToken: null,
+    region: "us-east-1",
+    service: "s3",
+  };
+  applyCredential(s3, Buffer.alloc(0), key, Date.UTC(2013, 4, 24));
+  const said = s3.headers.get("authorization") ?? "";
+  assert.match(said, /Credential=AKIAIOSFODNN7EXAMPLE\/20130524\/us-east-1\/s3\/aws4_request/);
+  assert.match(said, /Signature=[0-9a-f]{64}$/);
+});
+
+test("a credential in a response is hidden at every split, in the forms servers repeat it", () => {
+  const token = "sk-live-0123/456+789";
+  const forms = [token, encodeURIComponent(token), Buffer.from(token).toString("base64").replace(/=+$/, "")];
+  for (const form of forms) {
+    const text = Buffer.from(`before ${form} after`);
+    for (let at = 0; at <= text.length; at += 1) {
+      const scrubber = scrubberFor({ kind: "bearer", token }, response([]));
+      assert.ok(scrubber !== null);
+      const out = Buffer.concat([
+        scrubber.push(Buffer.from(text.subarray(0, at))),
+        scrubber.push(Buffer.from(text.subarray(at))),
+        scrubber.end(),
+      ]).toString();
+      assert.equal(out, `before ${"*".repeat(form.length)} after`, `${form} at ${at}`);
+    }
+  }
+  const head = response(["location", `/next?token=${encodeURIComponent(token)}`]);
+  scrubberFor({ kind: "bearer", token }, head);
+  assert.ok(!(head.headers.get("location") ?? "").includes("0123"));
+});

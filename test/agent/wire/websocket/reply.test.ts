@@ -1,0 +1,65 @@
+/** Frames keep their heads and their order; values cut over frames and reads are masked. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { compileMaskPlan, type MaskPlan } from "../../../../agent/mask/plan.ts";
+import { WebSocketReply } from "../../../../agent/wire/websocket/reply.ts";
+
+const plan = compileMaskPlan([{ detectors: ["credit-card", "email"], with: "redact" }], Buffer.alloc(32)) as MaskPlan;
+
+function frame(op: number, text: string, final = true): Buffer {
+  const payload = Buffer.from(text, "utf8");
+  const first = (final ? 0x80 : 0) | op;
+  if (payload.length < 126) return Buffer.concat([Buffer.from([first, payload.length]), payload]);
+  const head = Buffer.from([first, 126, 0, 0]);
+  head.writeUInt16BE(payload.length, 2);
+  return Buffer.concat([head, payload]);
+}
+
+const stream = Buffer.concat([
+  frame(1, '{"card":"4111111111111111","n":4111111111111111}'),
+  frame(1, "the card is 41111", false),
+  frame(9, "ping"),
+  frame(0, "1111111", false),
+  frame(0, "1111 of a@example.org", false),
+  frame(0, ""),
+  frame(2, "x".repeat(300)),
+  frame(8, "\x03\xe8"),
+]);
+const expected = Buffer.concat([
+  frame(1, '{"card":"****************","n":1000000000000000}'),
+  frame(1, "the card is *****", false),
+  frame(9, "ping"),
+  frame(0, "*******", false),
+  frame(0, "**** of *************", false),
+  frame(0, ""),
+  frame(2, "x".repeat(300)),
+  frame(8, "\x03\xe8"),
+]);
+
+/** Control frames may overtake what is held back of a message. */
+function withoutControl(bytes: Buffer): string {
+  return bytes.toString("latin1").replace("\x89\x04ping", "");
+}
+
+test("every split of the bytes gives the same masked frames", () => {
+  for (let at = 0; at <= stream.length; at += 1) {
+    const reply = new WebSocketReply(plan);
+    const out = Buffer.concat([
+      reply.push(Buffer.from(stream.subarray(0, at))),
+      reply.push(Buffer.from(stream.subarray(at))),
+      reply.end(),
+    ]);
+    assert.equal(out.length, stream.length);
+    assert.equal(withoutControl(out), withoutControl(expected), `at ${at}`);
+    assert.equal(reply.masked, 4);
+  }
+  const single = new WebSocketReply(plan);
+  const out = Buffer.concat([...[...stream].map((byte) => single.push(Buffer.from([byte]))), single.end()]);
+  assert.equal(withoutControl(out), withoutControl(expected));
+});
+
+test("what cannot be read is refused", () => {
+  assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0xc1, 0x01, 0x00])), /extension/);
+  assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0])), /masking key/);
+  assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0x80, 0x01, 0x00])), /never began/);
+});
