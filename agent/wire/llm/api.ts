@@ -1,0 +1,43 @@
+/**
+ * What one provider's API has to say so that `dialect.ts` can decide, redact, mask and refuse its calls. An API knows
+ * shapes; what is hidden and what comes back for a placeholder is in the `TextRuns` it is given.
+ */
+import type { LlmProvider } from "../../core/operation.ts";
+import type { HoldingStream, Refusal } from "../http/dialect.ts";
+import type { OwnResponse, RequestHead, ResponseHead } from "../http/message.ts";
+import type { ReplyFacts, RequestFacts, Route } from "./message-facts.ts";
+import type { JsonObject, StreamRewriter, TextRuns } from "./message-leaves.ts";
+
+/** A call, as far as its head tells; an API may put more into it, and gets it back with every question. */
+export interface LlmApi<Call extends Route = Route> {
+  readonly provider: LlmProvider;
+  /** `path` is the target without its query, as sent. Null: no operation of this API, decided as plain HTTP. */
+  route(head: RequestHead, path: string, query: string): Call | null;
+  /** Of a body that is a JSON object without doubled names. */
+  request(body: JsonObject, call: Call): RequestFacts;
+  /** Of a whole reply, or an error; masked already. Never throws. */
+  reply(body: unknown, call: Call): ReplyFacts;
+  refuse(refusal: Refusal, call: Call): OwnResponse;
+  /** Asked only when the client wants a stream (`Route.stream`, or `RequestFacts.stream` where that is null). */
+  holding(call: Call): HoldingStream | null;
+  /** How this reply streams; null: it comes whole. */
+  stream(head: ResponseHead, call: Call): LlmStream | null;
+}
+
+/** `sse` and `ndjson` are cut into events here; any other framing is the API's own. */
+export type LlmStream =
+  | { readonly framing: "sse" | "ndjson"; rewriter(): StreamRewriter }
+  | { readonly framing: "own"; body(runs: TextRuns): StreamBody };
+
+/** A streamed reply in bytes. Throws a PeerError for what cannot be read; nothing is pushed after that. */
+export interface StreamBody extends Pick<StreamRewriter, "inputTokens" | "outputTokens" | "toolCalls" | "error"> {
+  /** What may leave now: a frame that was not changed byte for byte. */
+  push(bytes: Buffer): Buffer;
+  end(): Buffer;
+  readonly heldBytes: number;
+}
+
+/** Type parameters of an API are its own matter: the dialect hands its calls back as they came. */
+export function anyApi<Call extends Route>(api: LlmApi<Call>): LlmApi {
+  return api as unknown as LlmApi;
+}

@@ -1,0 +1,199 @@
+/**
+ * APIs of language models over HTTP, as `agent/wire/http` asks for them: one exchange is one call and its reply. What
+ * the APIs differ in is behind `LlmApi`.
+ */
+import type { Operation } from "../../core/operation.ts";
+import type { Verdict } from "../../core/verdict.ts";
+import type {
+  Described,
+  Dialect,
+  DialectContext,
+  DialectExchange,
+  HoldingStream,
+  Refusal,
+  ReplyReader,
+} from "../http/dialect.ts";
+import { promptBytesMax } from "../http/dialect.ts";
+import { isText } from "../http/media-type.ts";
+import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
+import { splitTarget } from "../http/request-facts.ts";
+import type { LlmStream, StreamBody } from "./api.ts";
+import { apiFor, type Called } from "./apis.ts";
+import { dataUrl, readBody } from "./body.ts";
+import { type ReplyMasks, replyMasks } from "./masking.ts";
+import type { RequestFacts } from "./message-facts.ts";
+import type { Placeholders } from "./placeholders.ts";
+import { redactBody } from "./redaction.ts";
+import { ObservedReply, StreamReply, WholeReply } from "./reply.ts";
+import { ReplyRuns } from "./runs.ts";
+import { NdjsonBody, SseBody } from "./stream-reply.ts";
+import { SseTap, StreamTap, WholeTap } from "./tap.ts";
+import { estimateTokens } from "./tokens.ts";
+
+export const llmDialect: Dialect = {
+  family: "llm",
+  open(head, context) {
+    const { path, query } = splitTarget(head.target);
+    const called = apiFor(context.targetProtocol, head, path, query);
+    return called === null ? null : new LlmExchange(head, context, called);
+  },
+};
+
+/** Of the operation's text; the prompt itself is in `llm.prompt`. */
+const textBytesMax = 64 * 1024;
+
+/** Calls that have a prompt. */
+const prompted: ReadonlySet<string> = new Set(["chat", "responses", "messages", "completions", "embeddings"]);
+
+class LlmExchange implements DialectExchange {
+  readonly reads: "head" | "whole";
+  readonly #head: RequestHead;
+  readonly #context: DialectContext;
+  readonly #called: Called;
+  #stream = false;
+  #names: Placeholders | null = null;
+  #verdict: Verdict | null = null;
+
+  constructor(head: RequestHead, context: DialectContext, called: Called) {
+    this.#head = head;
+    this.#context = context;
+    this.#called = called;
+    this.reads = called.call.reads;
+  }
+
+  describe(body: Buffer | null): Described {
+    const { api, call } = this.#called;
+    const read = body === null || this.reads === "head" || body.length === 0 ? null : readBody(body);
+    const traits: string[] = read?.problem == null ? [] : [read.problem];
+    // A call whose body is missing asks nothing that could be judged.
+    if (read === null && this.reads === "whole" && prompted.has(call.api)) traits.push("unreadable-body");
+    let facts: RequestFacts | null = null;
+    if (read?.value != null) {
+      try {
+        facts = api.request(read.value, call);
+      } catch {
+        traits.push("unreadable-body");
+      }
+    }
+    this.#stream = call.stream ?? facts?.stream ?? false;
+    const texts = (facts?.prompt ?? []).filter((text) => !dataUrl.test(text));
+    const prompt = cutTo(texts.join("\n"), promptBytesMax);
+    const model = call.model ?? facts?.model ?? "";
+    const { method } = this.#head;
+    const where = `${method} ${splitTarget(this.#head.target).path}${model === "" ? "" : ` ${model}`}`;
+    return {
+      protocol: "llm",
+      text: cutTo(prompt === "" ? where : `${where}\n\n${prompt}`, textBytesMax),
+      verbs: [call.api],
+      // A realtime session is opened by a GET, and the prompts follow in it.
+      writes: (method !== "GET" && method !== "HEAD") || call.api === "realtime",
+      traits,
+      llm: {
+        provider: api.provider,
+        api: call.api,
+        model,
+        stream: this.#stream,
+        tools: facts?.tools ?? [],
+        tokens: estimateTokens(texts),
+        outputTokensMax: facts?.outputTokensMax ?? null,
+        prompt,
+      } satisfies NonNullable<Operation["llm"]>,
+    };
+  }
+
+  rewrite(body: Buffer, verdict: Verdict): Buffer {
+    this.#verdict = verdict;
+    if (this.reads === "head" || body.length === 0) return body;
+    const redacted = redactBody(body, verdict, this.#context);
+    if (redacted === null) return body;
+    this.#names = redacted.names.size === 0 ? null : redacted.names;
+    return redacted.body;
+  }
+
+  refuse(refusal: Refusal): OwnResponse {
+    return this.#called.api.refuse(refusal, this.#called.call);
+  }
+
+  holding(): HoldingStream | null {
+    if (!this.#stream) return null;
+    const { api, call } = this.#called;
+    const stream = api.holding(call);
+    if (stream === null) return null;
+    return {
+      head: stream.head,
+      beat: (sequence) => stream.beat(sequence),
+      refuse: (refusal) => stream.refuse(refusal),
+      // No reader has seen what is wrapped.
+      wrap: (status, body) => {
+        const reader = this.#verdict === null ? null : this.#whole(this.#masks(this.#verdict));
+        return stream.wrap(status, reader === null ? body : Buffer.concat([reader.push(body), reader.end()]));
+      },
+    };
+  }
+
+  reply(head: ResponseHead, verdict: Verdict): ReplyReader | null {
+    this.#verdict = verdict;
+    if (head.body.kind === "none") return null;
+    const { api, call } = this.#called;
+    const masks = this.#masks(verdict);
+    const changes = masks !== null || this.#names !== null;
+    // Files and lists of models pass unread unless something in them is masked.
+    if (!changes && this.reads === "head") return null;
+    const stream = head.status < 300 ? api.stream(head, call) : null;
+    if (stream !== null) return changes ? this.#streamed(stream, masks) : observed(stream, verdict);
+    const type = mediaType(head.headers);
+    // Sound, pictures and archives are no text.
+    if (type !== "" && !isText(type)) return null;
+    if (changes) return this.#whole(masks, type === "application/json" || type.endsWith("+json"));
+    return new ObservedReply(new WholeTap((body) => api.reply(body, call), verdict.record === "result"));
+  }
+
+  #masks(verdict: Verdict): ReplyMasks | null {
+    return replyMasks(verdict, this.#context);
+  }
+
+  #streamed(stream: LlmStream, masks: ReplyMasks | null): ReplyReader {
+    const { api, call } = this.#called;
+    const runs = new ReplyRuns(masks, this.#names);
+    return new StreamReply({
+      body: bodyOf(stream, runs, masks),
+      runs,
+      tell: (refusal) => api.holding(call)?.refuse(refusal) ?? api.refuse(refusal, call).body,
+    });
+  }
+
+  #whole(masks: ReplyMasks | null, isJson = false): ReplyReader {
+    const { api, call } = this.#called;
+    return new WholeReply({
+      masks,
+      isJson,
+      names: this.#names,
+      facts: (body) => api.reply(body, call),
+      tell: (refusal) => api.refuse(refusal, call).body,
+    });
+  }
+}
+
+function bodyOf(stream: LlmStream, runs: ReplyRuns, masks: ReplyMasks | null): StreamBody {
+  if (stream.framing === "own") return stream.body(runs);
+  const context = { rewriter: stream.rewriter(), runs, paths: masks?.paths ?? [], key: masks?.key ?? Buffer.alloc(0) };
+  return stream.framing === "sse" ? new SseBody(context) : new NdjsonBody(context);
+}
+
+/** Nothing changes: bytes pass at once. */
+function observed(stream: LlmStream, verdict: Verdict): ReplyReader {
+  const runs = new ReplyRuns(null, null);
+  if (stream.framing === "sse" && verdict.record !== "result")
+    return new ObservedReply(new SseTap(stream.rewriter(), runs));
+  return new ObservedReply(new StreamTap(bodyOf(stream, runs, null), runs));
+}
+
+/** Cut at a character. */
+function cutTo(text: string, bytesMax: number): string {
+  if (text.length * 3 <= bytesMax || Buffer.byteLength(text) <= bytesMax) return text;
+  const bytes = Buffer.from(text, "utf8").subarray(0, bytesMax);
+  let end = bytes.length;
+  while (end > 0 && ((bytes[end - 1] ?? 0) & 0xc0) === 0x80) end -= 1;
+  // The character that begins here may be whole; leaving it out costs nothing.
+  return bytes.toString("utf8", 0, Math.max(0, end - 1));
+}

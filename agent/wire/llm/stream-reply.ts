@@ -1,0 +1,164 @@
+/** A streamed reply that is changed on its way: cut into events, each through its API's rewriter, and written again. */
+import { WeirError } from "../../errors.ts";
+import { maskJson, type PathMask } from "../http/json-mask.ts";
+import { readEvent, withData, writeEvent } from "../sse/event.ts";
+import { type SseBlock, SseParser } from "../sse/parser.ts";
+import type { StreamBody } from "./api.ts";
+import { parseJson } from "./body.ts";
+import { isObject, type JsonObject, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
+import { NdjsonSplitter } from "./ndjson.ts";
+
+export interface EventContext {
+  readonly rewriter: StreamRewriter;
+  readonly runs: TextRuns;
+  /** Paths of masks; they begin at each event. */
+  readonly paths: readonly PathMask[];
+  readonly key: Buffer;
+}
+
+/** An event nests at most as deep as it is half long: a shorter one needs no look before it is parsed. */
+const shallowCharactersMax = 400;
+
+abstract class EventBody implements StreamBody {
+  readonly context: EventContext;
+
+  constructor(context: EventContext) {
+    this.context = context;
+  }
+
+  abstract push(bytes: Buffer): Buffer;
+  abstract end(): Buffer;
+  abstract get heldBytes(): number;
+
+  get inputTokens(): number | null {
+    return this.context.rewriter.inputTokens;
+  }
+
+  get outputTokens(): number | null {
+    return this.context.rewriter.outputTokens;
+  }
+
+  get toolCalls(): readonly string[] {
+    return this.context.rewriter.toolCalls;
+  }
+
+  get error(): string | null {
+    return this.context.rewriter.error;
+  }
+
+  /** What leaves in place of a JSON text: null as it is, else each event, and whether it is the one that came. */
+  protected change(text: string): { event: JsonObject; text: string; own: boolean }[] | null {
+    const event = parse(text);
+    if (event === null) {
+      const masked = this.context.runs.whole(text);
+      return masked === text ? null : [{ event: {}, text: masked, own: true }];
+    }
+    const events = this.context.rewriter.event(event, this.context.runs);
+    if (events === null) {
+      const masked = this.#paths(text);
+      return masked === text ? null : [{ event, text: masked, own: true }];
+    }
+    return events.map((one) => ({ event: one, text: this.#paths(JSON.stringify(one)), own: one === event }));
+  }
+
+  protected rest(): { event: JsonObject; text: string }[] {
+    return this.context.rewriter
+      .end(this.context.runs)
+      .map((event) => ({ event, text: this.#paths(JSON.stringify(event)) }));
+  }
+
+  #paths(text: string): string {
+    const { paths, key } = this.context;
+    if (paths.length === 0) return text;
+    const masked = maskJson(Buffer.from(text, "utf8"), { masker: null, paths, key });
+    if (masked === null) throw new WeirError("WEIR_MASK_IMPOSSIBLE", "an event of the stream cannot be masked");
+    return masked.masked === 0 ? text : masked.bytes.toString("utf8");
+  }
+}
+
+export class SseBody extends EventBody {
+  readonly #parser = new SseParser();
+
+  get heldBytes(): number {
+    return this.#parser.heldBytes;
+  }
+
+  push(bytes: Buffer): Buffer {
+    return joined(this.#parser.push(bytes).map((block) => this.#block(block)));
+  }
+
+  end(): Buffer {
+    const last = this.#parser.end();
+    const out = last === null ? [] : [this.#block(last)];
+    for (const { event, text } of this.rest()) out.push(writeEvent(nameOf(event, this.#named), text));
+    return joined(out);
+  }
+
+  /** The stream gives its events names. */
+  #named = false;
+
+  #block({ raw }: SseBlock): Buffer {
+    const { name, data } = readEvent(raw);
+    if (data === null) {
+      if (raw.length <= 2) return raw;
+      const text = raw.toString("utf8");
+      const masked = this.context.runs.whole(text);
+      return masked === text ? raw : Buffer.from(masked, "utf8");
+    }
+    if (name !== "") this.#named = true;
+    if (data === "[DONE]") {
+      const rest = this.rest().map(({ event, text }) => writeEvent(nameOf(event, this.#named), text));
+      return joined([...rest, raw]);
+    }
+    const events = this.change(data);
+    if (events === null) return raw;
+    return joined(
+      events.map(({ event, text, own }) => (own ? withData(raw, text) : writeEvent(nameOf(event, name !== ""), text))),
+    );
+  }
+}
+
+export class NdjsonBody extends EventBody {
+  readonly #splitter = new NdjsonSplitter();
+
+  get heldBytes(): number {
+    return this.#splitter.heldBytes;
+  }
+
+  push(bytes: Buffer): Buffer {
+    return joined(this.#splitter.push(bytes).map((line) => this.#line(line)));
+  }
+
+  end(): Buffer {
+    const last = this.#splitter.end();
+    const out = last === null ? [] : [this.#line(last)];
+    for (const { text } of this.rest()) out.push(Buffer.from(`${text}\n`, "utf8"));
+    return joined(out);
+  }
+
+  #line(raw: Buffer): Buffer {
+    const text = raw.toString("utf8");
+    const trimmed = text.trim();
+    if (trimmed === "") return raw;
+    const events = this.change(trimmed);
+    return events === null ? raw : Buffer.from(events.map((one) => `${one.text}\n`).join(""), "utf8");
+  }
+}
+
+function parse(text: string): JsonObject | null {
+  if (!text.startsWith("{")) return null;
+  try {
+    const value = text.length <= shallowCharactersMax ? (JSON.parse(text) as unknown) : parseJson(Buffer.from(text));
+    return isObject(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function nameOf({ type }: JsonObject, named: boolean): string {
+  return named && typeof type === "string" ? type : "";
+}
+
+function joined(parts: Buffer[]): Buffer {
+  return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
+}
