@@ -1,22 +1,36 @@
 /** `weir run`: the agent moves this process into a cgroup of its own, then it becomes the command. */
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync, writeSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { askAgent } from "../control/client.ts";
+import type { RunTrust } from "../control/protocol.ts";
 import { WeirError } from "../errors.ts";
+import { findBundles } from "../trust/bundles.ts";
+import { canEnter, type EnterMode, enterProgram, enterWords } from "../trust/enter.ts";
+import { type Plan, planBinds } from "../trust/plan.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 
-export const help = `weir run [--state DIR] [--name NAME] -- CMD ARGS…
+export const help = `weir run [--state DIR] [--name NAME] [--trust HOW] -- CMD ARGS…
 
 Runs CMD with all its descendants intercepted. Needs a running agent (weir up), and no root: the command runs
 as you. Signals and the exit code are CMD's own.
 
   --name NAME    shown in the record
   --state DIR    state directory of the agent (default /var/lib/weir)
+  --trust HOW    how programs get to trust Weir's certificate authority:
+                   env    by variables (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE, …)
+                   bind   also by a mount namespace, in which the bundles of the system, of Python packages and of
+                          Java have the authority in them. Who is not root gets it by a user namespace: sudo and
+                          other set-user-ID programs give no rights inside
+                   auto   (default) bind for root and for users without rights by sudo, else env
+
+A variable that you have set yourself stays as it is; with bind, the file that it names has the authority in it too.
+\`weir run -- weir trust status\` proves what is trusted inside.
 `;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
   let stateDir = io.stateDir;
   let name: string | null = null;
+  let how: TrustHow = "auto";
   let at = 0;
   for (; at < args.length; at += 1) {
     const word = args[at] as string;
@@ -30,6 +44,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     }
     if (word === "--name") name = optionValue(args, ++at, word);
     else if (word === "--state") stateDir = optionValue(args, ++at, word);
+    else if (word === "--trust") how = trustHow(optionValue(args, ++at, word));
     else if (word.startsWith("-"))
       throw new WeirError("WEIR_USAGE", `weir run has no option ${word}; put -- before the command.`);
     else break;
@@ -49,9 +64,43 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   for (const [key, value] of Object.entries({ ...reply.environment, ...io.env }))
     if (value !== undefined) env[key] = value;
   if (process.execve === undefined) throw new WeirError("WEIR_KERNEL_UNSUPPORTED", "weir run needs Node 24.");
+  const rest = command.slice(1);
+  const mode = reply.trust === undefined ? null : enterMode(how, reply.trust);
+  if (mode !== null && reply.trust !== undefined) {
+    const plan = bindsFor(reply.trust, path, io);
+    if (plan !== null) process.execve(enterProgram, enterWords(mode, reply.trust.caPath, plan, path, rest), env);
+  }
   // Node ignores SIGPIPE, and an ignored signal survives exec: env(1) gives the command the default back.
-  process.execve("/usr/bin/env", ["env", "--default-signal=PIPE", path, ...command.slice(1)], env);
+  process.execve("/usr/bin/env", ["env", "--default-signal=PIPE", path, ...rest], env);
   throw new WeirError("WEIR_INTERNAL", "execve came back");
+}
+
+type TrustHow = "auto" | "bind" | "env";
+
+function trustHow(word: string): TrustHow {
+  if (word === "auto" || word === "bind" || word === "env") return word;
+  throw new WeirError("WEIR_USAGE", `--trust is auto, bind or env, not ${word}.`);
+}
+
+/** Null: variables only. */
+export function enterMode(how: TrustHow, trust: RunTrust): EnterMode | null {
+  if (how === "env") return null;
+  if (process.geteuid?.() === 0) return "root";
+  return how === "auto" && trust.sudo ? null : "user";
+}
+
+/** Nothing in here keeps the command from running: what does not work is said once, and the variables are left. */
+function bindsFor(trust: RunTrust, program: string, io: CommandIo): Plan | null {
+  try {
+    if (!canEnter()) throw new Error("build/weir-enter is not built; run scripts/build-native");
+    const bundles = findBundles({ root: "/", env: io.env, cwd: process.cwd(), program });
+    return planBinds(bundles, readFileSync(trust.caPath, "utf8"), Date.now());
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    // By the descriptor: Node's own stream would leave a pipe non-blocking for the command.
+    writeSync(2, `weir run: ${reason}; programs that ignore SSL_CERT_FILE and its like may not trust Weir.\n`);
+    return null;
+  }
 }
 
 function optionValue(args: readonly string[], at: number, option: string): string {
