@@ -54,6 +54,8 @@ export interface Origin {
   readonly destination: Endpoint;
   readonly process: ProcessInfo | null;
   readonly hostname: string | null;
+  /** Every name that the host was told leads to this address. */
+  readonly hostnames: readonly string[];
   readonly via: "bpf" | "redirect";
 }
 
@@ -214,6 +216,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
           destination,
           process: processInfo(flow.pid, known),
           hostname: hostnameOf(destination.address),
+          hostnames: names.namesOf(destination.address, Date.now()),
           via: "bpf",
         };
       }
@@ -223,7 +226,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       if (destination === null || isOwnListener(destination)) return null;
       const candidates = scope.kind === "host" ? null : processesOf(tree);
       const owner = findOwner("tcp", source, destination, seen?.uid ?? null, candidates);
-      return { destination, process: owner, hostname: hostnameOf(destination.address), via: "redirect" };
+      const hostnames = names.namesOf(destination.address, Date.now());
+      return { destination, process: owner, hostname: hostnameOf(destination.address), hostnames, via: "redirect" };
     }
 
     function isOwnListener({ address, port }: Endpoint): boolean {

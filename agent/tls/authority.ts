@@ -26,8 +26,11 @@ export interface LeafNames {
 }
 
 export interface Leaf {
+  /** For node:tls; made when it is first asked for. */
   readonly context: SecureContext;
   readonly certificateDer: Buffer;
+  readonly chainPem: string;
+  readonly keyPem: string;
 }
 
 export interface Authority {
@@ -55,7 +58,7 @@ export async function openAuthority(stateDir: string, now: () => number = Date.n
   const bundlePath = join(dir, "bundle.pem");
   writeAtomically(bundlePath, `${systemRoots()}\n${caPem}`, 0o644);
   const leafKey = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
-  const leafKeyPem = leafKey.export({ type: "pkcs8", format: "pem" });
+  const leafKeyPem = leafKey.export({ type: "pkcs8", format: "pem" }) as string;
   const leafs = new Map<string, CachedLeaf>();
 
   function mint(names: LeafNames, notAfterMs: number): CachedLeaf {
@@ -70,12 +73,18 @@ export async function openAuthority(stateDir: string, now: () => number = Date.n
       dns: names.dns,
       ip: names.ip,
     });
-    const context = createSecureContext({
-      key: leafKeyPem,
-      cert: toPem(certificateDer) + caPem,
-      minVersion: "TLSv1.2",
-    });
-    return { context, certificateDer, notAfterMs };
+    const chainPem = toPem(certificateDer) + caPem;
+    let context: SecureContext | null = null;
+    return {
+      certificateDer,
+      chainPem,
+      keyPem: leafKeyPem,
+      notAfterMs,
+      get context() {
+        context ??= createSecureContext({ key: leafKeyPem, cert: chainPem, minVersion: "TLSv1.2" });
+        return context;
+      },
+    };
   }
 
   return {

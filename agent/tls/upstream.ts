@@ -14,7 +14,7 @@ import type { TargetTls } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import type { Pins } from "./pins.ts";
 
-const handshakeMs = 15_000;
+export const handshakeMs = 15_000;
 const contextsMax = 200;
 /** Names of a server's certificate that are mirrored. */
 const namesMax = 10_000;
@@ -213,12 +213,12 @@ function chainProblem(
 const toldCharactersMax = 300;
 
 /** The server chose these words: no control character of them reaches a log or a terminal. */
-function told(text: string): string {
+export function told(text: string): string {
   const plain = text.replace(/[^\x20-\x7e]/g, "?");
   return plain.length > toldCharactersMax ? `${plain.slice(0, toldCharactersMax)} …` : plain;
 }
 
-function chainSentence(code: string, certificate: PeerCertificate): string {
+export function chainSentence(code: string, certificate: PeerCertificate): string {
   switch (code) {
     case "CERT_HAS_EXPIRED":
       return Date.parse(certificate.valid_to) < Date.now()
@@ -238,7 +238,11 @@ function chainSentence(code: string, certificate: PeerCertificate): string {
   }
 }
 
-function pinProblem({ pins, hostname, address, port }: UpstreamTlsOptions, expected: string, fingerprint: string) {
+export function pinProblem(
+  { pins, hostname, address, port }: UpstreamTlsOptions,
+  expected: string,
+  fingerprint: string,
+) {
   try {
     const changed = pins.check(pinName(hostname, address, port), fingerprint);
     return changed === null ? null : pinChanged(expected, changed.changedFrom, fingerprint);
@@ -259,7 +263,7 @@ function pinChanged(expected: string, before: string, now: string): WeirError {
 }
 
 /** What is mirrored into our leaf: plain names and addresses only, as Node quotes names with a comma or worse in them. */
-function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
+export function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
   const names = (certificate.subjectaltname ?? "").split(", ").slice(0, namesMax);
   const commonName = certificate.subject?.CN;
   return {
@@ -271,7 +275,7 @@ function namesOf(certificate: PeerCertificate): SecuredUpstream["names"] {
   };
 }
 
-function message(error: unknown): string {
+export function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 

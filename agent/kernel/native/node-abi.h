@@ -24,6 +24,7 @@ typedef void (*napi_finalize)(napi_env, void *, void *);
 #define NAPI_NUMBER 3   /* napi_valuetype */
 #define NAPI_FUNCTION 7 /* napi_valuetype */
 #define NAPI_UINT8_ARRAY 1 /* napi_typedarray_type */
+#define NAPI_INT32_ARRAY 5
 
 typedef struct {
 	uint64_t lower;
@@ -71,14 +72,25 @@ napi_status napi_remove_env_cleanup_hook(napi_env, void (*)(void *), void *);
 struct uv_loop_s;
 napi_status napi_get_uv_event_loop(napi_env, struct uv_loop_s **);
 
-#define UV_POLL 8 /* uv_handle_type */
-#define UV_READABLE 1
+#define UV_CHECK 2 /* uv_handle_type */
+#define UV_IDLE 6
+#define UV_POLL 8
+#define UV_READABLE 1 /* uv_poll_event */
+#define UV_WRITABLE 2
 typedef struct uv_poll_s uv_poll_t;
+typedef struct uv_check_s uv_check_t;
+typedef struct uv_idle_s uv_idle_t;
 typedef struct uv_handle_s uv_handle_t;
 size_t uv_handle_size(int);
 int uv_poll_init(struct uv_loop_s *, uv_poll_t *, int fd);
 int uv_poll_start(uv_poll_t *, int events, void (*)(uv_poll_t *, int, int));
 int uv_poll_stop(uv_poll_t *);
+int uv_check_init(struct uv_loop_s *, uv_check_t *);
+int uv_check_start(uv_check_t *, void (*)(uv_check_t *));
+int uv_idle_init(struct uv_loop_s *, uv_idle_t *);
+int uv_idle_start(uv_idle_t *, void (*)(uv_idle_t *));
+int uv_idle_stop(uv_idle_t *);
+void uv_unref(uv_handle_t *);
 void uv_close(uv_handle_t *, void (*)(uv_handle_t *));
 void uv_handle_set_data(uv_handle_t *, void *);
 void *uv_handle_get_data(const uv_handle_t *);

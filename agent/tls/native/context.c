@@ -1,0 +1,180 @@
+/*
+ * TLS settings that many sockets share: certificate and key, trusted roots, ciphers. One SSL_CTX each, made from PEM.
+ * TLS 1.2 and 1.3 only. No renegotiation, no compression, no resumption: a ticket costs as much as the handshake saves.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+
+#define pem_bytes_max (4 * 1024 * 1024)
+#define cipher_bytes_max 4096
+
+struct context {
+	SSL_CTX *ctx;
+	bool server;
+};
+
+static const napi_type_tag tag = { 0x77656972746c7363, 0x6f6e746578740001 };
+
+/* The first error is the cause, those behind it say who else gave up because of it. */
+const char *tls_reason(void)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
+
+	return reason ? reason : "unknown reason";
+}
+
+void clear_tls_errors(void)
+{
+	/* Clearing walks the whole queue; it is empty nearly always. */
+	if (ERR_peek_error())
+		ERR_clear_error();
+}
+
+static napi_value throw_tls(napi_env env, const char *what)
+{
+	napi_value code, text, error;
+	char message[256];
+
+	snprintf(message, sizeof(message), "%s: %s", what, tls_reason());
+	clear_tls_errors();
+	if (napi_create_string_utf8(env, "ERR_TLS_CONTEXT", NAPI_AUTO_LENGTH, &code) == 0 &&
+	    napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &text) == 0 && napi_create_error(env, code, text, &error) == 0)
+		napi_throw(env, error);
+	return NULL;
+}
+
+SSL_CTX *take_context(napi_env env, napi_value value, bool *server)
+{
+	struct context *context = NULL;
+	bool is = false;
+
+	if (napi_check_object_type_tag(env, value, &tag, &is) == 0 && is && napi_unwrap(env, value, (void **)&context) == 0) {
+		*server = context->server;
+		return context->ctx;
+	}
+	throw_type(env, "context must be one that tlsContext gave");
+	return NULL;
+}
+
+static void finalize(napi_env env, void *data, void *hint)
+{
+	struct context *context = data;
+
+	(void)env, (void)hint;
+	/* Sockets that still use it hold their own reference. */
+	SSL_CTX_free(context->ctx);
+	free(context);
+}
+
+/* A key behind a pass phrase is refused: OpenSSL would else ask for it on the terminal. */
+static int no_phrase(char *buffer, int size, int writing, void *data)
+{
+	(void)buffer, (void)size, (void)writing, (void)data;
+	return -1;
+}
+
+static bool add_roots(SSL_CTX *ctx, struct bytes pem)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.length);
+	size_t count = 0;
+	X509 *one;
+
+	while (bio && (one = PEM_read_bio_X509(bio, NULL, no_phrase, NULL))) {
+		count += X509_STORE_add_cert(store, one) == 1;
+		X509_free(one);
+	}
+	BIO_free(bio);
+	/* The end of the text is an error to the PEM reader; without one certificate it is one to us. */
+	if (count)
+		clear_tls_errors();
+	return count > 0;
+}
+
+static bool use_certificate(SSL_CTX *ctx, struct bytes cert, struct bytes key)
+{
+	BIO *certs = BIO_new_mem_buf(cert.data, (int)cert.length);
+	BIO *keys = BIO_new_mem_buf(key.data, (int)key.length);
+	X509 *leaf = certs ? PEM_read_bio_X509(certs, NULL, no_phrase, NULL) : NULL;
+	EVP_PKEY *pkey = keys ? PEM_read_bio_PrivateKey(keys, NULL, no_phrase, NULL) : NULL;
+	bool ok = leaf && pkey && SSL_CTX_use_certificate(ctx, leaf) == 1 && SSL_CTX_use_PrivateKey(ctx, pkey) == 1 &&
+		  SSL_CTX_check_private_key(ctx) == 1;
+	X509 *next;
+
+	while (ok && (next = PEM_read_bio_X509(certs, NULL, no_phrase, NULL))) {
+		/* On success the context owns it. */
+		if (SSL_CTX_ctrl(ctx, SSL_CTRL_CHAIN_CERT, 0, next) != 1) {
+			X509_free(next);
+			ok = false;
+		}
+	}
+	if (ok)
+		clear_tls_errors();
+	X509_free(leaf);
+	EVP_PKEY_free(pkey);
+	BIO_free(certs);
+	BIO_free(keys);
+	return ok;
+}
+
+/* tlsContext(server, certPem, keyPem, rootsPem, cipherList, cipherSuites): empty bytes or text mean "none". */
+static napi_value tls_context(napi_env env, napi_callback_info info)
+{
+	static const char *const steps[] = { "TLS context", "TLS ciphers", "TLS certificate or key", "TLS roots" };
+	char list[cipher_bytes_max], suites[cipher_bytes_max];
+	struct bytes cert, key, roots;
+	struct context *context;
+	napi_value argv[6], object;
+	int failed = -1;
+	bool server;
+	SSL_CTX *ctx;
+
+	if (!take_arguments(env, info, 6, argv) || !take_bool(env, argv[0], "server", &server) ||
+	    !take_bytes(env, argv[1], "cert", 0, pem_bytes_max, &cert) || !take_bytes(env, argv[2], "key", 0, pem_bytes_max, &key) ||
+	    !take_bytes(env, argv[3], "roots", 0, pem_bytes_max, &roots) ||
+	    !take_text(env, argv[4], "cipherList", list, sizeof(list)) || !take_text(env, argv[5], "cipherSuites", suites, sizeof(suites)))
+		return NULL;
+	clear_tls_errors();
+	ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+	if (!ctx || SSL_CTX_ctrl(ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) != 1)
+		failed = 0;
+	else if (SSL_CTX_set_cipher_list(ctx, list) != 1 || SSL_CTX_set_ciphersuites(ctx, suites) != 1)
+		failed = 1;
+	else if ((server || cert.length) && !use_certificate(ctx, cert, key))
+		failed = 2;
+	else if (roots.length && !add_roots(ctx, roots))
+		failed = 3;
+	if (failed >= 0) {
+		SSL_CTX_free(ctx);
+		return throw_tls(env, steps[failed]);
+	}
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
+	SSL_CTX_set_num_tickets(ctx, 0);
+	SSL_CTX_ctrl(ctx, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL);
+	SSL_CTX_ctrl(ctx, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
+	/* The chain is judged by the caller, who can say why: the handshake goes on, the result is kept. */
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
+	if (server)
+		SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
+	context = calloc(1, sizeof(*context));
+	if (!context) {
+		SSL_CTX_free(ctx);
+		return throw_type(env, "out of memory");
+	}
+	context->ctx = ctx;
+	context->server = server;
+	if (napi_create_object(env, &object) != 0 || napi_type_tag_object(env, object, &tag) != 0 ||
+	    napi_wrap(env, object, context, finalize, NULL, NULL) != 0) {
+		finalize(env, context, NULL);
+		return throw_type(env, "the context could not be wrapped");
+	}
+	return object;
+}
+
+const struct method context_methods[] = {
+	{ "tlsContext", tls_context },
+	{ NULL, NULL },
+};

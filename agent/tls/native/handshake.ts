@@ -1,0 +1,52 @@
+/** Opens a connection of the engine and waits until its handshake is done. */
+import type { Described } from "./addon.ts";
+import { SecureSocket, type SecureSocketOptions } from "./secure-socket.ts";
+
+export interface HandshakeOptions {
+  readonly timeoutMs: number;
+  /** What is said when the time is over. */
+  readonly late: string;
+  /** Takes the descriptor back when it could not even be opened. */
+  giveUp(fd: number): void;
+}
+
+export interface Shaken {
+  readonly secured: SecureSocket;
+  readonly described: Described;
+}
+
+export function handshake(
+  options: SecureSocketOptions,
+  { timeoutMs, late, giveUp }: HandshakeOptions,
+): Promise<Shaken> {
+  return new Promise((resolve, reject) => {
+    let secured: SecureSocket;
+    try {
+      secured = new SecureSocket(options);
+    } catch (error) {
+      giveUp(options.fd);
+      reject(error as Error);
+      return;
+    }
+    const settle = (): void => {
+      clearTimeout(timer);
+      secured.off("error", failed);
+      secured.off("close", closed);
+    };
+    const failed = (error: Error): void => {
+      settle();
+      secured.destroy();
+      reject(error);
+    };
+    const closed = (): void => failed(new Error("the connection was closed"));
+    const timer = setTimeout(() => failed(new Error(late)), timeoutMs);
+    secured.once("error", failed);
+    secured.once("close", closed);
+    secured.once("secure", () => {
+      settle();
+      const described = secured.describe();
+      if (described === null) reject(new Error("the connection was closed"));
+      else resolve({ secured, described });
+    });
+  });
+}

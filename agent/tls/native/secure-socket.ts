@@ -1,0 +1,225 @@
+/**
+ * A TLS connection on a descriptor, with the part of a stream's interface that a session uses: data, end, drain, error,
+ * close; write, pause, resume, end, destroy. It has no buffers of a stream: bytes go from the engine to the listener.
+ */
+import { EventEmitter } from "node:events";
+import type { Socket } from "node:net";
+import type { Described } from "./addon.ts";
+import { event, hub } from "./hub.ts";
+
+export interface SecureSocketOptions {
+  readonly context: object;
+  /** Whose descriptor it is: lives as long as we do, so that what counts open sockets still counts this one. */
+  readonly carrier: Socket;
+  /** A duplicate of the carrier's; ours to close. */
+  readonly fd: number;
+  /** Asked for by SNI; "" for none, and on the server's side. */
+  readonly serverName: string;
+  readonly alpn: readonly string[];
+  /** Bytes of the handshake that were read already. */
+  readonly first: Uint8Array;
+}
+
+type Told = (error?: Error | null) => void;
+
+/** Also emits `secure` once, when the handshake is done; nothing can be written before. */
+export class SecureSocket extends EventEmitter {
+  readonly #carrier: Socket;
+  readonly #slot: number;
+  /** Events that came while paused: what one read brought, as no further one is made then. */
+  #held: { readonly kind: number; readonly bytes: Buffer | null }[] = [];
+  #flowing: boolean | null = null;
+  #handing = false;
+  #secured = false;
+  #destroyed = false;
+  #readEnded = false;
+  #writableEnded = false;
+  #finished = false;
+  #needDrain = false;
+  #written: Told[] = [];
+
+  constructor({ context, carrier, fd, serverName, alpn, first }: SecureSocketOptions) {
+    super();
+    this.#carrier = carrier;
+    const names = Buffer.concat(alpn.map((name) => Buffer.from([name.length, ...Buffer.from(name, "latin1")])));
+    this.#slot = hub().open(this, context, fd, serverName, names, first);
+    // Nobody may listen yet when the peer resets; that must not end the agent.
+    this.on("error", () => {});
+  }
+
+  get destroyed(): boolean {
+    return this.#destroyed;
+  }
+  get writableEnded(): boolean {
+    return this.#writableEnded;
+  }
+  get writableNeedDrain(): boolean {
+    return this.#needDrain;
+  }
+  /** Cipher text that waits for the peer. */
+  get writableLength(): number {
+    return this.#destroyed ? 0 : hub().pending(this.#slot);
+  }
+  get remoteAddress(): string | undefined {
+    return this.#carrier.remoteAddress;
+  }
+  get remotePort(): number | undefined {
+    return this.#carrier.remotePort;
+  }
+
+  /** Null after destroy. */
+  describe(): Described | null {
+    return this.#destroyed ? null : hub().addon.tlsDescribe(hub().handle, this.#slot);
+  }
+
+  /** New keys for both directions (TLS 1.3); false where there is no such thing. */
+  updateKeys(): boolean {
+    return !this.#destroyed && hub().addon.tlsKeyUpdate(hub().handle, this.#slot);
+  }
+
+  override on(name: string, listener: (...words: never[]) => void): this {
+    super.on(name, listener as (...words: unknown[]) => void);
+    if (name === "data" && this.#flowing === null) this.resume();
+    return this;
+  }
+
+  override addListener(name: string, listener: (...words: never[]) => void): this {
+    return this.on(name, listener);
+  }
+
+  override once(name: string, listener: (...words: never[]) => void): this {
+    super.once(name, listener as (...words: unknown[]) => void);
+    if (name === "data" && this.#flowing === null) this.resume();
+    return this;
+  }
+
+  /** False: wait for `drain`. Empty and late writes are nothing; `told` hears when the bytes are with the kernel. */
+  write(data: Uint8Array | string, encoding?: BufferEncoding | Told, told?: Told): boolean {
+    const callback = typeof encoding === "function" ? encoding : told;
+    if (!this.#secured || this.#destroyed || this.#writableEnded) {
+      const error = new Error(this.#secured ? "write after end" : "write before the handshake");
+      if (callback !== undefined) process.nextTick(callback, error);
+      if (!this.#secured && !this.#destroyed) throw error;
+      return false;
+    }
+    const bytes = typeof data === "string" ? Buffer.from(data, typeof encoding === "string" ? encoding : "utf8") : data;
+    const accepted = hub().write(this.#slot, bytes);
+    if (!accepted) this.#needDrain = true;
+    if (callback !== undefined) {
+      if (accepted) process.nextTick(callback, null);
+      else this.#written.push(callback);
+    }
+    return accepted;
+  }
+
+  /** Pieces of one turn leave together anyway. */
+  cork(): void {}
+  uncork(): void {}
+
+  pause(): this {
+    this.#flowing = false;
+    if (!this.#destroyed) hub().read(this.#slot, false);
+    return this;
+  }
+
+  resume(): this {
+    this.#flowing = true;
+    if (this.#destroyed) return this;
+    if (this.#held.length === 0) hub().read(this.#slot, true);
+    else if (!this.#handing) {
+      this.#handing = true;
+      process.nextTick(() => this.#handOver());
+    }
+    return this;
+  }
+
+  isPaused(): boolean {
+    return this.#flowing === false;
+  }
+
+  /** Sends what was written, then close_notify, then the end of the TCP stream; reading goes on. */
+  end(data?: Uint8Array | string, encoding?: BufferEncoding): this {
+    if (this.#writableEnded || this.#destroyed) return this;
+    if (data !== undefined) this.write(data, encoding);
+    this.#writableEnded = true;
+    hub().end(this.#slot);
+    return this;
+  }
+
+  destroy(error?: Error): this {
+    if (this.#destroyed) return this;
+    this.#destroyed = true;
+    this.#held = [];
+    hub().close(this.#slot);
+    this.#carrier.destroy();
+    const waiting = this.#written;
+    this.#written = [];
+    // Not in this tick: one call may bring the handshake's end and the connection's, and whoever awaited the handshake has
+    // to hear of both.
+    setImmediate(() => {
+      for (const told of waiting) told(error ?? new Error("the connection was closed"));
+      if (error !== undefined) this.emit("error", error);
+      this.emit("close", error !== undefined);
+    });
+    return this;
+  }
+
+  /** For the hub. */
+  onEvent(kind: number, bytes: Buffer | null): void {
+    if (kind === event.data || kind === event.end) {
+      if (this.#flowing !== true || this.#held.length > 0) this.#held.push({ kind, bytes });
+      else this.#tell(kind, bytes);
+    } else if (kind === event.drain) this.#drained();
+    else if (kind === event.secure) {
+      this.#secured = true;
+      // Until somebody wants the data no more is read than came with the handshake.
+      if (this.#flowing !== true) hub().read(this.#slot, false);
+      this.emit("secure");
+    } else if (kind === event.finished) {
+      this.#finished = true;
+      this.emit("finish");
+      if (this.#readEnded) this.destroy();
+    } else this.destroy(this.#failure());
+  }
+
+  #handOver(): void {
+    this.#handing = false;
+    while (this.#flowing === true && !this.#destroyed) {
+      const first = this.#held.shift();
+      if (first === undefined) {
+        hub().read(this.#slot, true);
+        return;
+      }
+      this.#tell(first.kind, first.bytes);
+    }
+  }
+
+  #tell(kind: number, bytes: Buffer | null): void {
+    if (kind === event.data) {
+      this.emit("data", bytes);
+      return;
+    }
+    this.#readEnded = true;
+    this.emit("end");
+    if (this.#destroyed) return;
+    if (this.#finished) this.destroy();
+    else if (!this.#carrier.allowHalfOpen) this.end();
+  }
+
+  #drained(): void {
+    const waiting = this.#written;
+    this.#written = [];
+    for (const told of waiting) told(null);
+    if (!this.#needDrain || this.#destroyed) return;
+    this.#needDrain = false;
+    if (!this.#writableEnded) this.emit("drain");
+  }
+
+  #failure(): Error {
+    const { error, errorCode } = this.describe() ?? { error: null, errorCode: null };
+    const code = errorCode ?? "ERR_TLS";
+    return Object.assign(new Error(errorCode === null ? (error ?? "the connection failed") : `${error} ${errorCode}`), {
+      code,
+    });
+  }
+}

@@ -1,0 +1,60 @@
+/** Ends the client's TLS in the native engine; otherwise as terminate.ts. */
+import type { Socket } from "node:net";
+import { WeirError } from "../errors.ts";
+import type { Leaf } from "./authority.ts";
+import { nativeContext } from "./native/context.ts";
+import { handshake } from "./native/handshake.ts";
+import type { SecureSocket } from "./native/secure-socket.ts";
+import { giveUp, takeOver } from "./native/take-over.ts";
+
+const handshakeMs = 30_000;
+
+export interface TerminateOptions {
+  /** Bytes of the handshake that were read already. */
+  readonly leftover: Buffer;
+  readonly leaf: Leaf;
+  /** Application protocols that are offered (RFC 7301); with none the extension is not answered. */
+  readonly alpn: readonly string[];
+}
+
+export interface Terminated {
+  readonly socket: SecureSocket;
+  readonly tls: { readonly alpn: string | null; readonly certificate: Buffer };
+  readonly serverName: string | null;
+}
+
+/** As long as its leaf is kept. */
+const contexts = new WeakMap<Leaf, object>();
+
+/** Throws WEIR_CLIENT_TLS with what the TLS library says. */
+export async function terminateClientNatively(
+  socket: Socket,
+  { leftover, leaf, alpn }: TerminateOptions,
+): Promise<Terminated> {
+  try {
+    const context = contextOf(leaf);
+    const { fd, read } = await takeOver(socket);
+    const first = Buffer.concat([leftover, read]);
+    const { secured, described } = await handshake(
+      { context, carrier: socket, fd, serverName: "", alpn, first },
+      { timeoutMs: handshakeMs, late: "the client did not finish the handshake", giveUp },
+    );
+    return {
+      socket: secured,
+      tls: { alpn: described.alpn, certificate: leaf.certificateDer },
+      serverName: described.serverName,
+    };
+  } catch (cause) {
+    socket.destroy();
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new WeirError("WEIR_CLIENT_TLS", `The TLS handshake with the client failed: ${reason}`, { cause });
+  }
+}
+
+function contextOf(leaf: Leaf): object {
+  const cached = contexts.get(leaf);
+  if (cached !== undefined) return cached;
+  const context = nativeContext({ server: true, certificate: leaf.chainPem, key: leaf.keyPem });
+  contexts.set(leaf, context);
+  return context;
+}

@@ -1,0 +1,135 @@
+/** Secures the connection to the server in the native engine; what is verified, and what is said, is as in upstream.ts. */
+import { createHash, X509Certificate } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import { isIP, type Socket } from "node:net";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import type { TargetTls } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import type { Described } from "./native/addon.ts";
+import { nativeContext } from "./native/context.ts";
+import { handshake } from "./native/handshake.ts";
+import type { SecureSocket } from "./native/secure-socket.ts";
+import { giveUp, takeOver } from "./native/take-over.ts";
+import {
+  chainSentence,
+  handshakeMs,
+  message,
+  namesOf,
+  pinProblem,
+  type SecuredUpstream,
+  told,
+  type UpstreamTlsOptions,
+} from "./upstream.ts";
+
+const contextsMax = 200;
+
+export interface SecuredUpstreamNatively extends Omit<SecuredUpstream, "socket"> {
+  readonly socket: SecureSocket;
+}
+
+/** Throws WEIR_UPSTREAM_TLS or WEIR_UPSTREAM_PIN_CHANGED with a sentence that says why. */
+export async function secureUpstreamNatively(
+  socket: Socket,
+  options: UpstreamTlsOptions,
+): Promise<SecuredUpstreamNatively> {
+  const { tls, alpn } = options;
+  const expected = tls.serverName ?? options.hostname ?? options.address;
+  const context = settings(socket, tls);
+  const { secured, described } = await shake(socket, context, expected, alpn);
+  try {
+    if (described.peerCertificate === null)
+      throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
+    const certificate = new X509Certificate(described.peerCertificate).toLegacyObject();
+    if (tls.verify === "ca" || tls.verify === "full") {
+      const problem = chainProblem(described, certificate, expected, tls.verify === "full");
+      if (problem !== null) throw new WeirError("WEIR_UPSTREAM_TLS", problem);
+    }
+    if (tls.verify === "first-use") {
+      const fingerprint = createHash("sha256").update(described.peerCertificate).digest("hex");
+      const refusal = pinProblem(options, expected, fingerprint);
+      if (refusal !== null) throw refusal;
+    }
+    return {
+      socket: secured,
+      tls: { alpn: described.alpn, certificate: described.peerCertificate },
+      names: namesOf(certificate),
+    };
+  } catch (error) {
+    secured.destroy();
+    throw error instanceof WeirError
+      ? error
+      : new WeirError("WEIR_UPSTREAM_TLS", `The certificate of ${expected} cannot be read: ${message(error)}`, {
+          cause: error,
+        });
+  }
+}
+
+function settings(socket: Socket, tls: TargetTls): object {
+  try {
+    return contextFor(tls);
+  } catch (cause) {
+    socket.destroy();
+    throw new WeirError("WEIR_UPSTREAM_TLS", `The TLS settings of the target cannot be used: ${message(cause)}`, {
+      cause,
+    });
+  }
+}
+
+async function shake(socket: Socket, context: object, expected: string, alpn: readonly string[]) {
+  try {
+    const { fd, read } = await takeOver(socket);
+    return await handshake(
+      { context, carrier: socket, fd, serverName: isIP(expected) === 0 ? expected : "", alpn, first: read },
+      { timeoutMs: handshakeMs, late: "it did not finish in time", giveUp },
+    );
+  } catch (cause) {
+    socket.destroy();
+    throw new WeirError("WEIR_UPSTREAM_TLS", `The TLS handshake with ${expected} failed: ${message(cause)}`, { cause });
+  }
+}
+
+/** One context per set of files, and per change of them. */
+const contexts = new Map<string, object>();
+
+function contextFor(tls: TargetTls): object {
+  const files = [tls.ca, tls.clientCertificate?.cert ?? null, tls.clientCertificate?.key ?? null];
+  const id = files.map((file) => (file === null ? "" : `${file}@${statSync(file).mtimeMs}`)).join("|");
+  const cached = contexts.get(id);
+  if (cached !== undefined) return cached;
+  const [roots, certificate, key] = files.map((file) => (file === null ? undefined : readFileSync(file)));
+  const context = nativeContext({
+    server: false,
+    ...(roots === undefined ? {} : { roots }),
+    ...(certificate === undefined ? {} : { certificate }),
+    ...(key === undefined ? {} : { key }),
+  });
+  if (contexts.size >= contextsMax) contexts.clear();
+  contexts.set(id, context);
+  return context;
+}
+
+/** X509_V_ERR_… (openssl x509_vfy.h), as node:tls names them. */
+const chainCodes: Readonly<Record<number, string>> = {
+  2: "UNABLE_TO_GET_ISSUER_CERT",
+  9: "CERT_NOT_YET_VALID",
+  10: "CERT_HAS_EXPIRED",
+  18: "DEPTH_ZERO_SELF_SIGNED_CERT",
+  19: "SELF_SIGNED_CERT_IN_CHAIN",
+  20: "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  21: "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+};
+
+function chainProblem(
+  { verifyResult, verifyText }: Described,
+  certificate: PeerCertificate,
+  expected: string,
+  names: boolean,
+): string | null {
+  if (verifyResult !== 0) {
+    const code = chainCodes[verifyResult] ?? verifyText;
+    return `The certificate of ${expected} was not accepted: ${chainSentence(code, certificate)}.`;
+  }
+  const mismatch = names ? checkServerIdentity(expected, certificate) : undefined;
+  if (mismatch === undefined) return null;
+  return `The certificate of ${expected} is for another name: ${told(certificate.subjectaltname ?? String(certificate.subject?.CN ?? "none"))}.`;
+}
