@@ -4,6 +4,7 @@
  * A header escapes backslash and pipe, a value backslash and the equals sign; a line break is `\n` in a value and has
  * no place in a header.
  */
+import { readDetails } from "./details.ts";
 import type { Fields, ReadEntry } from "./read.ts";
 
 const version = "0.1.0";
@@ -94,7 +95,7 @@ function ownExtension(type: string, fields: Fields): Extension {
         ["cn1Label", "operation"],
         ["cn1", fields["operationId"]],
         ["reason", fields["reason"]],
-        ["request", fields["text"]],
+        ...requestExtension(fields),
       ];
     case "Login":
       return [
@@ -113,7 +114,10 @@ function ownExtension(type: string, fields: Fields): Extension {
       ];
     case "Result": {
       const error = fields["error"] as { code: string; message: string } | null;
+      const { inputTokens, outputTokens } = readDetails(fields);
       return [
+        ...(typeof inputTokens === "number" ? pair("cfp1", "inputTokens", inputTokens) : []),
+        ...(typeof outputTokens === "number" ? pair("cfp2", "outputTokens", outputTokens) : []),
         ["outcome", error === null ? "success" : `failure ${error.code}`],
         ["cn1Label", "operation"],
         ["cn1", fields["operationId"]],
@@ -143,4 +147,28 @@ function ownExtension(type: string, fields: Fields): Extension {
     default:
       return [["msg", JSON.stringify(fields)]];
   }
+}
+
+/** `request` is a URL where there is one; the text of a call goes into a field of its own. */
+function requestExtension(fields: Fields): Extension {
+  const { http, llm, mcp, grpc } = readDetails(fields);
+  if (http === undefined) return [["request", fields["text"]]];
+  const { method, scheme, host, path, query } = http;
+  const isCall = llm !== undefined || mcp !== undefined || grpc !== undefined;
+  return [
+    ["app", fields["protocol"]],
+    ["requestMethod", method],
+    ["request", `${scheme}://${host}${path}${query === "" ? "" : `?${query}`}`],
+    ...(llm === undefined ? [] : pair("cs5", "model", llm["model"])),
+    ...(mcp === undefined ? [] : pair("cs5", "mcp", `${mcp["method"]} ${mcp["name"]}`.trim())),
+    ...(grpc === undefined ? [] : pair("cs5", "rpc", `${grpc["service"]}/${grpc["method"]}`)),
+    ...(isCall ? pair("cs6", "text", fields["text"]) : []),
+  ];
+}
+
+function pair(key: string, label: string, value: unknown): Extension {
+  return [
+    [`${key}Label`, label],
+    [key, value],
+  ];
 }

@@ -6,6 +6,7 @@
 import { hash } from "node:crypto";
 import type { EntryBody } from "../core/record.ts";
 import { WeirError } from "../errors.ts";
+import { detailsOf, recordedBytes } from "./details.ts";
 import {
   operationBytesMax,
   resultBytesMax,
@@ -14,7 +15,7 @@ import {
   writeResult,
   writeString,
 } from "./hot-encoder.ts";
-import { bodyNames, bodyType, entryType } from "./schema.ts";
+import { bodyNames, bodyType, readEntry } from "./schema.ts";
 
 export const firstLink: Buffer = Buffer.alloc(32);
 
@@ -138,7 +139,7 @@ export function linkOf(bytes: Uint8Array): Buffer {
 }
 
 export function decodeEntry(bytes: Buffer): ChainedEntry {
-  return entryType.fromBuffer(bytes) as ChainedEntry;
+  return readEntry(bytes) as ChainedEntry;
 }
 
 /** The body's record name and its fields. */
@@ -175,7 +176,7 @@ function wireBody(body: EntryBody): WireBody {
             operation.parameters.length === 0
               ? operation.parameters
               : operation.parameters.map((p) => optional("string", p)),
-          bytes: operation.bytes,
+          bytes: recordedBytes(operation),
           action: verdict.action,
           rule: verdict.rule,
           reason: verdict.reason,
@@ -183,13 +184,21 @@ function wireBody(body: EntryBody): WireBody {
           wouldBe: optional("weir.v1.Action", verdict.wouldBe),
           policy: verdict.policy,
           approvalId: optional("string", body.approvalId),
+          protocol: operation.protocol,
+          details: detailsOf(operation),
         },
       };
     }
     case "approval":
       return { "weir.v1.Approval": body as unknown as Record<string, unknown> };
     case "result":
-      return { "weir.v1.Result": { ...body, error: optional("weir.v1.ResultError", body.error) } };
+      return {
+        "weir.v1.Result": {
+          ...body,
+          error: optional("weir.v1.ResultError", body.error),
+          details: body.details ?? "",
+        },
+      };
     case "rows":
       return {
         "weir.v1.Rows": { ...body, rows: body.rows.map((row) => row.map((value) => optional("string", value))) },

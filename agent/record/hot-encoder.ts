@@ -7,6 +7,7 @@
 import type { Operation } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Verdict } from "../core/verdict.ts";
+import { detailsOf, recordedBytes } from "./details.ts";
 
 /** What the description of a statement says, encoded; by the identity of its verbs, and gone when they go. */
 interface KnownStatement {
@@ -28,8 +29,9 @@ export function operationBytesMax(body: Extract<EntryBody, { type: "operation" }
     (body.operation.text.length + body.operation.kind.length) * 3 +
     statementBytes(body.operation).length +
     verdictBytes(body.verdict).length +
-    8 * longBytesMax;
+    10 * longBytesMax;
   bytes += (body.approvalId?.length ?? 0) * 3;
+  bytes += (body.operation.protocol.length + detailsOf(body.operation).length) * 3;
   for (const parameter of body.operation.parameters) bytes += (parameter?.length ?? 0) * 3 + longBytesMax + 1;
   return bytes;
 }
@@ -46,14 +48,23 @@ export function writeOperation(out: Buffer, start: number, body: Extract<EntryBo
     for (const parameter of parameters) at = writeOptional(out, at, parameter);
   }
   out[at++] = 0;
-  at = writeLong(out, at, operation.bytes);
+  at = writeSize(out, at, recordedBytes(operation));
   at = copy(out, at, verdictBytes(verdict));
-  return writeOptional(out, at, body.approvalId);
+  at = writeOptional(out, at, body.approvalId);
+  at = writeString(out, at, operation.protocol);
+  return writeString(out, at, detailsOf(operation));
+}
+
+/** -1 is a size that is not known; `writeLong` has no negatives. */
+function writeSize(out: Buffer, at: number, size: number): number {
+  if (size !== -1) return writeLong(out, at, size);
+  out[at] = 1;
+  return at + 1;
 }
 
 /** Bytes that `writeResult` needs at most; only for results without an error. */
 export function resultBytesMax(body: Extract<EntryBody, { type: "result" }>): number {
-  return body.tag.length * 3 + 6 * longBytesMax + 9;
+  return (body.tag.length + (body.details?.length ?? 0)) * 3 + 7 * longBytesMax + 9;
 }
 
 export function writeResult(out: Buffer, start: number, body: Extract<EntryBody, { type: "result" }>): number {
@@ -64,7 +75,7 @@ export function writeResult(out: Buffer, start: number, body: Extract<EntryBody,
   at = writeLong(out, at, body.masked);
   at = out.writeDoubleLE(body.durationMs, at);
   out[at++] = 0;
-  return at;
+  return writeString(out, at, body.details ?? "");
 }
 
 export function writeLong(out: Buffer, start: number, value: number): number {

@@ -1,10 +1,12 @@
 /**
- * Entries as OCSF 1.9 events (schema.ocsf.io): what runs on a database is Datastore Activity (6005), a refused
- * connection Network Activity (4001), all else a Base Event. Each event carries an attestation of the profile
+ * Entries as OCSF 1.9 events (schema.ocsf.io): what runs on a database is Datastore Activity (6005), requests over HTTP
+ * are told by ocsf-request.ts, a refused connection is Network Activity (4001), all else a Base Event. Each event carries an attestation of the profile
  * `record_integrity`: its fingerprint is over the event's own canonical JSON (RFC 8785) and holds the one before, so
  * that an export can be checked without the record. What is signed is the record; `weir verify` checks that.
  */
 import { hash } from "node:crypto";
+import { type RecordedDetails, readDetails } from "./details.ts";
+import { type RequestEvent, requestEvent, responseEvent } from "./ocsf-request.ts";
 import type { Fields, ReadEntry } from "./read.ts";
 
 type Json = { [key: string]: unknown };
@@ -16,7 +18,12 @@ const networkActivity = 4001;
 interface Known {
   readonly flow: Fields | null;
   readonly target: string;
+  /** Requests whose answer has not come, by their operation: its event is of the same class. */
+  readonly requests: Map<unknown, RecordedDetails>;
 }
+
+/** Answers of one session that may be waited for; a denied request never gets one. */
+const requestsMax = 1_024;
 
 interface Previous {
   readonly uid: string;
@@ -30,8 +37,12 @@ export function ocsfEvents(): (entry: ReadEntry) => Json {
   let previous: Previous | null = null;
   return (entry) => {
     if (entry.type === "SessionStart")
-      sessions.set(entry.session, { flow: entry.fields["flow"] as Fields, target: String(entry.fields["target"]) });
-    const known = sessions.get(entry.session) ?? { flow: null, target: "" };
+      sessions.set(entry.session, {
+        flow: entry.fields["flow"] as Fields,
+        target: String(entry.fields["target"]),
+        requests: new Map(),
+      });
+    const known = sessions.get(entry.session) ?? { flow: null, target: "", requests: new Map() };
     if (entry.type === "SessionEnd") sessions.delete(entry.session);
     const event = eventOf(entry, known);
     const attestation: Json = { authority_uid: entry.agent, chain_uid: entry.agent };
@@ -71,10 +82,24 @@ function uidOf(entry: ReadEntry): string {
 function eventOf(entry: ReadEntry, known: Known): Json {
   const { type, fields } = entry;
   switch (type) {
-    case "Operation":
-      return { ...base(entry, datastoreActivity, activityOf(fields)), ...operation(fields, known) };
-    case "Result":
+    case "Operation": {
+      const request = requestEvent(fields);
+      if (request === null)
+        return { ...base(entry, datastoreActivity, activityOf(fields)), ...operation(fields, known) };
+      const { requests } = known;
+      requests.set(fields["operationId"], readDetails(fields));
+      if (requests.size > requestsMax) requests.delete(requests.keys().next().value);
+      return { ...baseOf(entry, request), ...decided(fields, known), ...request.fields };
+    }
+    case "Result": {
+      const asked = known.requests.get(fields["operationId"]);
+      known.requests.delete(fields["operationId"]);
+      if (asked !== undefined) {
+        const answer = responseEvent(fields, asked);
+        return { ...baseOf(entry, answer), ...ended(fields, known), ...answer.fields };
+      }
       return { ...base(entry, datastoreActivity, 99, "Result"), ...result(fields, known) };
+    }
     case "Refused": {
       const flow = (fields["flow"] as Fields | null) ?? null;
       return {
@@ -112,14 +137,29 @@ function base(entry: ReadEntry, classUid: number, activityId: number, activityNa
   };
 }
 
+function baseOf(entry: ReadEntry, event: RequestEvent): Json {
+  const json = base(entry, event.classUid, event.activityId, event.activityName);
+  const metadata = json["metadata"] as { profiles: string[] };
+  metadata.profiles.push(...event.profiles);
+  return json;
+}
+
 function operation(fields: Fields, known: Known): Json {
-  const action = String(fields["action"]);
   return {
-    ...ends(known.flow),
-    actor: actor(known.flow, String(fields["user"])),
+    ...decided(fields, known),
     database: { name: fields["database"], type_id: 1 },
     type_id: 1,
     query_info: { datastore_query: wellFormed(fields["text"]), uid: String(fields["operationId"]) },
+  };
+}
+
+/** What every decided operation tells, whatever it was. */
+function decided(fields: Fields, known: Known): Json {
+  const action = String(fields["action"]);
+  const details = readDetails(fields);
+  return {
+    ...ends(known.flow),
+    actor: actor(known.flow, String(fields["user"])),
     ...control(action),
     policy: { name: fields["rule"], uid: fields["policy"], desc: fields["reason"] },
     unmapped: {
@@ -131,22 +171,37 @@ function operation(fields: Fields, known: Known): Json {
       traits: fields["traits"],
       parameters: (fields["parameters"] as (string | null)[]).map(wellFormed),
       approval_uid: fields["approvalId"],
+      // Of a request its text is no query: a prompt, a call with its arguments.
+      ...(fields["kind"] === "request" ? { protocol: fields["protocol"], text: wellFormed(fields["text"]) } : {}),
+      ...(details.llm === undefined ? {} : { tools: details.llm["tools"], stream: details.llm["stream"] }),
     },
   };
 }
 
 function result(fields: Fields, known: Known): Json {
-  const error = fields["error"] as { code: string; message: string } | null;
   return {
-    ...ends(known.flow),
-    actor: actor(known.flow, ""),
+    ...ended(fields, known),
     // Datastore Activity wants a database, and the result does not say which: the target stands for it.
     database: { name: known.target, type_id: 1 },
     query_info: { uid: String(fields["operationId"]), bytes_out: fields["bytes"] },
+  };
+}
+
+/** What every answer tells. */
+function ended(fields: Fields, known: Known): Json {
+  const error = fields["error"] as { code: string; message: string } | null;
+  const { toolCalls, text } = readDetails(fields);
+  return {
+    ...ends(known.flow),
+    actor: actor(known.flow, ""),
     duration: Math.round(Number(fields["durationMs"])),
     status_id: error === null ? 1 : 2,
     ...(error === null ? {} : { status_code: error.code, status_detail: wellFormed(error.message) }),
-    unmapped: { tag: fields["tag"], rows: fields["rows"], masked: fields["masked"] },
+    unmapped: {
+      ...{ tag: fields["tag"], rows: fields["rows"], masked: fields["masked"] },
+      ...(toolCalls === undefined ? {} : { tool_calls: toolCalls }),
+      ...(typeof text === "string" ? { text: wellFormed(text) } : {}),
+    },
   };
 }
 

@@ -11,10 +11,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
-  realpathSync,
-  rmSync,
   truncateSync,
-  writeFileSync,
   writeSync,
 } from "node:fs";
 import { hostname } from "node:os";
@@ -23,6 +20,7 @@ import type { EntryBody } from "../core/record.ts";
 import { WeirError } from "../errors.ts";
 import { bodyOf, Chain, decodeEntry, linkOf } from "./chain.ts";
 import { type Head, headsFile, openAgentKey, readHeads, signHead } from "./heads.ts";
+import { lockDirectory } from "./lock.ts";
 import { frameHeadBytes, readFrames, segmentPath, segmentsOf, writeFrame } from "./segment.ts";
 
 const segmentBytesMax = 64 * 1024 * 1024;
@@ -51,7 +49,10 @@ export interface Recorder {
 export async function openRecorder({ stateDir, now = Date.now }: RecorderOptions): Promise<Recorder> {
   const dir = join(stateDir, "spool");
   mkdirSync(stateDir, { recursive: true, mode: 0o711 });
-  const unlock = lock(stateDir);
+  const unlock = lockDirectory(
+    stateDir,
+    (pid) => `The agent with pid ${pid} uses ${stateDir}. Stop it, or take another --state.`,
+  );
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     return new SpoolRecorder(stateDir, dir, now, unlock);
@@ -323,49 +324,4 @@ function recover(dir: string, signedSize: number): Recovered {
     truncateSync(path, next.value.goodBytes);
   }
   return found;
-}
-
-/** State directories that an agent of this process has. */
-const held = new Set<string>();
-
-/**
- * One agent a state directory: a lock file with the pid and the start time of the process, so that a number that was
- * given out again is not taken for the agent. That of a dead process is taken over.
- */
-function lock(stateDir: string): () => void {
-  const path = join(realpathSync(stateDir), "lock");
-  if (held.has(path)) throw lockedBy(process.pid, stateDir);
-  for (let tries = 0; tries < 2; tries += 1) {
-    try {
-      writeFileSync(path, `${process.pid} ${startTicks(process.pid)}`, { flag: "wx", mode: 0o644 });
-      held.add(path);
-      return () => {
-        held.delete(path);
-        rmSync(path, { force: true });
-      };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      const [pid = "", ticks = ""] = readFileSync(path, "utf8").split(" ");
-      if (ticks !== "" && startTicks(Number(pid)) === ticks) throw lockedBy(Number(pid), stateDir);
-      rmSync(path, { force: true });
-    }
-  }
-  throw new WeirError("WEIR_STATE_LOCKED", `${path} cannot be taken.`);
-}
-
-function lockedBy(pid: number, stateDir: string): WeirError {
-  return new WeirError(
-    "WEIR_STATE_LOCKED",
-    `The agent with pid ${pid} uses ${stateDir}. Stop it, or take another --state.`,
-  );
-}
-
-/** proc(5) field 22 of a process; null when it is gone. */
-function startTicks(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
 }

@@ -13,11 +13,21 @@ const enumeration = (name: string, symbols: readonly string[]): unknown => ({
   symbols: ["unknown", ...symbols],
   default: "unknown",
 });
-const record = (name: string, fields: Readonly<Record<string, unknown>>): unknown => ({
+const record = (name: string, fields: Readonly<Record<string, unknown>>, added: readonly Added[] = []): unknown => ({
   type: "record",
   name,
-  fields: Object.entries(fields).map(([field, type]) => ({ name: field, type })),
+  fields: [...Object.entries(fields).map(([field, type]) => ({ name: field, type })), ...added],
 });
+
+/** A field that came later: always at the end, with what it is for an entry that was written before. */
+interface Added {
+  readonly name: string;
+  readonly type: string;
+  readonly default: string;
+}
+
+/** JSON; empty: nothing. */
+const details: Added = { name: "details", type: string, default: "" };
 
 const endpoint = record("Endpoint", { address: string, port: "int" });
 const processInfo = record("Process", {
@@ -62,28 +72,32 @@ const bodies = [
     clientTls: "boolean",
     upstreamTls: "boolean",
   }),
-  record("Operation", {
-    operationId: "long",
-    kind: string,
-    text: string,
-    user: string,
-    database: string,
-    verbs: list(string),
-    relations: list(string),
-    columns: list(string),
-    functions: list(string),
-    writes: "boolean",
-    traits: list(string),
-    parameters: list(["null", string]),
-    bytes: "long",
-    action: enumeration("Action", ["allow", "deny", "hold"]),
-    rule: string,
-    reason: string,
-    mode: enumeration("Mode", ["enforce", "report", "open"]),
-    wouldBe: optional("Action"),
-    policy: string,
-    approvalId: optional(string),
-  }),
+  record(
+    "Operation",
+    {
+      operationId: "long",
+      kind: string,
+      text: string,
+      user: string,
+      database: string,
+      verbs: list(string),
+      relations: list(string),
+      columns: list(string),
+      functions: list(string),
+      writes: "boolean",
+      traits: list(string),
+      parameters: list(["null", string]),
+      bytes: "long",
+      action: enumeration("Action", ["allow", "deny", "hold"]),
+      rule: string,
+      reason: string,
+      mode: enumeration("Mode", ["enforce", "report", "open"]),
+      wouldBe: optional("Action"),
+      policy: string,
+      approvalId: optional(string),
+    },
+    [{ name: "protocol", type: string, default: "postgres" }, details],
+  ),
   record("Approval", {
     operationId: "long",
     approvalId: string,
@@ -91,15 +105,19 @@ const bodies = [
     by: string,
     reason: string,
   }),
-  record("Result", {
-    operationId: "long",
-    tag: string,
-    rows: "long",
-    bytes: "long",
-    masked: "long",
-    durationMs: "double",
-    error: optional(record("ResultError", { code: string, message: string })),
-  }),
+  record(
+    "Result",
+    {
+      operationId: "long",
+      tag: string,
+      rows: "long",
+      bytes: "long",
+      masked: "long",
+      durationMs: "double",
+      error: optional(record("ResultError", { code: string, message: string })),
+    },
+    [details],
+  ),
   record("Rows", {
     operationId: "long",
     columns: list(string),
@@ -118,7 +136,7 @@ const bodies = [
   }),
 ];
 
-export const entrySchema = {
+const entryOf = (body: unknown) => ({
   type: "record",
   name: "Entry",
   namespace: "weir.v1",
@@ -130,12 +148,48 @@ export const entrySchema = {
     { name: "timeMs", type: "long" },
     { name: "previous", type: { type: "fixed", name: "Link", size: 32 } },
     { name: "sessionPrevious", type: "Link" },
-    { name: "body", type: bodies },
+    { name: "body", type: body },
   ],
-};
+});
+
+export const entrySchema = entryOf(bodies);
 
 export const entryType = avro.Type.forSchema(entrySchema as avro.Schema, { wrapUnions: true });
 
 /** The union of bodies alone, and its record names in order. */
 export const bodyType = (entryType as avro.types.RecordType).field("body").type;
 export const bodyNames: readonly string[] = (bodies as { name: string }[]).map(({ name }) => name);
+
+/** What agents wrote before requests over HTTP were recorded: the same without the added fields. */
+const firstBodies = (bodies as { fields: object[] }[]).map((body) => ({
+  ...body,
+  fields: body.fields.filter((field) => !("default" in field)),
+}));
+export const firstEntryType = avro.Type.forSchema(entryOf(firstBodies) as avro.Schema, { wrapUnions: true });
+const fromFirst = entryType.createResolver(firstEntryType);
+
+/**
+ * A spool holds no schema. The added fields are the last of an entry, so an entry from before them ends too early for
+ * the schema of now, and one of now is too long for the first.
+ */
+export function readEntry(bytes: Buffer): unknown {
+  try {
+    return entryType.fromBuffer(bytes);
+  } catch (error) {
+    try {
+      return entryType.fromBuffer(bytes, fromFirst);
+    } catch {
+      throw error;
+    }
+  }
+}
+
+/** The schema that these bytes were written with, for whoever passes them on as they are. */
+export function writerOf(bytes: Buffer): avro.Type {
+  try {
+    entryType.fromBuffer(bytes);
+    return entryType;
+  } catch {
+    return firstEntryType;
+  }
+}

@@ -1,0 +1,77 @@
+/** `weir topics`: makes the topics that agents and controllers meet on. */
+import { parseArgs } from "node:util";
+import { WeirError } from "../errors.ts";
+import type { TopicOutcome } from "../publish/kafka/admin.ts";
+import { kafkaHelp, kafkaOptions, readKafkaSettings } from "../publish/kafka/settings.ts";
+import type { CommandIo } from "./io.ts";
+
+export const help = `weir topics create --kafka HOST:PORT,… [options]
+
+Makes the topics weir.*.v1 with their settings, and leaves those that are there as they are: where one differs it says
+so, and the exit code is 1.
+
+  --partitions N            of topics with more than one (default 12). Choose it once: sessions would change partitions
+  --replicas N              copies of each (default 3; of one broker 1). min.insync.replicas is one less, at most 2
+  --agent-user NAME         allow agents of this user what they need, and no more
+  --controller-user NAME    the same for controllers
+  --json                    what was done, as JSON
+${kafkaHelp}`;
+
+const countMax = 1_000;
+
+export async function run(args: readonly string[], io: CommandIo): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      ...kafkaOptions,
+      partitions: { type: "string", default: "12" },
+      replicas: { type: "string", default: "3" },
+      "agent-user": { type: "string" },
+      "controller-user": { type: "string" },
+      json: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    io.stdout.write(help);
+    return 0;
+  }
+  if (positionals.length !== 1 || positionals[0] !== "create") throw new WeirError("WEIR_USAGE", help);
+  const settings = readKafkaSettings(values, io.env);
+  if (settings === null) throw new WeirError("WEIR_USAGE", "--kafka HOST:PORT,… is missing.");
+  const wish = {
+    partitions: count("--partitions", values.partitions),
+    replicas: count("--replicas", values.replicas),
+  };
+  // Loaded here: `weir topics --help` needs no Kafka library.
+  const { createTopics } = await import("../publish/kafka/admin.ts");
+  const outcomes = await createTopics(settings, wish);
+  const users = {
+    ...(values["agent-user"] === undefined ? {} : { agent: values["agent-user"] }),
+    ...(values["controller-user"] === undefined ? {} : { controller: values["controller-user"] }),
+  };
+  const { aclsOf, applyAcls } = await import("../publish/kafka/acls.ts");
+  const acls = aclsOf(users);
+  if (acls.length > 0) await applyAcls(settings, acls);
+  io.stdout.write(
+    values.json ? `${JSON.stringify({ topics: outcomes, acls }, null, 2)}\n` : table(outcomes, acls.length),
+  );
+  return outcomes.some(({ outcome }) => outcome === "differs") ? 1 : 0;
+}
+
+function count(flag: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > countMax)
+    throw new WeirError("WEIR_USAGE", `${flag} ${text}: expected a number from 1 to ${countMax}.`);
+  return value;
+}
+
+function table(outcomes: readonly TopicOutcome[], acls: number): string {
+  const lines = outcomes.flatMap(({ topic, outcome, differences }) => [
+    `${topic.padEnd(24)} ${outcome}`,
+    ...differences.map(({ name, is, wanted }) => `  ${name} is ${is || "not set"}, expected ${wanted}`),
+  ]);
+  if (acls > 0) lines.push(`${acls} access rules set`);
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,90 @@
+/** The words of a command line that say how Kafka is reached; for `weir agent`, `weir controller` and `weir topics`. */
+import { readFileSync } from "node:fs";
+import { WeirError } from "../../errors.ts";
+import type { KafkaSettings } from "./transport.ts";
+
+/** For node:util's parseArgs. */
+export const kafkaOptions = {
+  kafka: { type: "string" },
+  "kafka-tls": { type: "boolean" },
+  "kafka-ca": { type: "string" },
+  "kafka-cert": { type: "string" },
+  "kafka-key": { type: "string" },
+  "kafka-user": { type: "string" },
+  "kafka-password-file": { type: "string" },
+  "kafka-sasl": { type: "string" },
+} as const;
+
+export const kafkaHelp = `  --kafka HOST:PORT,…       Kafka's brokers
+  --kafka-tls               TLS with the system's roots; --kafka-ca FILE (PEM) for others
+  --kafka-cert FILE --kafka-key FILE
+                            a client certificate (PEM), where brokers ask for one
+  --kafka-user NAME --kafka-password-file FILE
+                            SASL; without the file the password is in WEIR_KAFKA_PASSWORD
+  --kafka-sasl MECHANISM    scram-sha-512 (default), scram-sha-256 or plain (only with TLS)
+`;
+
+export type KafkaWords = {
+  readonly [name in keyof typeof kafkaOptions]?: (typeof kafkaOptions)[name]["type"] extends "boolean"
+    ? boolean
+    : string;
+};
+
+const mechanisms = ["scram-sha-256", "scram-sha-512", "plain"] as const;
+
+/** Null without `--kafka`. Throws WEIR_USAGE. */
+export function readKafkaSettings(words: KafkaWords, env: NodeJS.ProcessEnv): KafkaSettings | null {
+  if (words.kafka === undefined) {
+    const other = Object.keys(kafkaOptions).find((name) => words[name as keyof KafkaWords] !== undefined);
+    if (other !== undefined) throw new WeirError("WEIR_USAGE", `--${other} says nothing without --kafka.`);
+    return null;
+  }
+  const tls = readTls(words);
+  const sasl = readSasl(words, env);
+  if (sasl?.mechanism === "plain" && tls === undefined)
+    throw new WeirError("WEIR_USAGE", "--kafka-sasl plain would send the password as it is: it needs --kafka-tls.");
+  return { brokers: readBrokers(words.kafka), ...(tls ? { tls } : {}), ...(sasl ? { sasl } : {}) };
+}
+
+function readBrokers(text: string): string[] {
+  const brokers = text.split(",").map((broker) => broker.trim());
+  for (const broker of brokers) {
+    const port = Number(/^(?:\[[0-9a-f:]+\]|[^:\s]+):(\d{1,5})$/i.exec(broker)?.[1] ?? 0);
+    if (port < 1 || port > 65_535) throw new WeirError("WEIR_USAGE", `--kafka ${text}: expected HOST:PORT,HOST:PORT.`);
+  }
+  return brokers;
+}
+
+function readTls(words: KafkaWords): KafkaSettings["tls"] | undefined {
+  const { "kafka-ca": ca, "kafka-cert": cert, "kafka-key": key } = words;
+  if ((cert === undefined) !== (key === undefined))
+    throw new WeirError("WEIR_USAGE", "--kafka-cert and --kafka-key go together.");
+  if (words["kafka-tls"] !== true && ca === undefined && cert === undefined) return undefined;
+  return {
+    ...(ca === undefined ? {} : { ca: readText("--kafka-ca", ca) }),
+    ...(cert === undefined || key === undefined
+      ? {}
+      : { cert: readText("--kafka-cert", cert), key: readText("--kafka-key", key) }),
+  };
+}
+
+function readSasl(words: KafkaWords, env: NodeJS.ProcessEnv): KafkaSettings["sasl"] | undefined {
+  const username = words["kafka-user"];
+  if (username === undefined) return undefined;
+  const name = words["kafka-sasl"] ?? "scram-sha-512";
+  const mechanism = mechanisms.find((one) => one === name);
+  if (mechanism === undefined)
+    throw new WeirError("WEIR_USAGE", `--kafka-sasl ${name}: expected ${mechanisms.join(", ")}.`);
+  const file = words["kafka-password-file"];
+  const password = file === undefined ? env["WEIR_KAFKA_PASSWORD"] : readText("--kafka-password-file", file).trimEnd();
+  if (!password) throw new WeirError("WEIR_USAGE", "--kafka-user needs --kafka-password-file, or WEIR_KAFKA_PASSWORD.");
+  return { mechanism, username, password };
+}
+
+function readText(flag: string, path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new WeirError("WEIR_USAGE", `${flag} ${path}: cannot be read.`, { cause });
+  }
+}

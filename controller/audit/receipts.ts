@@ -1,0 +1,102 @@
+/**
+ * Receipts: the log's signed word that a head is in it, with the proof. The agent keeps them, so that a log which forgets
+ * the head later is caught. One JSON line each.
+ */
+import { readFileSync, renameSync, statSync } from "node:fs";
+import { appendFile } from "node:fs/promises";
+import { join } from "node:path";
+import { WeirError } from "../../agent/errors.ts";
+import type { Head } from "../../agent/record/heads.ts";
+
+export interface Receipt {
+  readonly agent: string;
+  /** Entries that the head signs for. */
+  readonly headSize: number;
+  /** Where the head stands in the log. */
+  readonly index: number;
+  /** Hash of the leaf, base64. */
+  readonly leaf: string;
+  /** The signed note. */
+  readonly checkpoint: string;
+  /** From below, base64. */
+  readonly proof: readonly string[];
+}
+
+export const receiptsFile = "receipts.jsonl";
+/** Then it becomes `receipts.1.jsonl`, and the one before goes: a head covers all of its agent's earlier entries. */
+export const receiptsBytesMax = 16 * 1024 * 1024;
+const olderFile = "receipts.1.jsonl";
+
+/** The bytes that are the leaf: a head as it stands in `heads.jsonl`. */
+export function leafOf({ agent, size, link, timeMs, closed, signature }: Head): Buffer {
+  return Buffer.from(JSON.stringify({ agent, size, link, timeMs, closed, signature }));
+}
+
+/** Null when these bytes are no head. */
+export function headOf(leaf: Buffer): Head | null {
+  try {
+    const head = JSON.parse(leaf.toString("utf8")) as Partial<Head> | null;
+    const isHead =
+      typeof head?.agent === "string" &&
+      Number.isSafeInteger(head.size) &&
+      typeof head.link === "string" &&
+      typeof head.timeMs === "number" &&
+      typeof head.closed === "boolean" &&
+      typeof head.signature === "string";
+    return isHead && leafOf(head as Head).equals(leaf) ? (head as Head) : null;
+  } catch {
+    return null;
+  }
+}
+
+export async function keepReceipts(dir: string, receipts: readonly Receipt[]): Promise<void> {
+  const path = join(dir, receiptsFile);
+  if (sizeOf(path) > receiptsBytesMax) renameSync(path, join(dir, olderFile));
+  // Begins with a newline: what a killed run left unfinished is a line of its own then.
+  await appendFile(path, receipts.map((receipt) => `\n${JSON.stringify(receipt)}`).join(""), { mode: 0o600 });
+}
+
+/** Oldest first. Throws WEIR_SPOOL_CORRUPT for a line that is no receipt, unless it is the last one, cut short. */
+export function readReceipts(dir: string): Receipt[] {
+  return [olderFile, receiptsFile].flatMap((name) => {
+    const lines = readOrEmpty(join(dir, name)).split("\n");
+    return lines.flatMap((line, at) => {
+      if (line === "") return [];
+      const receipt = parse(line);
+      if (receipt === null && !line.endsWith("}")) return [];
+      if (receipt === null)
+        throw new WeirError("WEIR_SPOOL_CORRUPT", `Line ${at + 1} of ${name} of the audit log cannot be read.`);
+      return [receipt];
+    });
+  });
+}
+
+function parse(line: string): Receipt | null {
+  try {
+    const value = JSON.parse(line) as Partial<Receipt> | null;
+    const isReceipt =
+      typeof value?.agent === "string" &&
+      Number.isSafeInteger(value.headSize) &&
+      Number.isSafeInteger(value.index) &&
+      typeof value.leaf === "string" &&
+      typeof value.checkpoint === "string" &&
+      Array.isArray(value.proof) &&
+      value.proof.every((one) => typeof one === "string");
+    return isReceipt ? (value as Receipt) : null;
+  } catch {
+    return null;
+  }
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
+  }
+}
