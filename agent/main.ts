@@ -3,30 +3,31 @@
  *
  *   redirect → accept → sniff → terminate → decode → describe → decide → record → act → publish
  */
-import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
+import { join } from "node:path";
 import { dialUpstream } from "./accept/dial.ts";
-import { flowId } from "./accept/flow-id.ts";
 import { type Listeners, startListeners } from "./accept/listener.ts";
-import { CancelRegistry } from "./act/cancels.ts";
-import { CatalogReader } from "./act/catalog.ts";
+import { openBudgets } from "./act/budgets.ts";
+import { makeDetectors } from "./act/detectors.ts";
 import { createGate } from "./act/gate.ts";
 import { openPolicy, type PolicyInForce } from "./act/policy-in-force.ts";
-import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
-import { openMaskKey, readCredential } from "./act/secrets.ts";
-import { Session } from "./act/session.ts";
+import type { Held, HoldOutcome, HoldRequest } from "./act/ports.ts";
+import { openMaskKey } from "./act/secrets.ts";
+import type { FlowSession } from "./act/session.ts";
+import { openToolPins } from "./act/tool-pins.ts";
 import { type AgentConfig, readPolicyFiles } from "./config.ts";
-import type { Flow } from "./core/flow.ts";
-import type { Target } from "./core/target.ts";
+import type { EntryBody } from "./core/record.ts";
 import { WeirError } from "./errors.ts";
+import { joinFlows, redirectedTargets } from "./flows.ts";
+import { watchCgroups } from "./identity/cgroups.ts";
+import { type Guard, guardSessions } from "./identity/guard.ts";
+import { type Identities, openIdentities } from "./identity/registry.ts";
+import { cgroupRoot } from "./kernel/cgroup.ts";
 import { type Interception, startInterception } from "./kernel/interception.ts";
-import { approve, decide, findTarget, refuse } from "./policy/index.ts";
 import { openRecorder, type Recorder } from "./record/recorder.ts";
 import { type Authority, openAuthority } from "./tls/authority.ts";
 import { openPins } from "./tls/pins.ts";
-import { terminateClient } from "./tls/terminate.ts";
-import { negotiatePostgresTls, plainRefusal, secureUpstream } from "./tls/upstream.ts";
-import { prepareProtocols, protocolNamed } from "./wire/registry.ts";
+import { prepareProtocols } from "./wire/registry.ts";
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -40,7 +41,12 @@ export interface Agent {
   readonly policy: PolicyInForce;
   readonly interception: Interception;
   readonly authority: Authority;
-  readonly sessions: ReadonlySet<Session>;
+  readonly sessions: ReadonlySet<FlowSession>;
+  readonly identities: Identities;
+  /** Ends flows whose identity holds no longer. */
+  readonly guard: Guard;
+  /** Into the agent's own record. */
+  note(body: EntryBody): void;
   close(): Promise<void>;
 }
 
@@ -55,16 +61,21 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   const gate = createGate(recorder, () => policy.current.record.durability);
   const authority = await openAuthority(config.stateDir);
   const pins = await openPins(config.stateDir);
-  const maskKey = openMaskKey(config.stateDir);
+  const budgets = openBudgets(join(config.stateDir, "budgets.json"));
+  const toolPins = openToolPins(config.stateDir);
+  const identities = openIdentities({
+    settings: () => policy.current.identity,
+    cgroups: watchCgroups(cgroupRoot() ?? "/sys/fs/cgroup"),
+    path: join(config.stateDir, "identities.json"),
+    now: Date.now,
+  });
   await prepareProtocols();
-  const cancels = new CancelRegistry();
-  const sessions = new Set<Session>();
   const listeners: Listeners = await startListeners({ onFlow: (socket) => void accept(socket), log });
   const interception = await startInterception({
     scope: config.scope,
     instance: config.instance,
     stateDir: config.stateDir,
-    targets: policy.current.targets,
+    targets: redirectedTargets(policy.current),
     egress: policy.current.defaults.egress,
     onFailure: config.onFailure,
     ports: listeners.ports,
@@ -78,96 +89,48 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     await recorder.close();
     throw error;
   });
-  const catalog = new CatalogReader(openUpstream);
-  const ports: SessionPorts = {
-    decide: (flow, target, operation) => decide(policy.current, { flow, target, operation }),
-    approve,
-    refuse,
-    hold,
+  const detectors = makeDetectors(new Map());
+  const flows = joinFlows({
+    policy: () => policy.current,
     record: (session, body) => recorder.append(session, body),
     gate,
-    dial: (flow) => dialUpstream(interception, flow.destination),
-    secureUpstream: (socket, target, flow, alpn) =>
-      secureUpstream(socket, {
-        tls: target.tls,
-        hostname: flow.hostname,
-        address: flow.destination.address,
-        port: flow.destination.port,
-        alpn,
-        pins,
-      }),
-    negotiatePostgresTls,
-    plainRefusal: (flow, target) =>
-      plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
-    terminateClient: (socket, { leftover, names, flow, alpn }) =>
-      terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow)) }),
-    catalog: (flow, target, login, oids) => catalog.columns(flow, target, login, oids),
-    cancels,
+    authority,
+    pins,
+    maskKey: openMaskKey(config.stateDir),
+    budgets,
+    detectors: () => detectors,
+    hold,
+    dial: (destination) => dialUpstream(interception, destination),
+    toolPins,
+    identities,
     log,
-  };
+  });
+  const guard = guardSessions(identities, flows.sessions, log);
   note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}` });
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
-  /** redirect and accept are behind us: the kernel brought the flow, now it is named, matched with its target and run. */
+  /** redirect and accept are behind us: the kernel brought the flow, and flows.ts takes it through the other steps. */
   async function accept(socket: Socket): Promise<void> {
     socket.pause();
     try {
       const origin = interception.lookup(socket);
       if (origin === null) throw new WeirError("WEIR_PROTOCOL_UNKNOWN", "The connection did not come by a redirect.");
-      const flow: Flow = {
-        id: flowId(Date.now()),
-        destination: origin.destination,
-        source: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
-        hostname: origin.hostname,
-        process: origin.process,
-        identity: null,
-        openedAtMs: Date.now(),
-        via: origin.via,
-      };
-      const target = findTarget(policy.current, { ...flow.destination, hostname: flow.hostname, serverName: null });
-      if (target === null) throw new WeirError("WEIR_DENIED", "No target of the policy names this destination.");
-      const session = new Session({ flow, target, client: socket, conversation: await converse(target), ports });
-      sessions.add(session);
-      void session.done.then(() => sessions.delete(session));
-      session.start();
+      await flows.accept(socket, origin);
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
       note({
         type: "refused",
         code: error instanceof WeirError ? error.code : "WEIR_INTERNAL",
-        reason: message,
+        reason: error instanceof Error ? error.message : String(error),
         flow: null,
       });
       socket.resetAndDestroy();
     }
   }
 
-  async function converse(target: Target) {
-    return protocolNamed(target.protocol).open({
-      destinationPort: target.ports[0] ?? 0,
-      credential: await readCredential(target.credential),
-      upstreamTlsRequired: target.tls.verify === "ca" || target.tls.verify === "full",
-      random: randomBytes,
-      now: Date.now,
-      maskKey,
-    });
-  }
-
-  /** A connection of the agent's own to a flow's server, secured as the target says. */
-  async function openUpstream(flow: Flow, target: Target): Promise<Socket> {
-    const socket = await ports.dial(flow);
-    if ((await negotiatePostgresTls(socket)) === "S")
-      return (await ports.secureUpstream(socket, target, flow, ["postgresql"])).socket;
-    const refusal = ports.plainRefusal(flow, target);
-    if (refusal === null) return socket;
-    socket.destroy();
-    throw refusal;
-  }
-
   function policyLoaded(next: PolicyInForce["current"]): void {
     log("info", `policy ${next.digest} in force`);
     note({ type: "agent", event: "policy-loaded", detail: next.digest });
-    interception.setTargets(next.targets, next.defaults.egress);
+    interception.setTargets(redirectedTargets(next), next.defaults.egress);
   }
 
   function policyRejected(problems: string): void {
@@ -175,7 +138,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     note({ type: "agent", event: "policy-rejected", detail: problems });
   }
 
-  function note(body: Parameters<Recorder["append"]>[1]): void {
+  function note(body: EntryBody): void {
     try {
       recorder.append("agent", body);
       gate.touch();
@@ -189,27 +152,20 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     policy,
     interception,
     authority,
-    sessions,
+    sessions: flows.sessions,
+    identities,
+    guard,
+    note,
     /** Every session ends with a word in its protocol; then the interception goes, then the record is closed. */
     async close() {
-      const open = [...sessions];
-      for (const session of open) session.terminate("WEIR_SHUTDOWN", "Weir is stopping.");
-      await Promise.all(open.map((session) => session.done));
+      guard.close();
+      await flows.close();
       await interception.close();
       await listeners.close();
-      await catalog.close();
       policy.close();
+      budgets.close();
       note({ type: "agent", event: "stop", detail: "" });
       await recorder.close();
     },
-  };
-}
-
-/** Names for our leaf when no upstream certificate can be mirrored: what the client called the server. */
-function ownNames(flow: Flow) {
-  return {
-    commonName: flow.hostname ?? flow.destination.address,
-    dns: flow.hostname === null ? [] : [flow.hostname],
-    ip: [flow.destination.address],
   };
 }

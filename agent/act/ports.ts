@@ -6,6 +6,7 @@ import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import type { Decision, Verdict } from "../core/verdict.ts";
 import type { CatalogColumn, TlsFacts } from "../wire/protocol.ts";
+import type { Budgets } from "./budgets.ts";
 import type { Gate } from "./gate.ts";
 
 export interface CertificateNames {
@@ -26,6 +27,8 @@ export interface HoldRequest {
   readonly operation: Operation;
   readonly verdict: Verdict;
   readonly limit: { readonly rule: string; readonly rows: number; readonly reason: string } | null;
+  /** The same for a client that tries the same thing again; null: each ask is one of its own. */
+  readonly digest: string | null;
 }
 
 export interface HoldOutcome {
@@ -51,19 +54,33 @@ export interface SessionPorts {
   /** The permit of an approved operation, made of the verdict that held it. */
   approve(verdict: Verdict): Decision;
   refuse(verdict: Verdict, reason: string): Decision;
+  readonly budgets: Budgets;
   hold(request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held;
   /** Appends to the session's chain; `gate` makes it safe before anything of it is forwarded. */
   record(session: string, body: EntryBody): void;
   readonly gate: Gate;
   dial(flow: Flow): Promise<Socket>;
-  secureUpstream(socket: Socket, target: Target, flow: Flow, alpn: readonly string[]): Promise<SecuredUpstream>;
+  /** `serverName`: what the client called the server in its TLS hello. */
+  secureUpstream(
+    socket: Socket,
+    target: Target,
+    flow: Flow,
+    alpn: readonly string[],
+    serverName?: string | null,
+  ): Promise<SecuredUpstream>;
   /** "S" or "N": the server's answer to an SSLRequest. */
   negotiatePostgresTls(socket: Socket): Promise<"S" | "N">;
   /** Why this server may not be used in plain text; null: it may. */
   plainRefusal(flow: Flow, target: Target): Error | null;
   terminateClient(
     socket: Socket,
-    options: { leftover: Buffer; names: CertificateNames | null; flow: Flow; alpn: readonly string[] },
+    options: {
+      leftover: Buffer;
+      names: CertificateNames | null;
+      flow: Flow;
+      alpn: readonly string[];
+      serverName?: string | null;
+    },
   ): Promise<{ socket: Socket; tls: TlsFacts }>;
   /** Column names of tables on this flow's server, read by the agent's own connection. */
   catalog(

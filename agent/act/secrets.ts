@@ -5,9 +5,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { SecretSource, TargetCredential } from "../core/target.ts";
+import type { HttpTargetCredential, SecretSource, TargetCredential } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
+import type { HttpCredential } from "../wire/http/credential.ts";
 import type { LoginCredential } from "../wire/protocol.ts";
+import { readVaultSecret } from "./vault.ts";
 
 const secretBytesMax = 64 * 1024;
 const execMs = 5_000;
@@ -20,6 +22,27 @@ export async function readCredential(credential: TargetCredential | null): Promi
     password: credential.password === null ? null : await readSecret(credential.password),
     clientPassword: credential.clientPassword === null ? null : await readSecret(credential.clientPassword),
   };
+}
+
+/** The same for what goes over HTTP. */
+export async function readHttpCredential(credential: HttpTargetCredential | null): Promise<HttpCredential | null> {
+  if (credential === null) return null;
+  switch (credential.kind) {
+    case "bearer":
+      return { kind: "bearer", token: await readSecret(credential.token) };
+    case "header":
+    case "query":
+      return { ...credential, value: await readSecret(credential.value) };
+    case "basic":
+      return { ...credential, password: await readSecret(credential.password) };
+    case "sigv4":
+      return {
+        ...credential,
+        accessKeyId: await readSecret(credential.accessKeyId),
+        secretAccessKey: await readSecret(credential.secretAccessKey),
+        sessionToken: credential.sessionToken === null ? null : await readSecret(credential.sessionToken),
+      };
+  }
 }
 
 async function readSecret(source: SecretSource): Promise<string> {
@@ -39,6 +62,8 @@ async function readSecret(source: SecretSource): Promise<string> {
       } catch (cause) {
         throw new WeirError("WEIR_CONFIG_INVALID", `The credential file ${source.path} cannot be read.`, { cause });
       }
+    case "vault":
+      return readVaultSecret({ ...source, token: await readSecret(source.token) });
     case "exec": {
       const [program, ...args] = source.command;
       try {

@@ -4,10 +4,13 @@
  */
 import type { Socket } from "node:net";
 import type { Flow } from "../core/flow.ts";
+import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
-import type { Command, Conversation, Side, WireEvent } from "../wire/protocol.ts";
-import type { CertificateNames, Held, SessionPorts, UpstreamLogin } from "./ports.ts";
+import type { Command, Conversation, Side, TlsFacts, WireEvent } from "../wire/protocol.ts";
+import { Desk } from "./desk.ts";
+import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
+import type { CertificateNames, SessionPorts, UpstreamLogin } from "./ports.ts";
 
 /** Small pieces are joined to one write up to this size; larger ones go as they are, without a copy. */
 const joinedWriteBytesMax = 64 * 1024;
@@ -17,12 +20,31 @@ const lingerMs = 2_000;
 /** A client that connects and does not log in is let go after this; PostgreSQL's own authentication_timeout. */
 const openingMs = 60_000;
 
+/** What runs a flow to its end. */
+export interface FlowSession {
+  readonly flow: Flow;
+  /** Resolves when both sides are closed and the last entry is appended. */
+  readonly done: Promise<void>;
+  start(): void;
+  terminate(code: string, reason: string): void;
+}
+
 export interface SessionOptions {
   readonly flow: Flow;
   readonly target: Target;
   readonly client: Socket;
   readonly conversation: Conversation;
   readonly ports: SessionPorts;
+  /** What was opened before the conversation began, where TLS comes first (HTTP). */
+  readonly opened?: Opened;
+}
+
+export interface Opened {
+  /** What the client called the server in its TLS hello. */
+  readonly serverName: string | null;
+  readonly server: { readonly socket: Socket; readonly tls: TlsFacts | null } | null;
+  /** Why there is no server. */
+  readonly failure: { readonly code: string; readonly message: string } | null;
 }
 
 interface Batch {
@@ -31,24 +53,25 @@ interface Batch {
   settled: boolean;
 }
 
-export class Session {
+export class Session implements FlowSession {
   readonly flow: Flow;
   readonly target: Target;
   /** Resolves when both sides are closed and the last entry is appended. */
   readonly done: Promise<void>;
   bytesUp = 0;
   bytesDown = 0;
-  #operations = 0;
-  #denied = 0;
   readonly #conversation: Conversation;
   readonly #ports: SessionPorts;
   #client: Socket;
   #server: Socket | null = null;
   #upstreamNames: CertificateNames | null = null;
   #login: UpstreamLogin | null = null;
-  readonly #held = new Map<number, Held>();
+  readonly #opened: Opened | null;
+  #decoder: BodyDecoder | null = null;
+  /** The decoder has more than it has worked off. */
+  #decoderFull = false;
   readonly #cancelKeys: Buffer[] = [];
-  #recordedEpoch = 0;
+  readonly #desk: Desk;
   #batches: Batch[] = [];
   #toClient: Buffer[] = [];
   readonly #events: WireEvent[] = [];
@@ -67,9 +90,14 @@ export class Session {
     this.#client = options.client;
     this.#conversation = options.conversation;
     this.#ports = options.ports;
+    this.#opened = options.opened ?? null;
+    this.#desk = new Desk({
+      ...options,
+      decided: (event) => this.#feed(event),
+      recordFailed: (message) => this.#recordFailed(message),
+    });
     this.#opening = setTimeout(() => {
-      if (this.#held.size === 0)
-        this.terminate("WEIR_LIMIT_REACHED", `The login took longer than ${openingMs / 1000} s.`);
+      if (!this.#desk.holds) this.terminate("WEIR_LIMIT_REACHED", `The login took longer than ${openingMs / 1000} s.`);
     }, openingMs);
     this.#opening.unref();
     this.done = new Promise((resolve) => {
@@ -85,9 +113,20 @@ export class Session {
       protocol: this.target.protocol,
     });
     this.#opening.refresh();
+    if (this.#opened !== null) this.#begin(this.#opened);
     this.#listen("client", this.#client);
     // Where the server speaks first, no byte of the client would ever start the conversation.
     if (this.target.protocol === "opaque") this.#feed({ type: "client-bytes", bytes: Buffer.alloc(0) });
+  }
+
+  /** Both legs are there already, or it is known why one is not. */
+  #begin({ server, failure }: Opened): void {
+    clearTimeout(this.#opening);
+    if (server !== null) this.#serverReady(server.socket, server.tls);
+    else if (failure !== null) {
+      this.#record({ type: "refused", code: failure.code, reason: failure.message, flow: null });
+      this.#feed({ type: "server-failed", ...failure });
+    }
   }
 
   /** Ends the session from outside (shutdown, revocation), with a word to the client in its protocol. */
@@ -107,22 +146,31 @@ export class Session {
         this.#feed({ type: "server-bytes", bytes });
       }
     });
-    socket.on("end", () => this.#feed({ type: side === "client" ? "client-end" : "server-end" }));
-    socket.on("error", (error) => this.#socketFailed(side, error));
-    socket.on("close", () => this.#socketFailed(side, null));
+    socket.on("end", () => {
+      if (this.#isCurrent(side, socket)) this.#feed({ type: side === "client" ? "client-end" : "server-end" });
+    });
+    socket.on("error", (error) => this.#socketFailed(side, socket, error));
+    socket.on("close", () => this.#socketFailed(side, socket, null));
     socket.on("drain", () => {
       this.#congested[side] = false;
+      if (side === "client") this.#decoder?.resume();
       this.#steer(other(side));
     });
     this.#steer(side);
   }
 
-  #socketFailed(side: Side, error: Error | null): void {
-    if (this.#ended || this.#closing) return;
+  /** False for a server's connection that was given up. */
+  #isCurrent(side: Side, socket: Socket): boolean {
+    return side === "client" || this.#server === socket;
+  }
+
+  #socketFailed(side: Side, socket: Socket, error: Error | null): void {
+    if (this.#ended || this.#closing || !this.#isCurrent(side, socket)) return;
     // A peer that is gone can take nothing more; the conversation closes the session and records why.
     if (error !== null) this.#ports.log("info", `${this.flow.id}: ${side}: ${error.message}`);
     this.#feed({ type: side === "client" ? "client-end" : "server-end" });
-    if (!this.#closing) this.#close(error === null ? `${side} closed` : `${side}: ${error.message}`);
+    if (!this.#closing && this.#isCurrent(side, socket))
+      this.#close(error === null ? `${side} closed` : `${side}: ${error.message}`);
   }
 
   /** Events are handled one after the other: a command that is carried out at once may bring the next event. */
@@ -168,11 +216,10 @@ export class Session {
         this.#record(command.body);
         return;
       case "ask":
-        this.#ask(command);
+        this.#events.unshift(this.#desk.ask(command));
         return;
       case "withdraw":
-        this.#held.get(command.askId)?.withdraw(command.reason);
-        this.#held.delete(command.askId);
+        this.#desk.withdraw(command.askId, command.reason);
         return;
       case "pause":
         this.#paused[command.side] = true;
@@ -206,6 +253,20 @@ export class Session {
       case "cancel-server":
         void this.#passCancel(command.key, false);
         return;
+      case "wake":
+        setTimeout(() => this.#feed({ type: "wake" }), command.ms).unref();
+        return;
+      case "inflate":
+        inflate(command.coding, command.body, command.bytesMax, (body, problem) =>
+          this.#feed({ type: "inflated", body, problem }),
+        );
+        return;
+      case "decode":
+        this.#decode(command.coding, command.bytes);
+        return;
+      case "drop-server":
+        this.#dropServer();
+        return;
       case "log":
         this.#ports.log(command.level, `${this.flow.id}: ${command.message}`);
         return;
@@ -215,63 +276,8 @@ export class Session {
     }
   }
 
-  #ask(command: Extract<Command, { type: "ask" }>): void {
-    const { askId, operation } = command;
-    if (command.limit !== undefined) {
-      // A row limit said `hold`: the statement itself was allowed, its verdict only lends the approvers and the time.
-      const { verdict } = this.#ports.decide(this.flow, this.target, operation);
-      this.#hold(
-        askId,
-        operation,
-        { ...verdict, action: "hold", rule: command.limit.rule, reason: command.limit.reason },
-        command.limit,
-      );
-      return;
-    }
-    this.#operations += 1;
-    const decision = this.#ports.decide(this.flow, this.target, operation);
-    if (decision.action === "deny") this.#denied += 1;
-    if (decision.action === "hold") this.#hold(askId, operation, decision.verdict, null);
-    else this.#events.unshift({ type: "decision", askId, decision, approvalId: null });
-  }
-
-  #hold(
-    askId: number,
-    operation: Extract<Command, { type: "ask" }>["operation"],
-    verdict: Parameters<SessionPorts["approve"]>[0],
-    limit: { rule: string; rows: number; reason: string } | null,
-  ): void {
-    const held = this.#ports.hold({ flow: this.flow, target: this.target, operation, verdict, limit }, (outcome) => {
-      if (!this.#held.delete(askId)) return;
-      this.#record({
-        type: "approval",
-        operationId: askId,
-        approvalId: held.id,
-        decision: outcome.decision,
-        by: outcome.by,
-        reason: outcome.reason,
-      });
-      const decision =
-        outcome.decision === "approved" ? this.#ports.approve(verdict) : this.#ports.refuse(verdict, outcome.reason);
-      this.#feed({
-        type: "decision",
-        askId,
-        decision,
-        approvalId: held.id,
-        by: outcome.decision === "timeout" ? "timeout" : outcome.by,
-      });
-    });
-    this.#held.set(askId, held);
-    this.#events.unshift({
-      type: "decision",
-      askId,
-      decision: { action: "hold", permit: null, verdict },
-      approvalId: held.id,
-    });
-  }
-
   #cancelled(): boolean {
-    if (this.#held.size === 0) return false;
+    if (!this.#desk.holds) return false;
     this.#feed({ type: "cancel" });
     return true;
   }
@@ -294,7 +300,13 @@ export class Session {
         this.#serverReady(socket, null);
         return;
       }
-      const secured = await this.#ports.secureUpstream(socket, this.target, this.flow, command.alpn);
+      const secured = await this.#ports.secureUpstream(
+        socket,
+        this.target,
+        this.flow,
+        command.alpn,
+        this.#opened?.serverName,
+      );
       this.#upstreamNames = secured.names;
       this.#serverReady(secured.socket, secured.tls);
     } catch (error) {
@@ -315,6 +327,43 @@ export class Session {
     if (this.target.protocol === "opaque") clearTimeout(this.#opening);
     this.#feed({ type: "server-ready", tls });
     this.#listen("server", socket);
+  }
+
+  /** One coded body at a time; what it decodes to waits for the client as everything else does. */
+  #decode(coding: string, bytes: Buffer | null): void {
+    this.#decoder ??= openDecoder(coding, {
+      data: (decoded) => this.#feed({ type: "decoded", bytes: decoded }),
+      end: () => {
+        this.#decoder = null;
+        this.#feed({ type: "decoded", bytes: null });
+      },
+      drained: () => {
+        this.#decoderFull = false;
+        this.#steer("server");
+      },
+      failed: (problem) => {
+        this.#decoder = null;
+        this.#feed({ type: "decode-failed", problem });
+      },
+    });
+    if (bytes === null) this.#decoder?.end();
+    else if (this.#decoder?.write(bytes) === false) {
+      this.#decoderFull = true;
+      this.#steer("server");
+    }
+  }
+
+  #dropServer(): void {
+    const socket = this.#server;
+    this.#server = null;
+    this.#congested.server = false;
+    this.#batches = this.#batches.map((batch) => ({ ...batch, buffers: [] }));
+    if (socket === null) return;
+    socket.removeAllListeners("data");
+    socket.resume();
+    socket.end();
+    setTimeout(() => socket.destroy(), lingerMs).unref();
+    this.#steer("client");
   }
 
   async #terminateClient(leftover: Buffer, alpn: readonly string[]): Promise<void> {
@@ -389,20 +438,12 @@ export class Session {
     if (deliver) this.#close("cancel passed on");
   }
 
-  #record(body: Parameters<SessionPorts["record"]>[1]): void {
-    try {
-      this.#ports.record(this.flow.id, body);
-      // What came back holds nothing up: only what is about to go upstream has to be written first.
-      if (body.type === "result" || body.type === "rows") this.#ports.gate.touchLater();
-      else this.#recordedEpoch = this.#ports.gate.touch();
-    } catch (error) {
-      this.#recordFailed(error);
-    }
+  #record(body: EntryBody): void {
+    this.#desk.record(body);
   }
 
   /** The spool cannot take an entry: nothing more goes upstream, and the client is told. */
-  #recordFailed(error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+  #recordFailed(message: string): void {
     this.#batches = [];
     if (this.#closing || this.#ended) return;
     this.#ports.log("warn", `${this.flow.id}: WEIR_SPOOL_WRITE: ${message}`);
@@ -412,9 +453,9 @@ export class Session {
   #queueServer(bytes: Buffer): void {
     const gate = this.#ports.gate;
     const last = this.#batches.at(-1);
-    const unsafe = this.#recordedEpoch >= gate.settled;
+    const unsafe = this.#desk.recordedEpoch >= gate.settled;
     // What was appended before this batch's write is covered by it; a later entry needs a later write.
-    if (last !== undefined && (!unsafe || last.epoch >= this.#recordedEpoch)) {
+    if (last !== undefined && (!unsafe || last.epoch >= this.#desk.recordedEpoch)) {
       last.buffers.push(bytes);
       return;
     }
@@ -423,7 +464,7 @@ export class Session {
     if (unsafe) {
       gate.whenSettled((error) => {
         if (error !== null) {
-          this.#recordFailed(error);
+          this.#recordFailed(error.message);
           return;
         }
         batch.settled = true;
@@ -463,6 +504,7 @@ export class Session {
     }
     if (!accepted) {
       this.#congested[side] = true;
+      if (side === "client") this.#decoder?.pause();
       this.#steer(other(side));
     }
   }
@@ -471,7 +513,7 @@ export class Session {
   #steer(side: Side): void {
     const socket = side === "client" ? this.#client : this.#server;
     if (socket === null || socket.destroyed) return;
-    if (this.#paused[side] || this.#congested[other(side)]) socket.pause();
+    if (this.#paused[side] || this.#congested[other(side)] || (side === "server" && this.#decoderFull)) socket.pause();
     else socket.resume();
   }
 
@@ -479,8 +521,8 @@ export class Session {
     if (this.#closing) return;
     this.#closing = true;
     clearTimeout(this.#opening);
-    for (const held of this.#held.values()) held.withdraw(reason);
-    this.#held.clear();
+    this.#desk.close(reason);
+    this.#decoder?.destroy();
     for (const key of this.#cancelKeys) this.#ports.cancels.forget(this.flow, key);
     this.#flushClient();
     this.#client.end();
@@ -519,8 +561,8 @@ export class Session {
       reason,
       bytesUp: this.bytesUp,
       bytesDown: this.bytesDown,
-      operations: this.#operations,
-      denied: this.#denied,
+      operations: this.#desk.operations,
+      denied: this.#desk.denied,
     });
     this.#resolveDone();
   }

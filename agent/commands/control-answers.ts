@@ -7,11 +7,15 @@ import type { Peer } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
 import { processInfo } from "../kernel/attribution.ts";
 import type { Agent } from "../main.ts";
-import { trustEnvironment } from "../tls/trust.ts";
+import { trustEnvironment } from "../trust/environment.ts";
+import { probeNames } from "../trust/probe-server.ts";
+import { createProbeService } from "../trust/probe-service.ts";
+import { hasSudoRights } from "../trust/sudo.ts";
 
 const summaryCharactersMax = 4_000;
 
 export function controlAnswers(agent: Agent, controller: Controller, config: AgentConfig) {
+  const probes = createProbeService(() => agent.authority.leafFor(probeNames).context);
   return async (request: ControlRequest, peer: Peer): Promise<ControlReply> => {
     switch (request.op) {
       case "status":
@@ -32,8 +36,15 @@ export function controlAnswers(agent: Agent, controller: Controller, config: Age
           uid: peer.uid,
           name: request.name ?? "",
         });
-        return { ok: true, cgroup, environment: trustEnvironment(agent.authority.bundlePath) };
+        return {
+          ok: true,
+          cgroup,
+          environment: trustEnvironment(agent.authority.bundlePath),
+          trust: { caPath: agent.authority.caPath, sudo: await hasSudoRights(peer.uid) },
+        };
       }
+      case "probe":
+        return { ok: true, probe: await probes.ask(request.prefix) };
       case "approvals":
         mustBeRoot(peer);
         return { ok: true, approvals: controller.approvals.list().map(view) };

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
+import { readDetails } from "../record/details.ts";
 import { type Fields, listSessions, type ReadEntry, readEntries, type SessionSummary } from "../record/read.ts";
 import type { CommandIo } from "./io.ts";
 import { printable } from "./printable.ts";
@@ -19,6 +20,7 @@ An id may be cut short as long as it names one session.
 `;
 
 const textCharactersMax = 400;
+const toolsShownMax = 10;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -124,7 +126,7 @@ function describe(type: string, fields: Fields): string {
       return `login ${fields["user"]}@${fields["database"]} ${fields["application"]}`;
     case "Operation": {
       const verdict = String(fields["action"]).toUpperCase();
-      const text = fields["kind"] === "connect" ? "connect" : String(fields["text"]).slice(0, textCharactersMax);
+      const text = fields["kind"] === "connect" ? "connect" : operationText(fields);
       const parameters = fields["parameters"] as (string | null)[];
       const bound = parameters.length === 0 ? "" : `  [${parameters.map((p) => p ?? "NULL").join(", ")}]`;
       return `${verdict.padEnd(5)} ${text}${bound}  (${fields["rule"]}${verdict === "ALLOW" ? "" : `: ${fields["reason"]}`})`;
@@ -134,6 +136,8 @@ function describe(type: string, fields: Fields): string {
     case "Result": {
       const error = fields["error"] as { code: string; message: string } | null;
       if (error !== null) return `      error ${error.code}: ${error.message}`;
+      const answer = answerText(fields);
+      if (answer !== null) return `      ${answer}`;
       const masked = Number(fields["masked"]) > 0 ? `, ${fields["masked"]} values masked` : "";
       return `      ${fields["tag"]}, ${fields["rows"]} rows${masked}, ${Number(fields["durationMs"]).toFixed(1)} ms`;
     }
@@ -144,6 +148,39 @@ function describe(type: string, fields: Fields): string {
     default:
       return `${type} ${JSON.stringify(fields)}`;
   }
+}
+
+/** A request is told by what it is; its text, a prompt or a body, stands behind. */
+function operationText(fields: Fields): string {
+  const text = String(fields["text"]).slice(0, textCharactersMax);
+  const { http, llm, mcp, grpc } = readDetails(fields);
+  if (llm !== undefined) {
+    const tools = (llm["tools"] ?? []) as readonly string[];
+    const offers = tools.length === 0 ? "" : `, tools ${tools.slice(0, toolsShownMax).join(" ")}`;
+    const { provider, api, model, tokens, stream } = llm;
+    return `${provider} ${api} ${model || "(no model)"}, about ${tokens} tokens${offers}${stream === true ? ", stream" : ""}: ${text}`;
+  }
+  if (mcp !== undefined) return `mcp ${text}`;
+  if (grpc !== undefined) return `grpc ${grpc["service"]}/${grpc["method"]}`;
+  if (http === undefined) return text;
+  const { method, scheme, host, path, query } = http;
+  const bytes = Number(fields["bytes"]);
+  const body = bytes === 0 ? "" : bytes < 0 ? ", body of unknown length" : `, ${bytes} bytes`;
+  return `${method} ${scheme}://${host}${path}${query === "" ? "" : `?${query}`}${body}`;
+}
+
+/** Null: no answer over HTTP. */
+function answerText(fields: Fields): string | null {
+  const { status, inputTokens, outputTokens, toolCalls, text } = readDetails(fields);
+  if (status === undefined) return null;
+  const masked = Number(fields["masked"]) > 0 ? `, ${fields["masked"]} values masked` : "";
+  const tokens =
+    inputTokens === undefined && outputTokens === undefined
+      ? ""
+      : `, ${inputTokens ?? "?"} tokens in, ${outputTokens ?? "?"} out`;
+  const calls = Array.isArray(toolCalls) ? `, calls ${toolCalls.slice(0, toolsShownMax).join(" ")}` : "";
+  const said = typeof text === "string" && text !== "" ? `: ${text.slice(0, textCharactersMax)}` : "";
+  return `${status}, ${fields["bytes"]} bytes${tokens}${calls}${masked}, ${Number(fields["durationMs"]).toFixed(1)} ms${said}`;
 }
 
 function time(ms: number): string {

@@ -3,6 +3,7 @@
 export type ControlRequest =
   | { readonly op: "status" }
   | { readonly op: "run"; readonly name: string | null }
+  | { readonly op: "probe"; readonly prefix: string }
   | { readonly op: "approvals" }
   | { readonly op: "decide"; readonly id: string; readonly decision: "approve" | "deny"; readonly reason: string };
 
@@ -15,9 +16,10 @@ export function parseRequest(line: string): ControlRequest | null {
     return null;
   }
   if (value === null || typeof value !== "object") return null;
-  const { op, name, id, decision, reason } = value as Readonly<Record<string, unknown>>;
+  const { op, name, id, decision, reason, prefix } = value as Readonly<Record<string, unknown>>;
   if (op === "status" || op === "approvals") return { op };
   if (op === "run" && (name === null || typeof name === "string")) return { op, name };
+  if (op === "probe" && typeof prefix === "string" && prefix.startsWith("/")) return { op, prefix };
   if (op !== "decide" || typeof id !== "string" || typeof reason !== "string") return null;
   return decision === "approve" || decision === "deny" ? { op, id, decision, reason } : null;
 }
@@ -36,6 +38,14 @@ export interface ApprovalView {
   readonly reason: string;
 }
 
+/** What `weir run` needs to show the authority to programs that read no variable. */
+export interface RunTrust {
+  /** The authority's certificate. */
+  readonly caPath: string;
+  /** The caller has rights by sudo, which he would lose in a user namespace. */
+  readonly sudo: boolean;
+}
+
 export interface StatusView {
   readonly version: string;
   readonly pid: number;
@@ -47,7 +57,13 @@ export interface StatusView {
 
 export type ControlReply =
   | { readonly ok: true; readonly status: StatusView }
-  | { readonly ok: true; readonly cgroup: string; readonly environment: Readonly<Record<string, string>> }
+  | {
+      readonly ok: true;
+      readonly cgroup: string;
+      readonly environment: Readonly<Record<string, string>>;
+      readonly trust?: RunTrust;
+    }
+  | { readonly ok: true; readonly probe: { readonly port: number; readonly reached: readonly string[] } }
   | { readonly ok: true; readonly approvals: readonly ApprovalView[] }
   | { readonly ok: true; readonly approval: ApprovalView }
   | { readonly ok: false; readonly code: string; readonly message: string };

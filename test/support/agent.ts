@@ -46,16 +46,19 @@ export interface TestAgentOptions {
   readonly policy: string;
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+  /** Words before every command, the agent's own included: `aimock.withNames([])` gives it other names. */
+  readonly wrap?: readonly string[];
 }
 
-export async function startTestAgent({ namespace, policy, args = [], env = {} }: TestAgentOptions): Promise<TestAgent> {
+export async function startTestAgent(options: TestAgentOptions): Promise<TestAgent> {
+  const { namespace, policy, args = [], env = {}, wrap = [] } = options;
   const stateDir = mkdtempSync(join(tmpdir(), "weir-agent-"));
   // As the agent makes it: others may pass to the control socket.
   chmodSync(stateDir, 0o711);
   const policyFile = join(stateDir, "policy.yaml");
   writeFileSync(policyFile, policy);
   // Not `ip netns exec`: that mounts a new /sys, and cgroup2 would be gone.
-  const inside = [`--net=/run/netns/${namespace.name}`, "--"];
+  const inside = [`--net=/run/netns/${namespace.name}`, "--", ...wrap];
   let child: ChildProcess;
   let said = "";
   const up = async (): Promise<void> => {

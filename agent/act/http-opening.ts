@@ -1,0 +1,90 @@
+/**
+ * Ends the TLS of a connection that will speak HTTP: first towards the server, so that our leaf mirrors its names and
+ * the client is offered the protocol that the server chose; then towards the client.
+ */
+import type { Socket } from "node:net";
+import type { Flow } from "../core/flow.ts";
+import type { Target } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import type { SessionPorts } from "./ports.ts";
+import type { Opened } from "./session.ts";
+
+export interface HttpOpening {
+  readonly socket: Socket;
+  readonly flow: Flow;
+  readonly target: Target;
+  /** null: the client speaks plain HTTP. */
+  readonly hello: { readonly serverName: string | null; readonly alpn: readonly string[] } | null;
+  readonly ports: SessionPorts;
+  /** Application protocols that can be carried on, of those the client offers. */
+  readonly alpn: readonly string[];
+}
+
+export interface OpenedHttp extends Opened {
+  readonly client: Socket;
+  /** What both legs speak. */
+  readonly alpn: string;
+}
+
+/** A server that cannot be reached or trusted is no error here: the client is told in HTTP. */
+export async function openHttp({ socket, flow, target, hello, ports, alpn }: HttpOpening): Promise<OpenedHttp> {
+  // Asleep until its turn: a client that leaves meanwhile must not end the agent.
+  socket.on("error", () => {});
+  const serverName = hello?.serverName ?? null;
+  const offered = hello === null ? [] : hello.alpn.filter((name) => alpn.includes(name));
+  const upstream = await dialUpstream({ flow, target, hello, ports, offered });
+  if (hello === null)
+    return { client: socket, serverName, alpn: "http/1.1", server: upstream.server, failure: upstream.failure };
+  const chosen = upstream.server?.tls?.alpn ?? null;
+  // Without an answer of the server's the error is told in what every client speaks.
+  const ours = chosen !== null ? [chosen] : offered.includes("http/1.1") ? ["http/1.1"] : offered.slice(0, 1);
+  try {
+    const { socket: client, tls } = await ports.terminateClient(socket, {
+      leftover: Buffer.alloc(0),
+      names: upstream.names,
+      flow,
+      alpn: ours,
+      serverName,
+    });
+    return { client, serverName, alpn: tls.alpn ?? "http/1.1", server: upstream.server, failure: upstream.failure };
+  } catch (error) {
+    upstream.server?.socket.destroy();
+    throw error;
+  }
+}
+
+async function dialUpstream({
+  flow,
+  target,
+  hello,
+  ports,
+  offered,
+}: Pick<HttpOpening, "flow" | "target" | "hello" | "ports"> & { offered: readonly string[] }) {
+  let socket: Socket | null = null;
+  try {
+    socket = await ports.dial(flow);
+    if (hello === null) {
+      const refusal =
+        plainRefusal(target) ?? (target.tls.verify === "first-use" ? ports.plainRefusal(flow, target) : null);
+      if (refusal !== null) throw refusal;
+      socket.on("error", () => {});
+      return { server: { socket, tls: null }, names: null, failure: null };
+    }
+    const secured = await ports.secureUpstream(socket, target, flow, offered, hello.serverName);
+    return { server: { socket: secured.socket, tls: secured.tls }, names: secured.names, failure: null };
+  } catch (error) {
+    socket?.destroy();
+    const code = error instanceof WeirError ? error.code : "WEIR_UPSTREAM_UNREACHABLE";
+    const message = error instanceof Error ? error.message : String(error);
+    return { server: null, names: null, failure: { code, message } };
+  }
+}
+
+/** A client that speaks plain HTTP is carried on so, but no credential of ours goes in plain text. */
+function plainRefusal(target: Target): WeirError | null {
+  if ((target.httpCredential ?? null) === null || target.tls.verify === "none") return null;
+  return new WeirError(
+    "WEIR_UPSTREAM_TLS_REFUSED",
+    `The target ${target.name} has a credential, which is never sent in plain text: use https, or tls.verify: none.`,
+  );
+}

@@ -1,0 +1,535 @@
+/**
+ * Runs one connection of HTTP/2. node:http2 owns the frames; each stream is an exchange, as each request of HTTP/1.1
+ * is, and streams do not wait for each other. The server's connection is dialled again when it is gone.
+ */
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect,
+  constants,
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
+import type { Socket } from "node:net";
+import type { Flow } from "../core/flow.ts";
+import type { Target } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
+import type { HttpContext } from "../wire/http/context.ts";
+import type { Dialect } from "../wire/http/dialect.ts";
+import { Exchange, type ExchangeSink } from "../wire/http/exchange.ts";
+import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "../wire/http/message.ts";
+import { plainExchange } from "../wire/http/plain.ts";
+import { Desk } from "./desk.ts";
+import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
+import type { SessionPorts } from "./ports.ts";
+import type { FlowSession, Opened } from "./session.ts";
+
+/** Streams a client may have open at once on one connection. */
+const streamsMax = 250;
+/** What either side may send on one stream before it is read. */
+const windowBytes = 256 * 1024;
+const headerListBytesMax = 64 * 1024;
+const lingerMs = 2_000;
+
+const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR } = constants;
+const endStream = 1;
+/** Fields that only HTTP/1 has (RFC 9113 §8.2.2). */
+const connectionFields = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
+
+export interface Http2SessionOptions {
+  readonly flow: Flow;
+  readonly target: Target;
+  readonly client: Socket;
+  readonly opened: Opened;
+  readonly ports: SessionPorts;
+  readonly dialects: readonly Dialect[];
+  readonly http: HttpContext;
+}
+
+export class Http2Session implements FlowSession {
+  readonly done: Promise<void>;
+  readonly #options: Http2SessionOptions;
+  readonly #desk: Desk;
+  readonly #exchanges = new Map<number, Exchange>();
+  #client: ServerHttp2Session | null = null;
+  #upstream: Promise<ClientHttp2Session> | null = null;
+  #asked = 0;
+  #bytesUp = 0;
+  #bytesDown = 0;
+  #closing = false;
+  #ended = false;
+  #resolveDone: () => void = () => {};
+
+  constructor(options: Http2SessionOptions) {
+    this.#options = options;
+    this.done = new Promise((resolve) => {
+      this.#resolveDone = resolve;
+    });
+    this.#desk = new Desk({
+      ...options,
+      decided: (event) => this.#exchanges.get(event.askId)?.decided(event.decision, event.approvalId),
+      recordFailed: (message) => this.#recordFailed(message),
+    });
+  }
+
+  get flow(): Flow {
+    return this.#options.flow;
+  }
+
+  start(): void {
+    const { flow, target, client, opened } = this.#options;
+    this.#desk.record({ type: "session-start", flow, target: target.name, protocol: target.protocol });
+    if (opened.failure !== null)
+      this.#desk.record({ type: "refused", code: opened.failure.code, reason: opened.failure.message, flow: null });
+    if (opened.server !== null) this.#upstream = Promise.resolve(this.#connect(opened.server.socket));
+    // Node says so of the sockets of its own servers only, and would wait for ever for an event of a client's socket.
+    // A client that ends its side is gone: there is no half-closed connection in HTTP/2.
+    Object.assign(client, { secureConnecting: false, allowHalfOpen: false });
+    const session = performServerHandshake(client, {
+      settings: {
+        enablePush: false,
+        maxConcurrentStreams: streamsMax,
+        initialWindowSize: windowBytes,
+        maxHeaderListSize: headerListBytesMax,
+      },
+      maxSessionRejectedStreams: 1_000,
+    });
+    this.#client = session;
+    session.on("stream", (stream, _headers, flags, rawHeaders) => this.#stream(stream, flags, rawHeaders));
+    session.on("error", (error) => this.#options.ports.log("info", `${flow.id}: client: ${error.message}`));
+    session.on("close", () => this.#close("the client closed the connection"));
+  }
+
+  /** Ends the session from outside: open requests get their answer, then the connection goes. */
+  terminate(code: string, reason: string): void {
+    for (const exchange of this.#exchanges.values()) exchange.terminate(code, reason);
+    this.#close(`${code}: ${reason}`);
+  }
+
+  #stream(stream: ServerHttp2Stream, flags: number, rawHeaders: readonly string[]): void {
+    stream.on("error", () => {});
+    const head = requestHead(rawHeaders, (flags & endStream) !== 0, this.#options.http.scheme);
+    if (head === null) {
+      stream.close(constants.NGHTTP2_PROTOCOL_ERROR);
+      return;
+    }
+    this.#asked += 1;
+    const id = this.#asked;
+    const driver = new StreamDriver(stream, head.method, {
+      desk: this.#desk,
+      ports: this.#options.ports,
+      id,
+      upstream: () => this.#server(),
+      up: (bytes) => {
+        this.#bytesUp += bytes;
+      },
+      down: (bytes) => {
+        this.#bytesDown += bytes;
+      },
+    });
+    const exchange = new Exchange({
+      id,
+      head,
+      dialect: this.#open(head),
+      context: this.#options.http,
+      now: Date.now,
+      sink: driver,
+    });
+    this.#exchanges.set(id, exchange);
+    stream.once("close", () => this.#exchanges.delete(id));
+    driver.run(exchange);
+  }
+
+  #open(head: RequestHead) {
+    for (const dialect of this.#options.dialects) {
+      const opened = dialect.open(head, this.#options.http);
+      if (opened !== null) return opened;
+    }
+    return plainExchange(head, this.#options.http);
+  }
+
+  /** The connection upstream, dialled anew when it is gone. */
+  #server(): Promise<ClientHttp2Session> {
+    this.#upstream ??= this.#dial();
+    return this.#upstream;
+  }
+
+  async #dial(): Promise<ClientHttp2Session> {
+    const { ports, flow, target, opened } = this.#options;
+    try {
+      const socket = await ports.dial(flow);
+      const secured = await ports.secureUpstream(socket, target, flow, ["h2"], opened.serverName);
+      if (secured.tls.alpn === "h2") return this.#connect(secured.socket);
+      secured.socket.destroy();
+      throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The server does not speak HTTP/2 any more.");
+    } catch (error) {
+      this.#upstream = null;
+      throw error;
+    }
+  }
+
+  #connect(socket: Socket): ClientHttp2Session {
+    const session = connect("https://upstream", {
+      createConnection: () => socket,
+      settings: { enablePush: false, initialWindowSize: windowBytes, maxHeaderListSize: headerListBytesMax },
+    });
+    const gone = (): void => {
+      this.#upstream = null;
+    };
+    session.on("error", (error) => {
+      gone();
+      this.#options.ports.log("info", `${this.#options.flow.id}: server: ${error.message}`);
+    });
+    session.on("goaway", gone);
+    session.on("close", gone);
+    return session;
+  }
+
+  /** Nothing more goes upstream, and every client is told. */
+  #recordFailed(message: string): void {
+    if (this.#closing) return;
+    this.#options.ports.log("warn", `${this.#options.flow.id}: WEIR_SPOOL_WRITE: ${message}`);
+    setImmediate(() => this.terminate("WEIR_SPOOL_WRITE", message));
+  }
+
+  #close(reason: string): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    for (const exchange of this.#exchanges.values()) exchange.clientLeft(reason);
+    this.#desk.close(reason);
+    const client = this.#client;
+    if (client === null || client.destroyed) {
+      this.#end(reason);
+      return;
+    }
+    client.once("close", () => this.#end(reason));
+    client.close();
+    setTimeout(() => {
+      client.destroy();
+      this.#end(reason);
+    }, lingerMs).unref();
+  }
+
+  #end(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#upstream?.then(
+      (session) => session.destroy(),
+      () => {},
+    );
+    this.#desk.record({
+      type: "session-end",
+      reason,
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+      operations: this.#desk.operations,
+      denied: this.#desk.denied,
+    });
+    this.#resolveDone();
+  }
+}
+
+interface StreamOptions {
+  readonly desk: Desk;
+  readonly ports: SessionPorts;
+  readonly id: number;
+  upstream(): Promise<ClientHttp2Session>;
+  up(bytes: number): void;
+  down(bytes: number): void;
+}
+
+/** One stream of the client and, once it was allowed, its twin towards the server. */
+class StreamDriver implements ExchangeSink {
+  readonly #client: ServerHttp2Stream;
+  readonly #method: string;
+  readonly #options: StreamOptions;
+  #exchange: Exchange | null = null;
+  #server: ClientHttp2Stream | null = null;
+  /** What goes upstream when the record is safe and the server is there, in order. */
+  #waiting: ((server: ClientHttp2Stream) => void)[] = [];
+  #requestTrailers: Headers | null = null;
+  #serverTrailers: Headers | null = null;
+  #replyTrailers: Headers | null = null;
+  #decoder: BodyDecoder | null = null;
+  #over = false;
+
+  constructor(client: ServerHttp2Stream, method: string, options: StreamOptions) {
+    this.#client = client;
+    this.#method = method;
+    this.#options = options;
+  }
+
+  run(exchange: Exchange): void {
+    this.#exchange = exchange;
+    const client = this.#client;
+    client.on("data", (bytes: Buffer) => {
+      this.#options.up(bytes.length);
+      exchange.requestBody(bytes);
+      this.#steerClient();
+    });
+    client.on("trailers", (trailers: IncomingHttpHeaders) => {
+      this.#requestTrailers = new Headers(flat(trailers));
+    });
+    if (exchange.head.body.kind !== "none") client.on("end", () => exchange.requestEnd(this.#requestTrailers));
+    client.on("drain", () => {
+      this.#decoder?.resume();
+      this.#server?.resume();
+    });
+    client.on("wantTrailers", () => {
+      client.sendTrailers(this.#replyTrailers === null ? {} : objectOf(this.#replyTrailers));
+    });
+    client.on("close", () => {
+      if (!exchange.over) exchange.clientLeft("the client gave the request up");
+      if (!this.#over) this.#server?.close(NGHTTP2_CANCEL);
+    });
+    exchange.start();
+    this.#steerClient();
+  }
+
+  ask(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
+    const event = this.#options.desk.ask({ type: "ask", askId: this.#options.id, operation, digest });
+    // Not inside the exchange's own call.
+    setImmediate(() => {
+      this.#exchange?.decided(event.decision, event.approvalId, event.retryAfterSeconds ?? null);
+      this.#steerClient();
+    });
+  }
+
+  withdraw(reason: string): void {
+    this.#options.desk.withdraw(this.#options.id, reason);
+  }
+
+  record(body: Parameters<ExchangeSink["record"]>[0]): void {
+    this.#options.desk.record(body);
+  }
+
+  sendHead(head: RequestHead, target: string | null): void {
+    const { desk, ports, upstream } = this.#options;
+    const headers = {
+      ":method": head.method,
+      ":path": target ?? head.target,
+      ":scheme": head.scheme,
+      ":authority": head.authority,
+      ...objectOf(head.headers),
+    };
+    const request = (): void => {
+      upstream().then(
+        (session) => this.#request(session, headers),
+        (error: unknown) => this.#failed(error),
+      );
+    };
+    // What was recorded is written first: see gate.ts.
+    if (desk.recordedEpoch < ports.gate.settled) request();
+    else ports.gate.whenSettled((error) => (error === null ? request() : this.#failed(error)));
+  }
+
+  #request(session: ClientHttp2Session, headers: Record<string, string | string[]>): void {
+    const exchange = this.#exchange as Exchange;
+    if (exchange.over || this.#client.destroyed) return;
+    let server: ClientHttp2Stream;
+    try {
+      server = session.request(headers, { waitForTrailers: true, endStream: false });
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    this.#server = server;
+    let answered = false;
+    server.on("headers", (informational, _flags, raw) => {
+      exchange.responseHead(responseHead(raw ?? flat(informational), informational[":status"] ?? 100, false));
+    });
+    server.on("response", (answer, flags, raw) => {
+      answered = true;
+      const ends = (flags & endStream) !== 0;
+      exchange.responseHead(responseHead(raw ?? flat(answer), answer[":status"] ?? 502, ends));
+    });
+    server.on("data", (bytes: Buffer) => {
+      exchange.responseBody(bytes);
+      if (this.#client.writableNeedDrain) server.pause();
+    });
+    server.on("trailers", (_trailers, _flags, raw) => {
+      this.#serverTrailers = new Headers((raw as unknown as string[] | undefined) ?? flat(_trailers));
+    });
+    server.on("end", () => {
+      if (answered) exchange.responseEnd(this.#serverTrailers);
+    });
+    server.on("wantTrailers", () => {
+      server.sendTrailers(this.#requestTrailers === null ? {} : objectOf(this.#requestTrailers));
+    });
+    server.on("drain", () => this.#steerClient());
+    server.on("error", () => {});
+    server.on("close", () => {
+      if (exchange.over) return;
+      const code = server.rstCode;
+      if (answered) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
+      exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", `The server broke off its answer (RST_STREAM ${code}).`);
+    });
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const send of waiting) send(server);
+  }
+
+  #failed(error: unknown): void {
+    const code = error instanceof WeirError ? error.code : "WEIR_UPSTREAM_UNREACHABLE";
+    this.#exchange?.upstreamFailed(code, error instanceof Error ? error.message : String(error));
+  }
+
+  #up(send: (server: ClientHttp2Stream) => void): void {
+    if (this.#server === null) this.#waiting.push(send);
+    else send(this.#server);
+  }
+
+  sendBody(bytes: Buffer): void {
+    this.#up((server) => void server.write(bytes));
+  }
+
+  sendEnd(trailers: Headers | null): void {
+    this.#requestTrailers = trailers;
+    this.#up((server) => void server.end());
+  }
+
+  sendContinue(): void {
+    this.#client.additionalHeaders({ ":status": 100 });
+  }
+
+  replyHead(head: ResponseHead): void {
+    if (this.#client.destroyed || this.#client.headersSent) return;
+    const headers = { ":status": head.status, ...objectOf(head.headers) };
+    if (head.status < 200) this.#client.additionalHeaders(headers);
+    // A response without a body and without trailers, as gRPC's "Trailers-Only".
+    else if (head.body.kind === "none") this.#client.respond(headers, { endStream: true });
+    else this.#client.respond(headers, { waitForTrailers: true });
+  }
+
+  replyBody(bytes: Buffer): void {
+    this.#options.down(bytes.length);
+    if (!this.#client.destroyed) this.#client.write(bytes);
+  }
+
+  replyEnd(trailers: Headers | null): void {
+    this.#replyTrailers = trailers;
+    if (!this.#client.destroyed && !this.#client.writableEnded) this.#client.end();
+  }
+
+  reply(response: Parameters<ExchangeSink["reply"]>[0]): void {
+    if (this.#client.destroyed || this.#client.headersSent) return;
+    const headers = {
+      ":status": response.status,
+      ...Object.fromEntries(response.headers),
+      ...(response.body.length === 0 ? {} : { "content-length": String(response.body.length) }),
+    };
+    this.#client.respond(headers, { endStream: response.body.length === 0 || this.#method === "HEAD" });
+    if (response.body.length > 0 && this.#method !== "HEAD") this.#client.end(response.body);
+  }
+
+  tunnel(): void {
+    // There is no 101 in HTTP/2 (RFC 9113 §8.6).
+    this.#client.close(NGHTTP2_INTERNAL_ERROR);
+  }
+
+  wake(ms: number): void {
+    setTimeout(() => this.#exchange?.tick(), ms).unref();
+  }
+
+  inflate(coding: string, body: Buffer, bytesMax: number): void {
+    inflate(coding, body, bytesMax, (decoded, problem) => this.#exchange?.inflated(decoded, problem));
+  }
+
+  decode(coding: string): boolean {
+    this.#decoder = openDecoder(coding, {
+      data: (bytes) => {
+        this.#exchange?.decoded(bytes);
+        if (this.#client.writableNeedDrain) this.#decoder?.pause();
+      },
+      end: () => this.#exchange?.decoded(null),
+      drained: () => this.#server?.resume(),
+      failed: (problem) => {
+        this.#exchange?.upstreamFailed("WEIR_MASK_IMPOSSIBLE", `The response cannot be decoded: ${problem}.`);
+        this.#client.close(NGHTTP2_INTERNAL_ERROR);
+      },
+    });
+    return this.#decoder !== null;
+  }
+
+  decodeBody(bytes: Buffer): void {
+    if (this.#decoder?.write(bytes) === false) this.#server?.pause();
+  }
+
+  decodeEnd(): void {
+    this.#decoder?.end();
+  }
+
+  done(reusable: boolean): void {
+    this.#over = true;
+    // A response that broke off must not look whole.
+    if (!reusable && this.#client.headersSent && !this.#client.writableEnded)
+      this.#client.close(NGHTTP2_INTERNAL_ERROR);
+    this.#decoder?.destroy();
+    this.#waiting = [];
+    // What the client still sends of a refused request is not wanted.
+    if (!this.#client.destroyed && !this.#client.readableEnded) this.#client.resume();
+    if (this.#server !== null && !this.#server.writableEnded) this.#server.close(NGHTTP2_CANCEL);
+  }
+
+  #steerClient(): void {
+    const exchange = this.#exchange;
+    if (exchange === null || this.#client.destroyed) return;
+    if (exchange.wantsRequest && this.#server?.writableNeedDrain !== true) this.#client.resume();
+    else this.#client.pause();
+  }
+}
+
+/** null: it lacks what every request has (RFC 9113 §8.3.1). */
+function requestHead(raw: readonly string[], ends: boolean, scheme: "http" | "https"): RequestHead | null {
+  const fields: string[] = [];
+  const pseudo: Record<string, string> = {};
+  for (let at = 0; at < raw.length; at += 2) {
+    const name = raw[at] as string;
+    if (name.startsWith(":")) pseudo[name] = raw[at + 1] as string;
+    else fields.push(name, raw[at + 1] as string);
+  }
+  const headers = new Headers(fields);
+  const { ":method": method, ":path": target, ":authority": named } = pseudo;
+  const host = headers.get("host");
+  const authority = named ?? host ?? "";
+  if (method === undefined || target === undefined || authority === "") return null;
+  // Two names for one server: which of them is asked?
+  if (named !== undefined && host !== null && host.toLowerCase() !== named.toLowerCase()) return null;
+  headers.delete("host");
+  return { method, target, scheme, authority, headers, version: "2", body: lengthOf(headers, ends), raw: null };
+}
+
+function responseHead(raw: readonly string[], status: number, ends: boolean): ResponseHead {
+  const fields: string[] = [];
+  for (let at = 0; at < raw.length; at += 2)
+    if (!(raw[at] as string).startsWith(":")) fields.push(raw[at] as string, raw[at + 1] as string);
+  const headers = new Headers(fields);
+  return { status, reason: "", headers, version: "2", body: lengthOf(headers, ends), raw: null };
+}
+
+function lengthOf(headers: Headers, ends: boolean): BodyLength {
+  if (ends) return { kind: "none" };
+  const length = headers.get("content-length");
+  return length !== null && /^[0-9]{1,15}$/.test(length)
+    ? { kind: "length", bytes: Number(length) }
+    : { kind: "chunked" };
+}
+
+function objectOf(headers: Headers): Record<string, string | string[]> {
+  const object: Record<string, string | string[]> = {};
+  const { fields } = headers;
+  for (let at = 0; at < fields.length; at += 2) {
+    const name = (fields[at] as string).toLowerCase();
+    if (connectionFields.has(name)) continue;
+    const before = object[name];
+    const value = fields[at + 1] as string;
+    object[name] = before === undefined ? value : [before, value].flat();
+  }
+  return object;
+}
+
+function flat(headers: IncomingHttpHeaders): string[] {
+  return Object.entries(headers).flatMap(([name, value]) => [value].flat().flatMap((one) => [name, String(one)]));
+}

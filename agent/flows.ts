@@ -1,0 +1,288 @@
+/**
+ * What happens to a connection that the kernel brought: named, sniffed, matched with its target, its TLS ended, and run
+ * as a session. The agent and the tests' relay (an agent without a kernel) are joined by this one function.
+ */
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
+import { readFirstBytes } from "./accept/first-bytes.ts";
+import { flowId } from "./accept/flow-id.ts";
+import type { Budgets } from "./act/budgets.ts";
+import { CancelRegistry } from "./act/cancels.ts";
+import { CatalogReader } from "./act/catalog.ts";
+import type { Detectors } from "./act/detectors.ts";
+import type { Gate } from "./act/gate.ts";
+import { openHttp } from "./act/http-opening.ts";
+import { Http2Session } from "./act/http2-session.ts";
+import { joinHolds } from "./act/joint-holds.ts";
+import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
+import { readCredential, readHttpCredential } from "./act/secrets.ts";
+import { type FlowSession, Session } from "./act/session.ts";
+import type { Endpoint, Flow, ProcessInfo } from "./core/flow.ts";
+import type { Operation } from "./core/operation.ts";
+import type { EntryBody } from "./core/record.ts";
+import type { Target } from "./core/target.ts";
+import type { Decision } from "./core/verdict.ts";
+import { WeirError } from "./errors.ts";
+import type { Identities } from "./identity/registry.ts";
+import { approve, decide, findTarget, type Policy, refuse } from "./policy/index.ts";
+import type { Authority } from "./tls/authority.ts";
+import { readClientHello } from "./tls/client-hello.ts";
+import type { Pins } from "./tls/pins.ts";
+import { terminateClient } from "./tls/terminate.ts";
+import { negotiatePostgresTls, plainRefusal, secureUpstream } from "./tls/upstream.ts";
+import type { HttpContext } from "./wire/http/context.ts";
+import type { ConversationContext } from "./wire/protocol.ts";
+import { dialects, openTunnel, protocolNamed, speaksHttp } from "./wire/registry.ts";
+
+export interface FlowsOptions {
+  policy(): Policy;
+  record(session: string, body: EntryBody): void;
+  readonly gate: Gate;
+  readonly authority: Authority;
+  readonly pins: Pins;
+  readonly maskKey: Buffer;
+  readonly budgets: Budgets;
+  /** Of the policy in force. */
+  detectors(): Detectors;
+  /** Shows a held operation to a person and answers once. */
+  hold(request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held;
+  dial(destination: Endpoint): Promise<Socket>;
+  /** Who stands behind a process; left out: nobody is proven. */
+  readonly identities?: Pick<Identities, "of" | "refusal">;
+  /** What MCP's tools were at first sight. */
+  readonly toolPins: Pick<HttpContext, "pin" | "pinned">;
+  log(level: "info" | "warn", message: string): void;
+}
+
+/** Where a connection wanted to go, and who opened it. */
+export interface FlowOrigin {
+  readonly destination: Endpoint;
+  readonly process: ProcessInfo | null;
+  readonly hostname: string | null;
+  /** Every name that the host was told leads there. */
+  readonly hostnames: readonly string[];
+  readonly via: Flow["via"];
+}
+
+export interface Flows {
+  readonly sessions: ReadonlySet<FlowSession>;
+  /** Takes a paused socket. Rejects when it may not go on; the caller ends it. */
+  accept(socket: Socket, origin: FlowOrigin): Promise<void>;
+  /** Ends every session with a word in its protocol. */
+  close(): Promise<void>;
+}
+
+export function joinFlows(options: FlowsOptions): Flows {
+  const { authority, pins, maskKey, log } = options;
+  const sessions = new Set<FlowSession>();
+  const heldNames = new Map<string, () => void>();
+  const cancels = new CancelRegistry();
+  const catalog = new CatalogReader(openUpstream);
+  const ports: SessionPorts = {
+    decide: judge,
+    approve,
+    refuse,
+    budgets: options.budgets,
+    hold: joinHolds(options.hold),
+    record: options.record,
+    gate: options.gate,
+    dial: (flow) => options.dial(flow.destination),
+    secureUpstream: (socket, target, flow, alpn, serverName = null) =>
+      secureUpstream(socket, {
+        tls: target.tls,
+        hostname: serverName ?? flow.hostname,
+        address: flow.destination.address,
+        port: flow.destination.port,
+        alpn,
+        pins,
+      }),
+    negotiatePostgresTls,
+    plainRefusal: (flow, target) =>
+      plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
+    terminateClient: (socket, { leftover, names, flow, alpn, serverName = null }) =>
+      terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
+    catalog: (flow, target, login, oids) => catalog.columns(flow, target, login, oids),
+    cancels,
+    log,
+  };
+
+  function judge(flow: Flow, target: Target, operation: Operation): Decision {
+    const decision = decide(options.policy(), { flow, target, operation, finds: options.detectors().finds });
+    const reason = options.identities?.refusal(flow.process) ?? null;
+    if (reason === null) return decision;
+    return refuse({ ...decision.verdict, rule: "identity", mode: "enforce", wouldBe: null }, reason);
+  }
+
+  async function accept(socket: Socket, origin: FlowOrigin): Promise<void> {
+    const flow: Flow = {
+      id: flowId(Date.now()),
+      destination: origin.destination,
+      source: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
+      hostname: origin.hostname,
+      process: origin.process,
+      identity: options.identities?.of(origin.process) ?? null,
+      openedAtMs: Date.now(),
+      via: origin.via,
+    };
+    const place = { ...flow.destination, hostname: flow.hostname };
+    const known = findTarget(options.policy(), { ...place, serverName: null });
+    // Where the server speaks first, or TLS comes later, nothing may be waited for.
+    if (known !== null && !speaksHttp(known.protocol)) {
+      run(new Session({ flow, target: known, client: socket, conversation: await converse(known), ports }));
+      return;
+    }
+    const hello = await readFirstBytes(socket, readClientHello);
+    const serverName = hello?.serverName ?? null;
+    const target = serverName === null ? known : targetNamed(serverName, flow, origin);
+    if (target === null) {
+      splice(socket, flow, serverName);
+      return;
+    }
+    if (!speaksHttp(target.protocol)) {
+      run(new Session({ flow, target, client: socket, conversation: await converse(target), ports }));
+      return;
+    }
+    const opened = await openHttp({ socket, flow, target, hello, ports, alpn: ["h2", "http/1.1"] });
+    const masking = { maskKey, custom: options.detectors().custom };
+    const http: HttpContext = {
+      destination: {
+        ...flow.destination,
+        hostname: flow.hostname,
+        serverName: opened.serverName,
+        hosts: target.hosts,
+      },
+      scheme: hello === null ? "http" : "https",
+      targetProtocol: target.protocol,
+      credential: await readHttpCredential(target.httpCredential ?? null),
+      ...masking,
+      tunnel: (head, verdict) => openTunnel(head, verdict, masking),
+      would: (described) => judge(flow, target, { ...emptyOperation, ...described }).verdict,
+      pin: (name, digest, text) => options.toolPins.pin(name, digest, text),
+      pinned: (name) => options.toolPins.pinned(name),
+      named: heldOf(flow),
+    };
+    const { client } = opened;
+    if (opened.alpn === "h2") run(new Http2Session({ flow, target, client, opened, ports, dialects, http }));
+    else run(new Session({ flow, target, client, conversation: await converse(target, http), ports, opened }));
+  }
+
+  /**
+   * Many names may share one address: the one in the hello says which server is meant. It is believed when the host
+   * asked the DNS for it; else only where the server has to prove it (see findTarget).
+   */
+  function targetNamed(serverName: string, { destination }: Flow, { hostnames }: FlowOrigin): Target | null {
+    const asked = hostnames.includes(serverName);
+    return findTarget(options.policy(), {
+      ...destination,
+      hostname: asked ? serverName : null,
+      serverName: asked ? null : serverName,
+    });
+  }
+
+  /** What no target names passes unread where `egress: allow` says so, and is recorded by name and bytes. */
+  function splice(socket: Socket, flow: Flow, serverName: string | null): void {
+    if (options.policy().defaults.egress !== "allow")
+      throw new WeirError(
+        "WEIR_DENIED",
+        `No target of the policy names ${serverName ?? flow.hostname ?? flow.destination.address}:${flow.destination.port}.`,
+      );
+    const context = { destinationPort: flow.destination.port, credential: null, upstreamTlsRequired: false };
+    const conversation = protocolNamed("opaque").open({ ...context, random: randomBytes, now: Date.now });
+    run(new Session({ flow, target: egressTarget, client: socket, conversation, ports }));
+    if (serverName !== null) options.record(flow.id, { type: "notice", text: `TLS server name ${serverName}` });
+  }
+
+  /** Names of a client's held requests, by which another of its requests may give one up; never another client's. */
+  function heldOf({ id, process }: Flow): HttpContext["named"] {
+    const client = process === null ? id : `${process.pid} ${process.startTicks}`;
+    return {
+      held(name, giveUp) {
+        const key = `${client} ${name}`;
+        heldNames.set(key, giveUp);
+        return () => {
+          if (heldNames.get(key) === giveUp) heldNames.delete(key);
+        };
+      },
+      giveUp: (name) => heldNames.get(`${client} ${name}`)?.(),
+    };
+  }
+
+  function run(session: FlowSession): void {
+    sessions.add(session);
+    void session.done.then(() => sessions.delete(session));
+    session.start();
+  }
+
+  async function converse(target: Target, http?: HttpContext) {
+    const context: ConversationContext = {
+      destinationPort: target.ports[0] ?? 0,
+      credential: await readCredential(target.credential),
+      upstreamTlsRequired: target.tls.verify === "ca" || target.tls.verify === "full",
+      random: randomBytes,
+      now: Date.now,
+      maskKey,
+      ...(http === undefined ? {} : { http }),
+    };
+    return protocolNamed(target.protocol).open(context);
+  }
+
+  /** A connection of the agent's own to a PostgreSQL flow's server, secured as the target says. */
+  async function openUpstream(flow: Flow, target: Target): Promise<Socket> {
+    const socket = await ports.dial(flow);
+    if ((await negotiatePostgresTls(socket)) === "S")
+      return (await ports.secureUpstream(socket, target, flow, ["postgresql"])).socket;
+    const refusal = ports.plainRefusal(flow, target);
+    if (refusal === null) return socket;
+    socket.destroy();
+    throw refusal;
+  }
+
+  return {
+    sessions,
+    accept,
+    async close() {
+      const open = [...sessions];
+      for (const session of open) session.terminate("WEIR_SHUTDOWN", "Weir is stopping.");
+      await Promise.all(open.map((session) => session.done));
+      await catalog.close();
+    },
+  };
+}
+
+/** Stands for what no target names, where `defaults.egress` allows it. */
+const egressTarget: Target = Object.freeze({
+  name: "egress",
+  protocol: "opaque",
+  hosts: [{ kind: "any" }],
+  ports: [80, 443],
+  tls: { verify: "none", ca: null, clientCertificate: null, serverName: null },
+  credential: null,
+} satisfies Target);
+
+/** What the kernel brings: the policy's targets and, where the rest may leave, the web's ports of everything else. */
+export function redirectedTargets({ targets, defaults }: Policy): readonly Target[] {
+  const web = defaults.egress === "allow" && targets.some(({ protocol }) => speaksHttp(protocol));
+  return web ? [...targets, egressTarget] : targets;
+}
+
+const none: readonly never[] = Object.freeze([]);
+const emptyOperation = {
+  kind: "request",
+  user: "",
+  database: "",
+  relations: none,
+  columns: none,
+  functions: none,
+  parameters: none,
+  bytes: 0,
+} as const;
+
+/** Names for our leaf when no upstream certificate can be mirrored: what the client called the server. */
+function ownNames(flow: Flow, serverName: string | null) {
+  const name = serverName ?? flow.hostname;
+  return {
+    commonName: name ?? flow.destination.address,
+    dns: name === null ? [] : [name],
+    ip: [flow.destination.address],
+  };
+}
