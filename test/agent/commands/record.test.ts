@@ -203,3 +203,45 @@ test("weir export --format cef: one line an entry, headers and values escaped", 
   assert.ok(last.endsWith("request=SELECT 'a\\=b' | 'c\\\\d'\\nFROM x act\\=allow"), last);
   assert.match(last, / cs4=r\|1\\=2 /);
 });
+
+test("weir sessions show: requests by what they are, answers with status and tokens", async (t) => {
+  const dir = tempDir(t);
+  const http = {
+    method: "PUT",
+    scheme: "https",
+    host: "api.example",
+    path: "/a",
+    query: "b=c",
+    contentType: "",
+  } as const;
+  const llm = {
+    provider: "openai",
+    api: "chat",
+    model: "gpt-5",
+    stream: true,
+    tools: ["weather"],
+    tokens: 12,
+    outputTokensMax: null,
+    prompt: "",
+  } as const;
+  const base = { kind: "request", parameters: [], http } as const;
+  const answer = { type: "result", rows: 0, bytes: 9, masked: 1, durationMs: 2, error: null } as const;
+  await sampleLog(dir, (recorder) => {
+    recorder.append("http", { type: "session-start", flow: flow("http"), target: "api", protocol: "http" });
+    recorder.append("http", operation(1, "PUT /a", {}, { ...base, protocol: "http", bytes: Number.MAX_SAFE_INTEGER }));
+    recorder.append("http", { ...answer, operationId: 1, tag: "201", details: '{"status":201}' });
+    recorder.append("http", operation(2, `hello ${evil}`, {}, { ...base, protocol: "llm", llm }));
+    const details = { status: 200, inputTokens: 5, outputTokens: 6, toolCalls: ["weather"], text: "sunny\u001b[2J" };
+    recorder.append("http", { ...answer, operationId: 2, tag: "200", details: JSON.stringify(details) });
+    const mcp = { method: "tools/call", name: "find", arguments: {} };
+    recorder.append("http", operation(3, "tools/call find {}", {}, { ...base, protocol: "mcp", mcp }));
+  });
+  const { text } = await out(sessions, dir, "show", "http");
+  assert.equal(text.includes("\u001b"), false);
+  const lines = text.split("\n").map((line) => line.slice(25));
+  assert.equal(lines[1], "ALLOW PUT https://api.example/a?b=c, body of unknown length  (readers)");
+  assert.match(lines[2] ?? "", /^ +201, 9 bytes, 1 values masked, 2\.0 ms$/);
+  assert.match(lines[3] ?? "", /^ALLOW openai chat gpt-5, about 12 tokens, tools weather, stream: hello /);
+  assert.match(lines[4] ?? "", /^ +200, 9 bytes, 5 tokens in, 6 out, calls weather, 1 values masked, 2\.0 ms: sunny/);
+  assert.match(lines[5] ?? "", /^ALLOW mcp tools\/call find \{\}/);
+});

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openBudgets } from "../../../../agent/act/budgets.ts";
 import { CancelRegistry } from "../../../../agent/act/cancels.ts";
 import { CatalogReader } from "../../../../agent/act/catalog.ts";
 import { createGate } from "../../../../agent/act/gate.ts";
@@ -87,6 +88,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     decide: (flow, target, operation) => decide(policy, { flow, target, operation }),
     approve,
     refuse,
+    budgets: openBudgets(null),
     hold: (request, decided) => {
       const id = `approval-${holds.length + 1}`;
       const held = { request, decide: decided, withdrawn: null as string | null };

@@ -1,0 +1,148 @@
+/**
+ * HTTP through Weir against direct and against nginx, in one run, TLS on both legs, policy and record on.
+ *
+ *   npm run bench -- http            every row
+ *   npm run bench -- http keep       only the rows whose name contains the word
+ *
+ * Ratios of interleaved rounds and CPU-seconds per unit: absolute figures of a shared machine prove nothing.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+import { median, startWeir, stop, usage } from "./process.ts";
+
+const run = promisify(execFile);
+const weir = resolve(import.meta.dirname, "../../scripts/weir");
+const rounds = Number(process.env["WEIR_BENCH_ROUNDS"] ?? 3);
+const only = process.argv.slice(2);
+
+type Way = "direct" | "nginx" | "weir";
+
+interface Row {
+  readonly name: string;
+  readonly requests: number;
+  /** Words of h2load or ab; requests per second are read from what it prints. */
+  readonly tool: (requests: number, url: string) => readonly string[];
+}
+
+const rowsOfTable: readonly Row[] = [
+  {
+    name: "1 KB keep-alive c=32",
+    requests: 30_000,
+    tool: (n, url) => ["h2load", "--h1", "-c", "32", "-t", "1", "-n", String(n), url],
+  },
+  {
+    name: "1 KB keep-alive c=1",
+    requests: 4_000,
+    tool: (n, url) => ["h2load", "--h1", "-c", "1", "-t", "1", "-n", String(n), url],
+  },
+  { name: "new connections c=8", requests: 2_000, tool: (n, url) => ["ab", "-q", "-c", "8", "-n", String(n), url] },
+];
+
+const policy = (port: number): string => `apiVersion: weir/v1
+targets:
+  bench: { protocol: http, hosts: ["10.231.0.0/16"], ports: [${port}], tls: { verify: first-use } }
+rules:
+  - { name: no-deletes, match: { method: DELETE }, verdict: deny, reason: "Nothing is deleted." }
+`;
+
+async function startNginx(namespace: string, dir: string, server: string): Promise<ChildProcess> {
+  mkdirSync(dir, { recursive: true });
+  chmodSync(dir, 0o755);
+  const certificate = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  await run("openssl", [
+    ...certificate,
+    ...["-subj", "/CN=bench", "-days", "2", "-keyout", join(dir, "key.pem"), "-out", join(dir, "cert.pem")],
+  ]);
+  writeFileSync(
+    join(dir, "nginx.conf"),
+    `daemon off; worker_processes 1; pid ${dir}/pid; error_log ${dir}/error.log;
+events { worker_connections 4096; }
+http {
+  access_log off; keepalive_requests 1000000; keepalive_timeout 60s;
+  ssl_certificate ${dir}/cert.pem; ssl_certificate_key ${dir}/key.pem; ssl_session_cache off; ssl_session_tickets off;
+  client_body_temp_path ${dir}/a; proxy_temp_path ${dir}/b; fastcgi_temp_path ${dir}/c; uwsgi_temp_path ${dir}/d; scgi_temp_path ${dir}/e;
+  ${server}
+}
+`,
+  );
+  const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, "--", "nginx", "-c", join(dir, "nginx.conf")], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  await new Promise((done) => setTimeout(done, 500));
+  if (child.exitCode !== null) throw new Error(`nginx ended with ${child.exitCode}`);
+  return child;
+}
+
+async function measure(net: NamespacePair, state: string, way: Way, row: Row): Promise<number> {
+  const url = way === "nginx" ? "https://127.0.0.1:8443/1k" : `https://${net.b.address4}:443/1k`;
+  const through = way === "weir" ? [weir, "run", "--state", state, "--"] : [];
+  const words = [`--net=/run/netns/${net.a.name}`, "--", ...through, ...row.tool(row.requests, url)];
+  const { stdout } = await run("nsenter", words, { maxBuffer: 1 << 24 });
+  const rate = Number(
+    /finished in .*?, ([\d.]+) req\/s/.exec(stdout)?.[1] ?? /Requests per second:\s+([\d.]+)/.exec(stdout)?.[1],
+  );
+  const good = Number(/(\d+) succeeded/.exec(stdout)?.[1] ?? /Complete requests:\s+(\d+)/.exec(stdout)?.[1]);
+  const bad = /Non-2xx responses|Failed requests:\s+[1-9]/.test(stdout);
+  if (!(rate > 0) || good !== row.requests || bad) throw new Error(`${row.name} by ${way} is no result:\n${stdout}`);
+  return rate;
+}
+
+async function main(): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), "weir-bench-"));
+  chmodSync(dir, 0o755);
+  const net = await makeNamespacePair("benchhttp");
+  const children: ChildProcess[] = [];
+  try {
+    writeFileSync(join(dir, "1k"), "x".repeat(1024));
+    chmodSync(join(dir, "1k"), 0o644);
+    children.push(
+      await startNginx(net.b.name, join(dir, "origin"), `server { listen ${net.b.address4}:443 ssl; root ${dir}; }`),
+    );
+    const peer = await startNginx(
+      net.a.name,
+      join(dir, "peer"),
+      `upstream origin { server ${net.b.address4}:443; keepalive 64; }
+  server { listen 127.0.0.1:8443 ssl; location / { proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_ssl_session_reuse on; } }`,
+    );
+    children.push(peer);
+    const policyFile = join(dir, "policy.yaml");
+    writeFileSync(policyFile, policy(443));
+    const state = join(dir, "state");
+    const agent = await startWeir(net.a.name, weir, ["--state", state, "--policy", policyFile]);
+    children.push(agent);
+    process.stdout.write(
+      "row | weir/direct | nginx/direct | weir/nginx | CPU-s per 10k: weir | nginx | RSS rest / peak MB\n",
+    );
+    for (const row of rowsOfTable) {
+      if (only.length > 0 && !only.some((word) => row.name.includes(word))) continue;
+      const rest = usage(agent.pid).rss;
+      const rates: Record<Way, number[]> = { direct: [], nginx: [], weir: [] };
+      const cpu = { weir: 0, nginx: 0 };
+      await measure(net, state, "weir", row);
+      for (let round = 0; round < rounds; round += 1) {
+        for (const way of ["direct", "nginx", "weir"] as const) {
+          const of = (): number => (way === "weir" ? usage(agent.pid).cpu : usage(peer.pid, true).cpu);
+          const before = of();
+          rates[way].push(await measure(net, state, way, row));
+          if (way !== "direct") cpu[way] += of() - before;
+        }
+      }
+      const ratio = (over: Way, under: Way): string =>
+        median(rates[over].map((rate, at) => rate / (rates[under][at] as number))).toFixed(2);
+      const per = (way: "weir" | "nginx"): string => ((cpu[way] / (row.requests * rounds)) * 10_000).toFixed(2);
+      process.stdout.write(
+        `${row.name} | ${ratio("weir", "direct")} | ${ratio("nginx", "direct")} | ${ratio("weir", "nginx")} | ${per("weir")} | ${per("nginx")} | ${rest.toFixed(0)} / ${usage(agent.pid).peak.toFixed(0)}\n`,
+      );
+    }
+  } finally {
+    for (const child of children.reverse()) await stop(child);
+    await net.remove();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+await main();

@@ -1,0 +1,163 @@
+/**
+ * The providers' own SDKs through the agent, with no base URL, no proxy variable and no change: against the same mock
+ * they get the same as direct; under a policy what is masked never arrives, and refusals are the SDK's own errors.
+ */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
+import { filesWith, startTestAgent, type TestAgent } from "../support/agent.ts";
+import {
+  type Aimock,
+  providerNames,
+  readLines,
+  type SdkLine,
+  type SdkScript,
+  sdkKeys,
+  sdkMissing,
+  sdkWords,
+  startAimock,
+} from "../support/aimock.ts";
+import { secrets } from "../support/aimock-fixtures.ts";
+import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+
+const exec = promisify(execFile);
+const upstreamKey = "sk-upstream-0123456789abcdef";
+const scripts: readonly SdkScript[] = [
+  "openai.mjs",
+  "anthropic.mjs",
+  "genai.mjs",
+  "bedrock.mjs",
+  "ollama.mjs",
+  "openai_client.py",
+  "anthropic_client.py",
+  "bedrock_client.py",
+];
+
+const targets = (ca: string): string => `
+  openai: { protocol: openai, hosts: [api.openai.com], tls: { ca: ${ca} }, credential: { bearer: { env: WEIR_TEST_OPENAI } } }
+  azure: { protocol: openai, hosts: [weir-test.openai.azure.com], tls: { ca: ${ca} } }
+  anthropic: { protocol: anthropic, hosts: [api.anthropic.com], tls: { ca: ${ca} } }
+  gemini: { protocol: gemini, hosts: [generativelanguage.googleapis.com], tls: { ca: ${ca} } }
+  bedrock: { protocol: bedrock, hosts: ["bedrock-runtime.us-east-1.amazonaws.com"], tls: { ca: ${ca} } }
+  ollama: { protocol: ollama, hosts: [ollama.internal], ports: [11434], tls: { verify: none } }`;
+
+const skip = process.getuid?.() === 0 ? (sdkMissing() ?? false) : "needs root";
+
+describe("SDKs of the model providers", { skip }, () => {
+  let net: NamespacePair;
+  let mock: Aimock;
+  let agent: TestAgent;
+
+  before(async () => {
+    net = await makeNamespacePair("llm");
+    mock = await startAimock(net.b);
+  });
+
+  after(async () => {
+    await agent?.remove();
+    await mock?.stop();
+    await net?.remove();
+  });
+
+  const govern = async (rules: string): Promise<void> => {
+    await agent?.remove();
+    agent = await startTestAgent({
+      namespace: net.a,
+      wrap: mock.withNames([]),
+      env: { WEIR_TEST_OPENAI: upstreamKey },
+      policy: `apiVersion: weir/v1\ntargets:${targets(mock.caFile)}\nrules:\n${rules}`,
+    });
+  };
+  const through = async (script: SdkScript, ...calls: string[]): Promise<SdkLine[]> => {
+    const ran = await agent.run(sdkWords(script, calls), { env: { ...process.env, ...sdkKeys } });
+    const lines = readLines(ran.stdout);
+    assert.ok(lines.length > 0, `${script} said nothing:\n${ran.stderr}`);
+    return lines;
+  };
+  const direct = async (script: SdkScript, ...calls: string[]): Promise<SdkLine[]> => {
+    const words = mock.withNames(sdkWords(script, calls));
+    const { stdout } = await exec("nsenter", [`--net=/run/netns/${net.a.name}`, "--", ...words], {
+      env: { ...process.env, ...sdkKeys, ...mock.trust },
+    });
+    return readLines(stdout);
+  };
+
+  describe("with a policy that allows", () => {
+    before(() => govern("  - { name: all, match: { protocol: llm }, verdict: allow }\n"));
+
+    for (const script of scripts)
+      test(`${script} gets the same as direct`, async () => {
+        const expected = await direct(script);
+        await mock.clear();
+        const got = await through(script);
+        assert.deepEqual(got, expected);
+        assert.ok((await mock.requests()).length > 0);
+      });
+
+    test("the upstream sees Weir's key, and nobody else does", async () => {
+      await mock.clear();
+      await through("openai.mjs", "chat");
+      const [request] = await mock.requests();
+      assert.match(JSON.stringify(request), new RegExp(upstreamKey));
+      assert.ok(!JSON.stringify(request).includes(sdkKeys["OPENAI_API_KEY"] as string));
+      assert.deepEqual(filesWith(agent.stateDir, upstreamKey), []);
+    });
+
+    test("the record tells provider, model and tokens", async () => {
+      const { stdout } = await agent.weir(["export"]);
+      const entries = stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as { type: string; fields: Record<string, unknown> });
+      const calls = entries.filter(({ type, fields }) => type === "Operation" && fields["protocol"] === "llm");
+      assert.ok(calls.length > scripts.length, `${calls.length} calls`);
+      assert.ok(calls.some(({ fields }) => JSON.stringify(fields["details"]).includes("gpt-4o-mini")));
+      const results = entries.filter(({ type }) => type === "Result");
+      assert.ok(results.some(({ fields }) => JSON.stringify(fields["details"]).includes("outputTokens")));
+    });
+  });
+
+  describe("with masks on replies", () => {
+    before(() =>
+      govern("  - { name: mask, match: { protocol: llm }, mask: [{ detector: [credit-card, email, aws-key] }] }\n"),
+    );
+
+    for (const script of scripts)
+      test(`${script}: what is masked does not arrive, however the stream is cut`, async () => {
+        const expected = await direct(script);
+        assert.ok(JSON.stringify(expected).includes(secrets.email) || JSON.stringify(expected).includes(secrets.card));
+        const got = await through(script);
+        const text = JSON.stringify(got);
+        for (const secret of Object.values(secrets)) assert.ok(!text.includes(secret), `${secret} in ${text}`);
+        assert.equal(got.length, expected.length);
+        for (const [at, line] of got.entries()) assert.equal(line.ok, expected[at]?.ok, JSON.stringify(line));
+      });
+
+    test("nothing of it is below the state directory", () => {
+      for (const secret of Object.values(secrets)) assert.deepEqual(filesWith(agent.stateDir, secret), []);
+    });
+  });
+
+  describe("with a policy that denies", () => {
+    before(() =>
+      govern("  - { name: not-today, match: { protocol: llm }, verdict: deny, reason: No models on Sundays. }\n"),
+    );
+
+    for (const script of scripts)
+      test(`${script} raises its own error, with rule and reason`, async () => {
+        await mock.clear();
+        const lines = await through(script, "chat");
+        assert.equal((await mock.requests()).length, 0);
+        for (const line of lines) {
+          assert.equal(line.ok, false, JSON.stringify(line));
+          assert.match(line.error?.message ?? "", /not-today/, JSON.stringify(line));
+          assert.match(line.error?.message ?? "", /No models on Sundays/);
+        }
+      });
+  });
+
+  test("every name of a provider was tried", () => {
+    assert.ok(providerNames.length >= 4);
+  });
+});

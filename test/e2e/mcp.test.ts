@@ -1,0 +1,174 @@
+/** MCP through a real agent: unmodified SDKs, real servers, all under their names and behind TLS. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { after, before, describe, test } from "node:test";
+import { collect, startTestAgent, type TestAgent } from "../support/agent.ts";
+import {
+  conformanceWords,
+  type McpLine,
+  type McpServers,
+  mcpMissing,
+  mcpUrls,
+  mcpWords,
+  readConformance,
+  readMcpLines,
+  startMcpServers,
+} from "../support/mcp.ts";
+import { people } from "../support/mcp-customers.ts";
+import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+
+const skip = process.getuid?.() !== 0 ? "needs root" : (mcpMissing() ?? false);
+
+const policy = (caFile: string): string => `apiVersion: weir/v1
+targets:
+  mcp: { protocol: mcp, hosts: [mcp.internal, everything.internal, everything-sse.internal], ports: [443], tls: { verify: full, ca: ${caFile} } }
+rules:
+  - { name: no-delete, match: { tool: delete_customer }, verdict: deny, reason: "Customers are not deleted from here." }
+  - { name: no-rug-pull, match: { trait: tool-changed }, verdict: deny, reason: "The tool is not the one that was looked at." }
+  - { name: ask-for-bob, match: { tool: describe_customer, argument: { id: 2 } }, verdict: hold, reason: "Somebody looks at Bob." }
+  - name: no-personal-data
+    match: { host: mcp.internal }
+    mask: [ { detector: [email, ssn, credit-card], with: redact }, { json: "$.customers[*].name", with: redact } ]
+`;
+
+const toolNames = (line: McpLine | undefined): string[] =>
+  ((line?.result ?? []) as { name: string }[]).map(({ name }) => name);
+
+describe("MCP", { skip }, () => {
+  let pair: NamespacePair;
+  let servers: McpServers;
+  let agent: TestAgent;
+
+  before(async () => {
+    pair = await makeNamespacePair("mcp");
+    servers = await startMcpServers(pair.b);
+    agent = await startTestAgent({
+      namespace: pair.a,
+      policy: policy(servers.caFile),
+      wrap: servers.withNames([]),
+    });
+  });
+
+  after(async () => {
+    await agent?.stop();
+    await agent?.remove();
+    await servers?.stop();
+    await pair?.remove();
+  });
+
+  type Script = Parameters<typeof mcpWords>[0];
+
+  async function governed(script: Script, url: string, ...calls: string[]): Promise<McpLine[]> {
+    const ran = await agent.run(servers.withNames(mcpWords(script, url, calls)));
+    assert.equal(ran.code, 0, ran.stderr + agent.output());
+    return readMcpLines(ran.stdout);
+  }
+
+  async function direct(script: Script, url: string, ...calls: string[]): Promise<McpLine[]> {
+    const words = [`--net=/run/netns/${pair.a.name}`, "--", ...servers.withNames(mcpWords(script, url, calls))];
+    const ran = await collect(spawn("nsenter", words, { env: { ...process.env, ...servers.trust } }));
+    return readMcpLines(ran.stdout);
+  }
+
+  const clients: readonly (readonly [string, Script, readonly string[]])[] = [
+    ["SDK 2, revision 2026-07-28", "mcp-sdk2.mjs", []],
+    ["SDK 2, revision 2025-11-25", "mcp-sdk2.mjs", ["--mode", "legacy"]],
+    ["SDK 1, revision 2025-11-25", "mcp-sdk1.mjs", []],
+  ];
+
+  for (const [name, script, flags] of clients) {
+    test(`${name}: customers come masked, what is denied is neither listed nor called`, async () => {
+      await servers.clear();
+      const calls = [
+        "tools",
+        "call",
+        "get_customers",
+        "{}",
+        "call",
+        "delete_customer",
+        '{"id":1}',
+        "call",
+        "describe_customer",
+        '{"id":1}',
+      ];
+      const lines = (await governed(script, mcpUrls.customers, ...flags, ...calls)).filter(
+        ({ call }) => call !== "version",
+      );
+      const [tools, listed, deleted, told] = lines;
+      assert.deepEqual(toolNames(tools), ["get_customers", "describe_customer", "send_mail"]);
+      assert.deepEqual((listed?.result as { structuredContent?: unknown } | undefined)?.structuredContent, {
+        customers: people.map(({ id, name: own, email, ssn, card }) => ({
+          ...{ id, name: "*".repeat(own.length), email: "*".repeat(email.length) },
+          ...{ ssn: "*".repeat(ssn.length), card: "*".repeat(card.length), account: 0 },
+        })),
+      });
+      assert.equal(deleted?.error?.code, -31403);
+      assert.match(deleted?.error?.message ?? "", /rule "no-delete": Customers are not deleted from here/);
+      assert.equal(told?.ok, true);
+      for (const { email, ssn, card } of people)
+        for (const canary of [email, ssn, card]) assert.ok(!JSON.stringify(lines).includes(canary));
+      assert.ok((await servers.seen()).every(({ body }) => !body.includes("delete_customer")));
+    });
+  }
+
+  test("server-everything gives the same through Weir, over both transports", async () => {
+    const calls = [
+      ...["info", "tools", "resources", "templates", "prompts", "ping", "call", "echo", '{"message":"grüezi"}'],
+      ...["progress", "trigger-long-running-operation", '{"duration":0.4,"steps":2}', "call", "nothing", "{}"],
+      ...["call", "get-structured-content", '{"location":"Chicago"}', "call", "get-tiny-image", "{}"],
+      ...["prompt", "args-prompt", '{"city":"Bern"}', "complete", "completable-prompt", "department", "E"],
+      ...["read", "demo://resource/static/document/startup.md", "call", "trigger-sampling-request", '{"prompt":"x"}'],
+      ...["call", "trigger-elicitation-request", "{}", "call", "get-roots-list", "{}"],
+    ];
+    for (const [url, flags] of [
+      [mcpUrls.everything, []],
+      [mcpUrls.everythingSse, ["--transport", "sse"]],
+    ] as const) {
+      const expected = await direct("mcp-sdk1.mjs", url, ...flags, ...calls);
+      assert.ok(expected.length > 15 && expected.every(({ ok }) => ok), JSON.stringify(expected.at(-1)));
+      assert.deepEqual(await governed("mcp-sdk1.mjs", url, ...flags, ...calls), expected);
+    }
+  });
+
+  test("MCP's own conformance suite says the same of server-everything as without Weir", async () => {
+    const words = servers.withNames(conformanceWords(mcpUrls.everything));
+    const env = { ...process.env, ...servers.trust };
+    const plain = await collect(spawn("nsenter", [`--net=/run/netns/${pair.a.name}`, "--", ...words], { env }));
+    const expected = readConformance(plain.stdout);
+    assert.ok(expected.length >= 30, plain.stdout + plain.stderr);
+    assert.deepEqual(readConformance((await agent.run(words)).stdout), expected);
+  });
+
+  test("a held call goes on when it is approved, and its answer is masked all the same", async () => {
+    const { done } = agent.start(
+      servers.withNames(mcpWords("mcp-sdk1.mjs", mcpUrls.customers, ["progress", "describe_customer", '{"id":2}'])),
+    );
+    let pending: { id: string; text: string } | undefined;
+    for (let i = 0; i < 100 && pending === undefined; i += 1) {
+      await new Promise((soon) => setTimeout(soon, 100));
+      const { stdout } = await agent.weir(["approvals", "ls", "--json"]);
+      [pending] = JSON.parse(stdout === "" ? "[]" : stdout) as { id: string; text: string }[];
+    }
+    assert.ok(pending !== undefined, agent.output());
+    assert.equal(pending.text, 'tools/call describe_customer {"id":2}');
+    await agent.weir(["approvals", "approve", pending.id]);
+    const [line] = readMcpLines((await done).stdout);
+    assert.match(JSON.stringify(line?.result), /Bob Baker <\*+> has SSN \*+/);
+  });
+
+  test("a tool that turns leaves the list, and a call of it is refused", async () => {
+    await governed("mcp-sdk2.mjs", mcpUrls.customers, "tools");
+    await servers.rugPull();
+    const [, tools, call] = await governed(
+      "mcp-sdk2.mjs",
+      mcpUrls.customers,
+      "tools",
+      "call",
+      "send_mail",
+      '{"to":"x"}',
+    );
+    await servers.undo();
+    assert.deepEqual(toolNames(tools), ["get_customers", "describe_customer"]);
+    assert.match(call?.error?.message ?? "", /rule "no-rug-pull"/);
+  });
+});
