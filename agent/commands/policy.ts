@@ -24,7 +24,7 @@ weir policy schema
       --http "METHOD URL" or a request (--bytes N|unknown, --content-type TYPE),
       --prompt TEXT       or a call of a language model (--model NAME --tokens N --offers TOOL,TOOL --stream),
       --tool NAME         or a call of an MCP tool (--arguments JSON)
-      --target NAME       default: the first target
+      --target NAME       default: the first that speaks the protocol asked about
       --user NAME --database NAME --groups A,B --identity SUBJECT --process EXE --uid N
       --kind statement|connect|prepare|call|cancel|replication|request
   schema    prints the JSON Schema (policies/schema.json), for editors

@@ -4,7 +4,7 @@
  * facts. What detectors find in a text is found by whoever runs cases, or told in `finds`.
  */
 import type { Flow } from "../core/flow.ts";
-import type { Operation } from "../core/operation.ts";
+import type { Operation, ProtocolName } from "../core/operation.ts";
 import type { Target } from "../core/target.ts";
 import type { Verdict } from "../core/verdict.ts";
 import { type AskedRequest, requestCaseKeys, requestOf } from "./case-facts.ts";
@@ -103,6 +103,14 @@ export function readCases(file: string, text: string): { cases: PolicyTestCase[]
   return errors.length > 0 ? { errors } : { cases: list as PolicyTestCase[] };
 }
 
+/** What protocols the question can be about, so that it needs no target's name where one target speaks them. */
+function spokenBy(asking: Asking): readonly ProtocolName[] {
+  if (asking.mcp !== undefined) return ["mcp"];
+  if (asking.llm !== undefined) return ["llm"];
+  if (asking.grpc !== undefined) return ["grpc"];
+  return asking.http === undefined ? ["postgres"] : ["http", "llm", "mcp", "grpc"];
+}
+
 /** The question a case asks; a sentence when it cannot be asked. */
 export function askingOf(
   policy: Policy,
@@ -111,7 +119,9 @@ export function askingOf(
   finds?: PolicyCase["finds"],
 ): PolicyCase | { readonly error: string } {
   const names = policy.targets.map((target) => target.name);
-  const target = policy.targets.find(({ name }) => name === (asking.target ?? names[0]));
+  const spoken = spokenBy(asking);
+  const fits = policy.targets.find(({ protocol }) => spoken.includes(familyOf(protocol)));
+  const target = policy.targets.find(({ name }) => name === (asking.target ?? fits?.name ?? names[0]));
   if (target === undefined) {
     return {
       error:

@@ -59,7 +59,8 @@ async function connectFrom(address: string, port: number, uid = 0): Promise<{ pi
   const script = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"';
   const connect = `exec 3<>/dev/tcp/${address}/${port} && cat <&3`;
   const asUser = ["setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "bash", "-c", connect];
-  const child = spawn("sh", ["-c", script, "sh", cgroup, ...asUser]);
+  // Whose stdin is a socket, a shell takes itself for a remote one and reads ~/.bashrc.
+  const child = spawn("sh", ["-c", script, "sh", cgroup, ...asUser], { stdio: ["ignore", "pipe", "pipe"] });
   let out = "";
   child.stdout.on("data", (data) => (out += data));
   child.stderr.on("data", (data) => (out += data));
