@@ -1,8 +1,8 @@
 /** `weir topics`: makes the topics that agents and controllers meet on. */
 import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
-import type { TopicOutcome } from "../publish/kafka/admin.ts";
-import { kafkaHelp, kafkaOptions, readKafkaSettings } from "../publish/kafka/settings.ts";
+import type { TopicOutcome } from "../kafka/admin.ts";
+import { kafkaHelp, kafkaOptions, readKafkaSettings } from "../kafka/settings.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir topics create --kafka HOST:PORT,… [options]
@@ -45,13 +45,13 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     replicas: count("--replicas", values.replicas),
   };
   // Loaded here: `weir topics --help` needs no Kafka library.
-  const { createTopics } = await import("../publish/kafka/admin.ts");
+  const { createTopics } = await import("../kafka/admin.ts");
   const outcomes = await createTopics(settings, wish);
   const users = {
     ...(values["agent-user"] === undefined ? {} : { agent: values["agent-user"] }),
     ...(values["controller-user"] === undefined ? {} : { controller: values["controller-user"] }),
   };
-  const { aclsOf, applyAcls } = await import("../publish/kafka/acls.ts");
+  const { aclsOf, applyAcls } = await import("../kafka/acls.ts");
   const acls = aclsOf(users);
   if (acls.length > 0) await applyAcls(settings, acls);
   io.stdout.write(

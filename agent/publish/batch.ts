@@ -1,10 +1,10 @@
 /** Which entry goes to which topic: README.md has the table. */
 
+import type { Framing } from "../kafka/framing.ts";
+import { kindHeader, topics } from "../kafka/topics.ts";
+import type { OutMessage } from "../kafka/transport.ts";
 import { entryType } from "../record/schema.ts";
 import type { HeadLine } from "./heads-follower.ts";
-import type { Framing } from "./kafka/framing.ts";
-import { kindHeader, topics } from "./kafka/topics.ts";
-import type { OutMessage } from "./kafka/transport.ts";
 import { type EntryPeek, peekEntry } from "./peek.ts";
 
 /** The agent's own session has the same name on every agent: its key is the agent's. */

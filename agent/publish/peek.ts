@@ -3,7 +3,7 @@
  * projection of the schema, so that the rest of the body is skipped, not decoded.
  */
 import avro from "avsc";
-import { entrySchema, entryType, firstEntryType } from "../record/schema.ts";
+import { entrySchema, entryType, writerOf } from "../record/schema.ts";
 
 export interface EntryPeek {
   readonly agent: string;
@@ -19,18 +19,14 @@ export interface EntryPeek {
 /** Throws for bytes that are no entry. */
 export function peekEntry(bytes: Buffer): EntryPeek {
   try {
-    return projected(bytes, fromNow, entryType);
-  } catch (error) {
-    try {
-      return projected(bytes, fromFirst, firstEntryType);
-    } catch {
-      throw error;
-    }
+    return projected(bytes, entryType);
+  } catch {
+    return projected(bytes, writerOf(bytes));
   }
 }
 
-function projected(bytes: Buffer, resolver: object, writer: avro.Type): EntryPeek {
-  const { agent, agentSeq, session, seq, body } = projection.fromBuffer(bytes, resolver) as Projected;
+function projected(bytes: Buffer, writer: avro.Type): EntryPeek {
+  const { agent, agentSeq, session, seq, body } = projection.fromBuffer(bytes, resolverOf(writer)) as Projected;
   return { agent, agentSeq, session, seq, notable: isNotable(body), writer };
 }
 
@@ -64,5 +60,10 @@ function pruned(schema: RecordSchema): RecordSchema {
 const projection = avro.Type.forSchema(pruned(entrySchema as RecordSchema) as unknown as avro.Schema, {
   wrapUnions: true,
 });
-const fromNow = projection.createResolver(entryType);
-const fromFirst = projection.createResolver(firstEntryType);
+const resolvers = new Map<avro.Type, object>();
+
+function resolverOf(writer: avro.Type): object {
+  const known = resolvers.get(writer) ?? projection.createResolver(writer);
+  resolvers.set(writer, known);
+  return known;
+}

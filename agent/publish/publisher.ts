@@ -6,6 +6,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { type Framing, fingerprintOf, singleObject } from "../kafka/framing.ts";
+import type { OutMessage, Transport } from "../kafka/transport.ts";
 import { entryBytesMax, linkOf } from "../record/chain.ts";
 import { publicKeyFile } from "../record/heads.ts";
 import { entryType } from "../record/schema.ts";
@@ -14,8 +16,6 @@ import { agentMessage, entryMessages, headMessage, peeksOf } from "./batch.ts";
 import { type Cursor, CursorFile, cursorFile } from "./cursor.ts";
 import { type Piece, type Place, SpoolFollower, startOf } from "./follower.ts";
 import { HeadsFollower } from "./heads-follower.ts";
-import { type Framing, fingerprintOf, singleObject } from "./kafka/framing.ts";
-import type { OutMessage, Transport } from "./kafka/transport.ts";
 import type { EntryPeek } from "./peek.ts";
 
 export interface PublisherOptions {

@@ -1,6 +1,6 @@
 /** The publisher in a thread of its own: encoding and compressing for Kafka takes no time from verdicts. */
 import { Worker } from "node:worker_threads";
-import type { KafkaSettings, TransportName } from "./kafka/transport.ts";
+import type { KafkaSettings, TransportName } from "../kafka/transport.ts";
 import type { PublisherStatus } from "./publisher.ts";
 
 export interface PublishSettings {

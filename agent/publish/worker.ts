@@ -1,7 +1,7 @@
 /** What runs in the thread of thread.ts. */
 import { parentPort, workerData } from "node:worker_threads";
-import { openRegistry } from "./kafka/registry.ts";
-import { openTransport } from "./kafka/transport.ts";
+import { openRegistry } from "../kafka/registry.ts";
+import { openTransport } from "../kafka/transport.ts";
 import { openPublisher } from "./publisher.ts";
 import { type PublishSettings, statusEveryMsDefault, type ThreadMessage } from "./thread.ts";
 

@@ -4,9 +4,9 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Consumer, EachBatchPayload } from "kafkajs";
-import { kafkajsClient } from "../../agent/publish/kafka/kafkajs.ts";
-import { topics } from "../../agent/publish/kafka/topics.ts";
-import { type KafkaSettings, openTransport, type Transport } from "../../agent/publish/kafka/transport.ts";
+import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
+import { topics } from "../../agent/kafka/topics.ts";
+import { type KafkaSettings, openTransport, type Transport } from "../../agent/kafka/transport.ts";
 import { Intake, type RawMessage } from "./intake.ts";
 import { EntrySchemas } from "./schemas.ts";
 import type { RecordSink } from "./sink.ts";

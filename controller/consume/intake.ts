@@ -1,7 +1,7 @@
 /** What came from a topic, checked: entries and heads for the store, and what is put aside with a reason. */
 import { createPublicKey, type KeyObject } from "node:crypto";
-import { kindHeader, topics } from "../../agent/publish/kafka/topics.ts";
-import type { OutMessage } from "../../agent/publish/kafka/transport.ts";
+import { kindHeader, topics } from "../../agent/kafka/topics.ts";
+import type { OutMessage } from "../../agent/kafka/transport.ts";
 import { linkOf } from "../../agent/record/chain.ts";
 import { type Head, headIsSigned } from "../../agent/record/heads.ts";
 import type { DecodedEntry, EntrySchemas } from "./schemas.ts";

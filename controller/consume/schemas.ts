@@ -1,6 +1,6 @@
 /** Decodes what agents of this version, of earlier and, with a registry, of later versions wrote. */
 import avro from "avsc";
-import { fingerprintOf, unframe } from "../../agent/publish/kafka/framing.ts";
+import { fingerprintOf, unframe } from "../../agent/kafka/framing.ts";
 import type { ChainedEntry } from "../../agent/record/chain.ts";
 import { entryType, firstEntryType } from "../../agent/record/schema.ts";
 

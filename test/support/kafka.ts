@@ -5,8 +5,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { kafkajsClient } from "../../agent/publish/kafka/kafkajs.ts";
-import type { KafkaSettings } from "../../agent/publish/kafka/transport.ts";
+import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
+import type { KafkaSettings } from "../../agent/kafka/transport.ts";
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "../..");

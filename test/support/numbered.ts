@@ -1,8 +1,8 @@
 /** Numbered messages over some keys: sent until they are acknowledged, and counted where they arrive. */
 import assert from "node:assert/strict";
 import { hash } from "node:crypto";
-import type { TopicPlan } from "../../agent/publish/kafka/topics.ts";
-import type { OutMessage, Transport } from "../../agent/publish/kafka/transport.ts";
+import type { TopicPlan } from "../../agent/kafka/topics.ts";
+import type { OutMessage, Transport } from "../../agent/kafka/transport.ts";
 import type { ReadMessage } from "./kafka-read.ts";
 
 const keys = Array.from({ length: 16 }, (_, at) => `session-${at}`);

@@ -4,7 +4,7 @@
  * It says `recorded` when all is in the spool, and ends in order at SIGTERM.
  */
 import { randomUUID } from "node:crypto";
-import type { KafkaSettings, TransportName } from "../../agent/publish/kafka/transport.ts";
+import type { KafkaSettings, TransportName } from "../../agent/kafka/transport.ts";
 import { startPublishThread } from "../../agent/publish/thread.ts";
 import { openRecorder } from "../../agent/record/recorder.ts";
 import { flow, operation, sessionEnd } from "../agent/record/sample.ts";

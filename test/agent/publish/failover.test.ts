@@ -1,8 +1,8 @@
 /** Three brokers, one killed and brought back: the others go on, and nothing that was acknowledged is lost. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { createTopics } from "../../../agent/publish/kafka/admin.ts";
-import { openTransport, type TransportName } from "../../../agent/publish/kafka/transport.ts";
+import { createTopics } from "../../../agent/kafka/admin.ts";
+import { openTransport, type TransportName } from "../../../agent/kafka/transport.ts";
 import { startKafka, type TestKafka } from "../../support/kafka.ts";
 import { readTopic } from "../../support/kafka-read.ts";
 import { assertComplete, plan, sendAll } from "../../support/numbered.ts";

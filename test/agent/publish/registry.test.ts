@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { after, before, test } from "node:test";
 import avro from "avsc";
-import { openRegistry } from "../../../agent/publish/kafka/registry.ts";
+import { openRegistry } from "../../../agent/kafka/registry.ts";
 import { entryType, firstEntryType } from "../../../agent/record/schema.ts";
 
 interface Asked {

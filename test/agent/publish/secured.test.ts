@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { run } from "../../../agent/commands/topics.ts";
-import { topicPlans, topics } from "../../../agent/publish/kafka/topics.ts";
-import { type KafkaSettings, openTransport, type TransportName } from "../../../agent/publish/kafka/transport.ts";
+import { topicPlans, topics } from "../../../agent/kafka/topics.ts";
+import { type KafkaSettings, openTransport, type TransportName } from "../../../agent/kafka/transport.ts";
 import { startKafka, type TestKafka, users } from "../../support/kafka.ts";
 import { readTopic } from "../../support/kafka-read.ts";
 

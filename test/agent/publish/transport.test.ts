@@ -1,9 +1,9 @@
 /** Both implementations keep the same promises, against a real broker that is killed and cut off. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { createTopics } from "../../../agent/publish/kafka/admin.ts";
-import { murmur2 } from "../../../agent/publish/kafka/murmur2.ts";
-import { type KafkaSettings, openTransport, type TransportName } from "../../../agent/publish/kafka/transport.ts";
+import { createTopics } from "../../../agent/kafka/admin.ts";
+import { murmur2 } from "../../../agent/kafka/murmur2.ts";
+import { type KafkaSettings, openTransport, type TransportName } from "../../../agent/kafka/transport.ts";
 import { type CuttingProxy, startCuttingProxy } from "../../support/cutting-proxy.ts";
 import { freePorts, startKafka, type TestKafka } from "../../support/kafka.ts";
 import { readTopic } from "../../support/kafka-read.ts";

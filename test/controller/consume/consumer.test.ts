@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { createTopics } from "../../../agent/publish/kafka/admin.ts";
-import { topics } from "../../../agent/publish/kafka/topics.ts";
-import { openTransport } from "../../../agent/publish/kafka/transport.ts";
+import { createTopics } from "../../../agent/kafka/admin.ts";
+import { topics } from "../../../agent/kafka/topics.ts";
+import { openTransport } from "../../../agent/kafka/transport.ts";
 import { startPublishThread } from "../../../agent/publish/thread.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
 import { startConsumer } from "../../../controller/consume/consumer.ts";

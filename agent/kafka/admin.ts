@@ -1,5 +1,5 @@
 /** Makes the topics of topics.ts, and says where those that are there already differ. */
-import { WeirError } from "../../errors.ts";
+import { WeirError } from "../errors.ts";
 import { kafkajsClient } from "./kafkajs.ts";
 import { type TopicPlan, topicPlans, topicSettings } from "./topics.ts";
 import type { KafkaSettings } from "./transport.ts";

@@ -1,6 +1,6 @@
 /** The words of a command line that say how Kafka is reached; for `weir agent`, `weir controller` and `weir topics`. */
 import { readFileSync } from "node:fs";
-import { WeirError } from "../../errors.ts";
+import { WeirError } from "../errors.ts";
 import type { KafkaSettings } from "./transport.ts";
 
 /** For node:util's parseArgs. */

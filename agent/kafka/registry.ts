@@ -1,7 +1,7 @@
 /** A schema registry with Confluent's API: agents register what they write, controllers ask what others wrote. */
 import type avro from "avsc";
-import { WeirError } from "../../errors.ts";
-import { entryType, firstEntryType } from "../../record/schema.ts";
+import { WeirError } from "../errors.ts";
+import { entryType, firstEntryType } from "../record/schema.ts";
 import { confluent, type Framing } from "./framing.ts";
 import { topics } from "./topics.ts";
 

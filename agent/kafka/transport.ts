@@ -2,7 +2,7 @@
  * The narrow way to Kafka: what the agent publishes with and the controller answers with. Two implementations keep the
  * same promises, held by the same tests (test/agent/publish/transport.test.ts): idempotent, acks=all, zstd.
  */
-import { WeirError } from "../../errors.ts";
+import { WeirError } from "../errors.ts";
 
 export interface KafkaSettings {
   /** host:port. */

@@ -1,5 +1,5 @@
 /** Who may do what with the topics: agents write what is theirs and read none of it back. */
-import { WeirError } from "../../errors.ts";
+import { WeirError } from "../errors.ts";
 import { kafkajsClient } from "./kafkajs.ts";
 import { type TopicPlan, topicPlans } from "./topics.ts";
 import type { KafkaSettings } from "./transport.ts";
