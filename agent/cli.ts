@@ -27,6 +27,7 @@ const commands: Readonly<Record<string, Command>> = {
   policy: { summary: "check, test and explain a policy", load: () => import("./commands/policy.ts") },
   trust: { summary: "install or remove Weir's certificate authority", load: () => import("./commands/trust.ts") },
   verify: { summary: "check the record: chain, heads, gaps", load: () => import("./commands/verify.ts") },
+  witness: { summary: "cosign the checkpoints of audit logs elsewhere", load: () => import("./commands/witness.ts") },
   export: { summary: "the record as OCSF, JSON lines or CEF", load: () => import("./commands/export.ts") },
   doctor: {
     summary: "what this kernel and host can do, and what is missing",

@@ -19,6 +19,8 @@ export interface AgentConfig {
   readonly onFailure: "closed" | "open";
   readonly ui: { readonly host: string; readonly port: number };
   readonly controlSocket: string;
+  /** Who cosigns the audit log's checkpoints: URL#VERIFIER-KEY. */
+  readonly witnesses: readonly string[];
   /** Names this agent's chains, cgroups and pins. */
   readonly instance: string;
 }
@@ -29,10 +31,11 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --state DIR               state directory (default ${defaultStateDir})
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
   --on-failure closed|open  what happens when the agent is down (default closed)
-  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure
+  --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
+  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, witness
 `;
 
-const settings = ["policy", "scope", "state", "listenUi", "onFailure"] as const;
+const settings = ["policy", "scope", "state", "listenUi", "onFailure", "witness"] as const;
 type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
 
 /** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
@@ -51,6 +54,7 @@ export function readConfig(
     onFailure: readOnFailure(values["on-failure"] ?? text(file.onFailure) ?? "closed"),
     ui: readAddress(values["listen-ui"] ?? text(file.listenUi) ?? "127.0.0.1:9347"),
     controlSocket: controlSocketPath(stateDir),
+    witnesses: values.witness ?? [file.witness ?? []].flat(),
     instance: instanceName(stateDir),
   });
 }
@@ -66,6 +70,7 @@ function parse(args: readonly string[]) {
         state: { type: "string" },
         "listen-ui": { type: "string" },
         "on-failure": { type: "string" },
+        witness: { type: "string", multiple: true },
       },
     });
   } catch (cause) {
@@ -94,7 +99,9 @@ function readConfigFile(path: string): Settings {
     }
     const good =
       typeof setting === "string" ||
-      (key === "policy" && Array.isArray(setting) && setting.every((s) => typeof s === "string"));
+      ((key === "policy" || key === "witness") &&
+        Array.isArray(setting) &&
+        setting.every((s) => typeof s === "string"));
     if (!good) throw new WeirError("WEIR_CONFIG_INVALID", `${path}: ${key} has to be a text.`);
   }
   return value as Settings;

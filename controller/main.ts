@@ -1,12 +1,15 @@
 /** The embedded controller: the approval queue and the web page. */
 import { randomBytes } from "node:crypto";
 import { ApprovalStore } from "./approvals/store.ts";
+import { type EmbeddedAudit, startEmbeddedAudit } from "./audit/embedded.ts";
+import type { WitnessName } from "./audit/witnesses.ts";
 import { type Page, startPage } from "./http/server.ts";
 
 export type { Approval, ApprovalStore } from "./approvals/store.ts";
 
 export interface Controller {
   readonly approvals: ApprovalStore;
+  readonly audit: EmbeddedAudit;
   /** With the token in its fragment; null without a page. */
   readonly url: string | null;
   close(): Promise<void>;
@@ -16,9 +19,13 @@ export interface ControllerOptions {
   readonly stateDir: string;
   /** Null: the queue only. */
   readonly listen: { readonly host: string; readonly port: number } | null;
+  readonly witnesses?: readonly WitnessName[];
+  readonly log?: (level: "info" | "warn", message: string) => void;
 }
 
-export async function createController({ stateDir, listen }: ControllerOptions): Promise<Controller> {
+export async function createController(options: ControllerOptions): Promise<Controller> {
+  const { stateDir, listen, witnesses = [], log = () => {} } = options;
+  const audit = startEmbeddedAudit({ stateDir, witnesses, log });
   let page: Page | null = null;
   const approvals = new ApprovalStore({
     now: Date.now,
@@ -26,13 +33,19 @@ export async function createController({ stateDir, listen }: ControllerOptions):
     changed: (approval) => page?.changed(approval),
   });
   if (listen !== null) {
-    page = await startPage({ ...listen, token: randomBytes(24).toString("base64url"), approvals, stateDir });
+    const token = randomBytes(24).toString("base64url");
+    page = await startPage({ ...listen, token, approvals, stateDir }).catch(async (error: unknown) => {
+      await audit.close();
+      throw error;
+    });
   }
   return {
     approvals,
+    audit,
     url: page?.url ?? null,
     close: async () => {
       await page?.close();
+      await audit.close();
     },
   };
 }

@@ -1,5 +1,6 @@
 /** `weir up`: agent and embedded controller in one process. */
 import { resolve } from "node:path";
+import { parseWitness } from "../../controller/audit/witnesses.ts";
 import { createController } from "../../controller/main.ts";
 import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
@@ -38,13 +39,19 @@ export async function serve(
       "Weir loads BPF and sets firewall rules, which needs root: sudo weir up. `weir run` needs none.",
     );
   }
+  const witnesses = config.witnesses.map(parseWitness);
   const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
   // From here on a signal ends in order: what was set up by then is taken away again.
   const stopped = new Promise<void>((stop) => {
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
   });
-  const controller = await createController({ stateDir: config.stateDir, listen: options.page ? config.ui : null });
+  const controller = await createController({
+    stateDir: config.stateDir,
+    listen: options.page ? config.ui : null,
+    witnesses,
+    log,
+  });
   const agent = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(async (error: unknown) => {
     await controller.close();
     throw error;

@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { WeirError } from "../../agent/errors.ts";
 import type { Head } from "../../agent/record/heads.ts";
 import { lockDirectory } from "../../agent/record/lock.ts";
+import { headOf, leafOf, type Receipt } from "../../agent/record/receipts.ts";
 import { checkpointIsSigned, parseCheckpoint, signCheckpoint } from "./checkpoint.ts";
 import { checkpointFile, dropPartials, readFrom, replaceFile, writeTiles } from "./files.ts";
 import { freshName, logKeyFiles, type OwnKey, openOwnKey } from "./keys.ts";
 import type { VerifierKey } from "./note.ts";
-import { headOf, keepReceipts, leafOf, type Receipt } from "./receipts.ts";
 import { Edge, entriesOf, type ReadFile, readTile, tileHashes, tileWidth } from "./tiles.ts";
 import { inclusionProof, leafHash } from "./tree.ts";
 
@@ -49,6 +49,8 @@ export interface AuditLogOptions {
   readonly everyMs?: number;
   /** Told of each checkpoint when it is on the disk. */
   readonly onCheckpoint?: (note: string) => void;
+  /** For the agents: the last receipt of each agent whose heads a checkpoint covers for the first time. */
+  readonly onReceipts?: (receipts: readonly Receipt[]) => Promise<void>;
 }
 
 export function openAuditLog(options: AuditLogOptions): AuditLog {
@@ -70,6 +72,7 @@ class TiledLog implements AuditLog {
   readonly #now: () => number;
   readonly #everyMs: number;
   readonly #onCheckpoint: (note: string) => void;
+  readonly #onReceipts: (receipts: readonly Receipt[]) => Promise<void>;
   readonly #unlock: () => void;
   #edge: Edge;
   #checkpoint: string | null;
@@ -85,6 +88,7 @@ class TiledLog implements AuditLog {
     this.#now = options.now ?? Date.now;
     this.#everyMs = options.everyMs ?? checkpointEveryMs;
     this.#onCheckpoint = options.onCheckpoint ?? (() => {});
+    this.#onReceipts = options.onReceipts ?? (async () => {});
     this.#unlock = unlock;
     this.#own = openOwnKey(dir, logKeyFiles, () => freshName("audit"));
     const signed = this.#read(checkpointFile);
@@ -177,7 +181,7 @@ class TiledLog implements AuditLog {
     this.#checkpoint = note;
     this.#pending.splice(0, heads.length);
     this.#onCheckpoint(note);
-    await keepReceipts(this.#dir, this.#lastOfEach(heads, first));
+    await this.#onReceipts(this.#lastOfEach(heads, first));
     await dropPartials(this.#dir, files);
     if (this.#pending.length > 0 && !this.#closed) this.#schedule();
   }

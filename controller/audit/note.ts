@@ -42,14 +42,16 @@ export function parseNote(bytes: string | Buffer): Note {
   if (split < 0 || !text.endsWith("\n")) throw malformed("it has no empty line before its signatures");
   const lines = text.slice(split + 2, -1).split("\n");
   if (lines.length > signaturesMax) throw malformed(`it has more than ${signaturesMax} signatures`);
-  return { text: text.slice(0, split + 1), signatures: lines.map(signatureOf) };
+  return { text: text.slice(0, split + 1), signatures: lines.map(parseSignature) };
 }
 
 export function formatNote({ text, signatures }: Note): string {
-  const lines = signatures.map(
-    ({ name, keyId, signature }) => `— ${name} ${Buffer.concat([keyId, signature]).toString("base64")}\n`,
-  );
-  return `${text}\n${lines.join("")}`;
+  return `${text}\n${signatures.map(formatSignature).join("")}`;
+}
+
+/** A line with its end. */
+export function formatSignature({ name, keyId, signature }: NoteSignature): string {
+  return `— ${name} ${Buffer.concat([keyId, signature]).toString("base64")}\n`;
 }
 
 export function signNote(text: string, name: string, key: KeyObject): NoteSignature {
@@ -105,7 +107,8 @@ export function exactBase64(text: string): Buffer | null {
   return bytes.toString("base64") === text ? bytes : null;
 }
 
-function signatureOf(line: string): NoteSignature {
+/** A line without its end. */
+export function parseSignature(line: string): NoteSignature {
   const [dash, name = "", encoded = "", ...rest] = line.split(" ");
   const bytes = exactBase64(encoded);
   if (dash !== "—" || rest.length > 0 || !isKeyName(name) || bytes === null || bytes.length < 5)

@@ -1,12 +1,12 @@
 /**
- * Receipts: the log's signed word that a head is in it, with the proof. The agent keeps them, so that a log which forgets
- * the head later is caught. One JSON line each.
+ * Receipts: the audit log's signed word that a head is in it, with the proof. The agent keeps them in its state directory,
+ * so that a log which forgets the head later, or shows another tree, is caught. One JSON line each.
  */
 import { readFileSync, renameSync, statSync } from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
-import { WeirError } from "../../agent/errors.ts";
-import type { Head } from "../../agent/record/heads.ts";
+import { WeirError } from "../errors.ts";
+import type { Head } from "./heads.ts";
 
 export interface Receipt {
   readonly agent: string;
@@ -64,8 +64,7 @@ export function readReceipts(dir: string): Receipt[] {
       if (line === "") return [];
       const receipt = parse(line);
       if (receipt === null && !line.endsWith("}")) return [];
-      if (receipt === null)
-        throw new WeirError("WEIR_SPOOL_CORRUPT", `Line ${at + 1} of ${name} of the audit log cannot be read.`);
+      if (receipt === null) throw new WeirError("WEIR_SPOOL_CORRUPT", `Line ${at + 1} of ${name} cannot be read.`);
       return [receipt];
     });
   });

@@ -1,0 +1,156 @@
+/** The audit log of `weir up`: follows the heads of the agent beside it, and gives that agent its receipts. */
+import { createPublicKey, type KeyObject } from "node:crypto";
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Head, headIsSigned, headsFile, publicKeyFile } from "../../agent/record/heads.ts";
+import { keepReceipts } from "../../agent/record/receipts.ts";
+import { HeadIntake } from "./intake.ts";
+import { type AuditLog, auditDir, openAuditLog } from "./log.ts";
+import { startWitnesses, type WitnessName } from "./witnesses.ts";
+
+export interface EmbeddedAudit {
+  readonly log: AuditLog;
+  /** What is wrong with the heads or the log; null: nothing. */
+  readonly problem: string | null;
+  /** Takes up what is there by now, signs for it, and lets go of the log. */
+  close(): Promise<void>;
+}
+
+export interface EmbeddedAuditOptions {
+  readonly stateDir: string;
+  readonly witnesses?: readonly WitnessName[];
+  readonly log?: (level: "info" | "warn", message: string) => void;
+  readonly everyMs?: number;
+}
+
+/** Heads are signed once a second; they may wait twice as long for their checkpoint. */
+const everyMsDefault = 2_000;
+const readBytesMax = 256 * 1024;
+const cursorFile = "heads-cursor.json";
+
+export function startEmbeddedAudit(options: EmbeddedAuditOptions): EmbeddedAudit {
+  return new HeadsOfOneAgent(options);
+}
+
+class HeadsOfOneAgent implements EmbeddedAudit {
+  readonly log: AuditLog;
+  readonly #stateDir: string;
+  readonly #tell: (level: "info" | "warn", message: string) => void;
+  readonly #intake: HeadIntake;
+  readonly #witnesses: ReturnType<typeof startWitnesses>;
+  readonly #timer: NodeJS.Timeout;
+  #offset: number;
+  #looking: Promise<void> | null = null;
+  #problem: string | null = null;
+
+  constructor({ stateDir, witnesses = [], log = () => {}, everyMs = everyMsDefault }: EmbeddedAuditOptions) {
+    this.#stateDir = stateDir;
+    this.#tell = log;
+    this.#witnesses = startWitnesses({ dir: join(stateDir, auditDir), witnesses, log });
+    this.log = openAuditLog({
+      stateDir,
+      everyMs,
+      onReceipts: (receipts) => keepReceipts(stateDir, receipts),
+      onCheckpoint: (note) => this.#witnesses.submit(note),
+    });
+    this.#intake = new HeadIntake(this.log);
+    this.#offset = this.#readCursor();
+    this.#timer = setInterval(() => {
+      this.#looking ??= this.#look().finally(() => {
+        this.#looking = null;
+      });
+    }, everyMs);
+    this.#timer.unref();
+  }
+
+  get problem(): string | null {
+    return this.#problem ?? this.#witnesses.problem;
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#looking;
+    await this.#look();
+    await this.log.close();
+    await this.#witnesses.close();
+  }
+
+  /** Every whole line that is new, signed for piece by piece. What fails is tried again at the next look. */
+  async #look(): Promise<void> {
+    try {
+      for (let lines = this.#read(); lines.length > 0; lines = this.#read()) {
+        const key = this.#key();
+        const heads = lines.map(({ line }) => parse(line)).filter((head) => head !== null);
+        const good = heads.filter((head) => headIsSigned(head, key));
+        if (good.length < lines.length)
+          this.#warn(`${lines.length - good.length} lines of ${headsFile} are not signed by the agent's key.`);
+        for (const { sentence } of this.#intake.take(good).faults) this.#warn(sentence);
+        await this.log.flush();
+        this.#offset = lines.at(-1)?.end ?? this.#offset;
+        this.#writeCursor();
+      }
+    } catch (error) {
+      this.#warn(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #warn(problem: string): void {
+    if (this.#problem !== problem) this.#tell("warn", `audit: ${problem}`);
+    this.#problem = problem;
+  }
+
+  #key(): KeyObject {
+    return createPublicKey(readFileSync(join(this.#stateDir, publicKeyFile)));
+  }
+
+  #read(): { line: string; end: number }[] {
+    const path = join(this.#stateDir, headsFile);
+    if (!existsSync(path)) return [];
+    const fd = openSync(path, "r");
+    try {
+      const { size } = fstatSync(fd);
+      // Shorter than it was: all of it again, and the intake judges it.
+      if (size < this.#offset) this.#offset = 0;
+      const bytes = Buffer.allocUnsafe(Math.min(readBytesMax, size - this.#offset));
+      const text = bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, this.#offset));
+      const lines: { line: string; end: number }[] = [];
+      let at = 0;
+      for (let end = text.indexOf(10); end >= 0; end = text.indexOf(10, at)) {
+        lines.push({ line: text.toString("utf8", at, end), end: this.#offset + end + 1 });
+        at = end + 1;
+      }
+      return lines;
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Only saves reading what is in the log already: without it all is read again. */
+  #readCursor(): number {
+    try {
+      const { offset } = JSON.parse(readFileSync(join(this.#stateDir, auditDir, cursorFile), "utf8")) as {
+        offset?: unknown;
+      };
+      return Number.isSafeInteger(offset) && (offset as number) >= 0 ? (offset as number) : 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  #writeCursor(): void {
+    const path = join(this.#stateDir, auditDir, cursorFile);
+    writeFileSync(`${path}.new`, JSON.stringify({ offset: this.#offset }), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+}
+
+function parse(line: string): Head | null {
+  try {
+    const value = JSON.parse(line) as Partial<Head> | null;
+    const isHead =
+      typeof value?.agent === "string" && Number.isSafeInteger(value.size) && typeof value.link === "string";
+    return isHead ? (value as Head) : null;
+  } catch {
+    return null;
+  }
+}
