@@ -38,6 +38,7 @@ export const errorTable = {
   // identity
   WEIR_IDENTITY_INVALID: "The identity token was not accepted.",
   WEIR_IDENTITY_REVOKED: "The identity behind the connection holds no longer.",
+  WEIR_SESSION_ENDED: "Somebody ended the session.",
   // record
   WEIR_SPOOL_WRITE: "The record could not be written, so the operation was refused.",
   WEIR_SPOOL_CORRUPT: "A spool segment is damaged.",

@@ -4,8 +4,10 @@ import { ApprovalStore } from "./approvals/store.ts";
 import { type EmbeddedAudit, startEmbeddedAudit } from "./audit/embedded.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
 import { type Page, startPage } from "./http/server.ts";
+import type { HostState } from "./http/state-routes.ts";
 
-export type { Approval, ApprovalStore } from "./approvals/store.ts";
+export type { Approval, ApprovalStore, ApprovalSummary } from "./approvals/store.ts";
+export type { HostState } from "./http/state-routes.ts";
 
 export interface Controller {
   readonly approvals: ApprovalStore;
@@ -19,12 +21,16 @@ export interface ControllerOptions {
   readonly stateDir: string;
   /** Null: the queue only. */
   readonly listen: { readonly host: string; readonly port: number } | null;
+  /** What the page tells about the agents; none by default. */
+  readonly state?: HostState;
   readonly witnesses?: readonly WitnessName[];
   readonly log?: (level: "info" | "warn", message: string) => void;
 }
 
+const noState: HostState = { agents: () => [], live: () => [], end: () => false };
+
 export async function createController(options: ControllerOptions): Promise<Controller> {
-  const { stateDir, listen, witnesses = [], log = () => {} } = options;
+  const { stateDir, listen, state = noState, witnesses = [], log = () => {} } = options;
   const audit = startEmbeddedAudit({ stateDir, witnesses, log });
   let page: Page | null = null;
   const approvals = new ApprovalStore({
@@ -34,7 +40,7 @@ export async function createController(options: ControllerOptions): Promise<Cont
   });
   if (listen !== null) {
     const token = randomBytes(24).toString("base64url");
-    page = await startPage({ ...listen, token, approvals, stateDir }).catch(async (error: unknown) => {
+    page = await startPage({ ...listen, token, approvals, stateDir, state }).catch(async (error: unknown) => {
       await audit.close();
       throw error;
     });

@@ -1,6 +1,5 @@
-/** What the agent answers on its control socket, and how held operations get into the approval queue. */
+/** What the agent answers on its control socket. */
 import type { Approval, ApprovalStore, Controller } from "../../controller/main.ts";
-import type { Held, HoldOutcome, HoldRequest } from "../act/ports.ts";
 import type { AgentConfig } from "../config.ts";
 import type { ApprovalView, ControlReply, ControlRequest } from "../control/protocol.ts";
 import type { Peer } from "../control/server.ts";
@@ -11,8 +10,6 @@ import { trustEnvironment } from "../trust/environment.ts";
 import { probeNames } from "../trust/probe-server.ts";
 import { createProbeService } from "../trust/probe-service.ts";
 import { hasSudoRights } from "../trust/sudo.ts";
-
-const summaryCharactersMax = 4_000;
 
 export function controlAnswers(agent: Agent, controller: Controller, config: AgentConfig) {
   const probes = createProbeService(() => agent.authority.leafFor(probeNames).context);
@@ -54,35 +51,6 @@ export function controlAnswers(agent: Agent, controller: Controller, config: Age
   };
 }
 
-/** The queue as the agent's `hold`. A full queue refuses at once. */
-export function holdIn(approvals: ApprovalStore) {
-  return (request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held => {
-    const { flow, operation, verdict, limit } = request;
-    const held = approvals.hold(
-      {
-        user: operation.user,
-        database: operation.database,
-        target: request.target.name,
-        process: flow.process === null ? "unknown" : `${flow.process.comm}[${flow.process.pid}]`,
-        cgroup: flow.process?.cgroup ?? "",
-        text: summary(operation.text, operation.parameters),
-        rule: limit?.rule ?? verdict.rule,
-        reason: limit?.reason ?? verdict.reason,
-      },
-      { timeoutMs: verdict.holdTimeoutMs, onTimeout: verdict.onTimeout },
-      decided,
-    );
-    if (held !== null) return held;
-    setImmediate(() => decided({ decision: "denied", by: "weir", reason: "Too many operations wait for approval." }));
-    return { id: "refused", withdraw: () => {} };
-  };
-}
-
-function summary(text: string, parameters: readonly (string | null)[]): string {
-  const bound = parameters.map((value, at) => `$${at + 1} = ${value === null ? "NULL" : JSON.stringify(value)}`);
-  return [text, ...bound].join("\n").slice(0, summaryCharactersMax);
-}
-
 function decide(approvals: ApprovalStore, request: Extract<ControlRequest, { op: "decide" }>, peer: Peer): Approval {
   mustBeRoot(peer);
   const approval = approvals.get(request.id);
@@ -96,6 +64,7 @@ function decide(approvals: ApprovalStore, request: Extract<ControlRequest, { op:
     request.decision === "approve" ? "approved" : "denied",
     `uid ${peer.uid}`,
     request.reason,
+    request.forMs,
   );
   if (decided === null)
     throw new WeirError("WEIR_CONTROL_REFUSED", `${request.id} is already ${approvals.get(request.id)?.status}.`);

@@ -6,8 +6,10 @@ import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
 import { peerCredentials } from "../kernel/native.ts";
-import { startAgent } from "../main.ts";
-import { controlAnswers, holdIn } from "./control-answers.ts";
+import { type Agent, startAgent } from "../main.ts";
+import { controlAnswers } from "./control-answers.ts";
+import { holdIn } from "./hold-in.ts";
+import { hostState } from "./host-state.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir up [options]
@@ -46,29 +48,34 @@ export async function serve(
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
   });
+  let agent: Agent | null = null;
   const controller = await createController({
     stateDir: config.stateDir,
     listen: options.page ? config.ui : null,
+    state: hostState(() => agent, config),
     witnesses,
     log,
   });
-  const agent = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(async (error: unknown) => {
-    await controller.close();
-    throw error;
-  });
+  const started = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(
+    async (error: unknown) => {
+      await controller.close();
+      throw error;
+    },
+  );
+  agent = started;
   const control = await startControl({
     path: config.controlSocket,
     peerOf: (socket) => peerCredentials((socket as unknown as { _handle: { fd: number } })._handle.fd),
-    answer: controlAnswers(agent, controller, config),
+    answer: controlAnswers(started, controller, config),
   }).catch(async (error: unknown) => {
-    await agent.close();
+    await started.close();
     await controller.close();
     throw error;
   });
-  io.stdout.write(readyLines(config, agent.policy.current.digest, controller.url));
+  io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   await stopped;
   await control.close();
-  await agent.close();
+  await started.close();
   await controller.close();
   return 0;
 }

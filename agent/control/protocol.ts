@@ -5,7 +5,14 @@ export type ControlRequest =
   | { readonly op: "run"; readonly name: string | null }
   | { readonly op: "probe"; readonly prefix: string }
   | { readonly op: "approvals" }
-  | { readonly op: "decide"; readonly id: string; readonly decision: "approve" | "deny"; readonly reason: string };
+  | {
+      readonly op: "decide";
+      readonly id: string;
+      readonly decision: "approve" | "deny";
+      readonly reason: string;
+      /** Milliseconds for which the same is approved without asking again. */
+      readonly forMs?: number;
+    };
 
 /** Null when the line is not a request. Any user of the host may write one. */
 export function parseRequest(line: string): ControlRequest | null {
@@ -16,12 +23,14 @@ export function parseRequest(line: string): ControlRequest | null {
     return null;
   }
   if (value === null || typeof value !== "object") return null;
-  const { op, name, id, decision, reason, prefix } = value as Readonly<Record<string, unknown>>;
+  const { op, name, id, decision, reason, prefix, forMs } = value as Readonly<Record<string, unknown>>;
   if (op === "status" || op === "approvals") return { op };
   if (op === "run" && (name === null || typeof name === "string")) return { op, name };
   if (op === "probe" && typeof prefix === "string" && prefix.startsWith("/")) return { op, prefix };
   if (op !== "decide" || typeof id !== "string" || typeof reason !== "string") return null;
-  return decision === "approve" || decision === "deny" ? { op, id, decision, reason } : null;
+  if (forMs !== undefined && !(Number.isSafeInteger(forMs) && (forMs as number) > 0)) return null;
+  const granted = forMs === undefined ? {} : { forMs: forMs as number };
+  return decision === "approve" || decision === "deny" ? { op, id, decision, reason, ...granted } : null;
 }
 
 export interface ApprovalView {
@@ -36,6 +45,8 @@ export interface ApprovalView {
   readonly text: string;
   readonly rule: string;
   readonly reason: string;
+  readonly risks: readonly string[];
+  readonly grantedUntilMs: number | null;
 }
 
 /** What `weir run` needs to show the authority to programs that read no variable. */

@@ -68,9 +68,9 @@ export function simplify(entry: ChainedEntry): ReadEntry {
   };
 }
 
-/** Oldest first. */
-export function listSessions(entries: Iterable<ReadEntry>): SessionSummary[] {
-  const sessions = new Map<string, SessionSummary>();
+/** Oldest first. `known`: a session that was begun before. */
+export function listSessions(entries: Iterable<ReadEntry>, known?: SessionSummary): SessionSummary[] {
+  const sessions = new Map<string, SessionSummary>(known === undefined ? [] : [[known.id, known]]);
   for (const entry of entries) {
     if (entry.session === "agent") continue;
     const before = sessions.get(entry.session) ?? emptySummary(entry);

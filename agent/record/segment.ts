@@ -39,15 +39,16 @@ export function segmentPath(dir: string, number: number): string {
   return join(dir, `${String(number).padStart(8, "0")}.seg`);
 }
 
-/** Frames of one segment, in order. Returns how many bytes are good, and why it stopped short when it did. */
+/** Frames of one segment from a frame's start on, in order. Returns how many bytes are good, and why it stopped short when it did. */
 export function* readFrames(
   path: string,
+  from = 0,
 ): Generator<Frame, { readonly goodBytes: number; readonly problem: string | null }> {
   const fd = openSync(path, "r");
   try {
     let held = Buffer.alloc(0);
-    let offset = 0;
-    let position = 0;
+    let offset = from;
+    let position = from;
     for (;;) {
       const piece = Buffer.allocUnsafe(readBytes);
       const read = readSync(fd, piece, 0, readBytes, position);

@@ -12,6 +12,21 @@ export interface ApprovalSummary {
   readonly text: string;
   readonly rule: string;
   readonly reason: string;
+  readonly session: string;
+  readonly protocol: string;
+  readonly host: string;
+  readonly job: string | null;
+  readonly identity: { readonly subject: string; readonly issuer: string } | null;
+  /** Groups that may decide; empty: everybody who may sign in. */
+  readonly approvers: readonly string[];
+  /** Sentences: what makes it worth a look. */
+  readonly risks: readonly string[];
+  /** Words of `text` that the sentences are about. */
+  readonly highlights: readonly string[];
+  /** How `text` is best shown; a changed tool ends with its difference, line by line. */
+  readonly language: "sql" | "json" | "diff" | "text";
+  /** SHA-256 over all that is approved: bytes, parameters, who, where, rule and policy. Null: nothing that can be granted ahead. */
+  readonly digest: string | null;
 }
 
 export interface Approval extends ApprovalSummary {
@@ -21,6 +36,8 @@ export interface Approval extends ApprovalSummary {
   readonly expiresAtMs: number;
   readonly decidedBy: string | null;
   readonly decidedReason: string | null;
+  /** Until when the same digest is approved without asking again; null: this once only. */
+  readonly grantedUntilMs: number | null;
 }
 
 export interface Decided {
@@ -29,12 +46,23 @@ export interface Decided {
   readonly reason: string;
 }
 
+/** Longest time that an approval may be granted ahead. */
+export const grantMsMax = 60 * 60_000;
+/** Digests that are approved ahead at once; the oldest one goes. */
+const grantsMax = 1_000;
 /** Pending approvals at once; a further hold is refused. */
 const pendingMax = 1_000;
 /** Decided approvals that are still shown. */
 const decidedMax = 500;
 /** Node takes a longer wait for none at all. */
 const timerMsMax = 2 ** 31 - 1;
+
+/** Who approved a digest ahead, and until when. */
+interface Grant {
+  readonly by: string;
+  readonly reason: string;
+  readonly untilMs: number;
+}
 
 interface Slot {
   approval: Approval;
@@ -53,6 +81,7 @@ export class ApprovalStore {
   readonly #options: ApprovalStoreOptions;
   readonly #pending = new Map<string, Slot>();
   readonly #decided = new Map<string, Approval>();
+  readonly #grants = new Map<string, Grant>();
 
   constructor(options: ApprovalStoreOptions) {
     this.#options = options;
@@ -74,17 +103,29 @@ export class ApprovalStore {
       expiresAtMs: now + limits.timeoutMs,
       decidedBy: null,
       decidedReason: null,
+      grantedUntilMs: null,
     };
     const { id } = approval;
+    const grant = this.#granted(summary.digest, now);
+    if (grant !== null) return this.#take(approval, grant, decided);
     this.#pending.set(id, { approval, decided, timer: this.#arm(id, limits.timeoutMs, limits.onTimeout) });
     this.#options.changed(approval);
     return { id, withdraw: (reason) => void this.#settle(id, "withdrawn", "the client", reason) };
   }
 
-  /** The decided approval; null when it is not pending (any more). */
-  decide(id: string, decision: "approved" | "denied", by: string, reason: string): Approval | null {
-    const slot = this.#settle(id, decision, by, reason);
+  /**
+   * The decided approval; null when it is not pending (any more). `grantMs` approves the same digest for so long without
+   * asking again, at most `grantMsMax`.
+   */
+  decide(id: string, decision: "approved" | "denied", by: string, reason: string, grantMs = 0): Approval | null {
+    const digest = this.#pending.get(id)?.approval.digest ?? null;
+    const untilMs =
+      decision === "approved" && digest !== null && grantMs > 0
+        ? this.#options.now() + Math.min(grantMs, grantMsMax)
+        : null;
+    const slot = this.#settle(id, decision, by, reason, untilMs);
     if (slot === null) return null;
+    if (untilMs !== null && digest !== null) this.#grant(digest, { by, reason, untilMs });
     slot.decided({ decision, by, reason: reason === "" ? `${decision} by ${by}` : reason });
     return slot.approval;
   }
@@ -96,6 +137,49 @@ export class ApprovalStore {
   /** Pending ones first, oldest first; then the decided ones, newest first. */
   list(): Approval[] {
     return [...[...this.#pending.values()].map((slot) => slot.approval), ...[...this.#decided.values()].reverse()];
+  }
+
+  /** Ends every grant: a new policy, or somebody who approved has lost the right to. */
+  endGrants(): void {
+    this.#grants.clear();
+  }
+
+  #grant(digest: string, grant: Grant): void {
+    this.#grants.delete(digest);
+    this.#grants.set(digest, grant);
+    if (this.#grants.size > grantsMax) this.#grants.delete(this.#grants.keys().next().value as string);
+  }
+
+  #granted(digest: string | null, now: number): Grant | null {
+    const grant = digest === null ? undefined : this.#grants.get(digest);
+    if (grant === undefined) return null;
+    if (grant.untilMs > now) return grant;
+    this.#grants.delete(digest as string);
+    return null;
+  }
+
+  /** Approved ahead: it is shown with the decided ones, and runs as if somebody had pressed the button now. */
+  #take(
+    approval: Approval,
+    { by, reason, untilMs }: Grant,
+    decided: (outcome: Decided) => void,
+  ): { id: string; withdraw(reason: string): void } {
+    const told = `approved ahead by ${by}${reason === "" ? "" : `: ${reason}`}`;
+    let withdrawn = false;
+    const withdraw = (): void => {
+      withdrawn = true;
+    };
+    this.#keep({ ...approval, status: "approved", decidedBy: by, decidedReason: told, grantedUntilMs: untilMs });
+    setImmediate(() => {
+      if (!withdrawn) decided({ decision: "approved", by, reason: told });
+    });
+    return { id: approval.id, withdraw };
+  }
+
+  #keep(approval: Approval): void {
+    this.#decided.set(approval.id, approval);
+    if (this.#decided.size > decidedMax) this.#decided.delete(this.#decided.keys().next().value as string);
+    this.#options.changed(approval);
   }
 
   #arm(id: string, leftMs: number, onTimeout: "deny" | "allow"): NodeJS.Timeout {
@@ -121,15 +205,19 @@ export class ApprovalStore {
     else slot.decided({ decision: "timeout", by: "nobody", reason: "Nobody approved it in time." });
   }
 
-  #settle(id: string, status: ApprovalStatus, by: string, reason: string): Slot | null {
+  #settle(
+    id: string,
+    status: ApprovalStatus,
+    by: string,
+    reason: string,
+    grantedUntilMs: number | null = null,
+  ): Slot | null {
     const slot = this.#pending.get(id);
     if (slot === undefined) return null;
     this.#pending.delete(id);
     clearTimeout(slot.timer);
-    slot.approval = { ...slot.approval, status, decidedBy: by, decidedReason: reason };
-    this.#decided.set(id, slot.approval);
-    if (this.#decided.size > decidedMax) this.#decided.delete(this.#decided.keys().next().value as string);
-    this.#options.changed(slot.approval);
+    slot.approval = { ...slot.approval, status, decidedBy: by, decidedReason: reason, grantedUntilMs };
+    this.#keep(slot.approval);
     return slot;
   }
 }

@@ -1,7 +1,12 @@
 /** Asks the thread that reads the record. The same question by several pages at once is asked once. */
 import { Worker } from "node:worker_threads";
 
-export type RecordQuestion = "sessions" | "verify" | { readonly session: string };
+export type RecordQuestion =
+  | { readonly type: "verify" }
+  /** Newest first; `beforeMs`: those that started before. */
+  | { readonly type: "sessions"; readonly search: string; readonly beforeMs: number | null; readonly limit: number }
+  /** Entries with a number above `after`, in order. */
+  | { readonly type: "entries"; readonly session: string; readonly after: number; readonly limit: number };
 
 export type RecordAnswer =
   | { readonly id: number; readonly found: boolean; readonly json: string }

@@ -1,12 +1,11 @@
 /** Reads the record for the page, in a thread of its own: a long record must not hold up the flows. */
 import { parentPort, workerData } from "node:worker_threads";
-import { listSessions, readEntries } from "../../agent/record/read.ts";
 import { verifyLog } from "../../agent/record/verify.ts";
 import type { RecordAnswer, RecordQuestion } from "./record-reader.ts";
+import { SessionIndex } from "./session-index.ts";
 
-const sessionsShown = 100;
-const entriesShown = 5_000;
 const stateDir = String(workerData);
+const index = new SessionIndex(stateDir);
 
 parentPort?.on("message", ({ id, question }: { id: number; question: RecordQuestion }) => {
   let answer: RecordAnswer;
@@ -20,12 +19,12 @@ parentPort?.on("message", ({ id, question }: { id: number; question: RecordQuest
 });
 
 function answerOf(question: RecordQuestion): unknown {
-  if (question === "verify") return verifyLog(stateDir);
-  if (question === "sessions") return listSessions(readEntries(stateDir)).slice(-sessionsShown).reverse();
-  const found = [];
-  for (const entry of readEntries(stateDir)) {
-    if (entry.session === question.session) found.push(entry);
-    if (found.length === entriesShown || (found.length > 0 && found.at(-1)?.type === "SessionEnd")) break;
+  switch (question.type) {
+    case "verify":
+      return verifyLog(stateDir);
+    case "sessions":
+      return index.list(question);
+    case "entries":
+      return index.entries(question.session, question.after, question.limit);
   }
-  return found.length === 0 ? null : found;
 }

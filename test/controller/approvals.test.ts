@@ -1,9 +1,28 @@
 /** The queue: decided once, whatever races. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Approval, ApprovalStore, type Decided } from "../../controller/approvals/store.ts";
+import { type Approval, ApprovalStore, type ApprovalSummary, type Decided } from "../../controller/approvals/store.ts";
 
-const summary = { user: "", database: "", target: "", process: "", cgroup: "", text: "", rule: "", reason: "" };
+const summary: ApprovalSummary = {
+  user: "",
+  database: "",
+  target: "",
+  process: "",
+  cgroup: "",
+  text: "",
+  rule: "",
+  reason: "",
+  session: "",
+  protocol: "postgres",
+  host: "",
+  job: null,
+  identity: null,
+  approvers: [],
+  risks: [],
+  highlights: [],
+  language: "sql",
+  digest: null,
+};
 
 function store() {
   let made = 0;

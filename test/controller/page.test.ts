@@ -10,6 +10,16 @@ import { createController } from "../../controller/main.ts";
 import { sampleLog, sessionA } from "../agent/record/sample.ts";
 
 const summary = {
+  session: sessionA,
+  protocol: "postgres",
+  host: "runner-1",
+  job: null,
+  identity: null,
+  approvers: [],
+  risks: [],
+  highlights: [],
+  language: "sql" as const,
+  digest: null,
   user: "ada",
   database: "app",
   target: "app",

@@ -11,7 +11,7 @@ import { makeDetectors } from "../../agent/act/detectors.ts";
 import { createGate } from "../../agent/act/gate.ts";
 import { openMaskKey } from "../../agent/act/secrets.ts";
 import { openToolPins } from "../../agent/act/tool-pins.ts";
-import { holdIn } from "../../agent/commands/control-answers.ts";
+import { holdIn } from "../../agent/commands/hold-in.ts";
 import { joinFlows } from "../../agent/flows.ts";
 import { loadPolicy } from "../../agent/policy/index.ts";
 import { type ReadEntry, readEntries } from "../../agent/record/read.ts";

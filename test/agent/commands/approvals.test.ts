@@ -23,6 +23,8 @@ const held: ApprovalView = {
   text: `DELETE FROM t\nWHERE x = '\u0007' ${"y".repeat(300)} AND the_end`,
   rule: "ask\u009b1m",
   reason: "because",
+  risks: ["It writes:\u001b[1m delete."],
+  grantedUntilMs: null,
 };
 
 async function open(t: TestContext, answer: (request: ControlRequest) => ControlReply) {
@@ -56,7 +58,7 @@ test("weir approvals shows the whole statement, with nothing in it that the term
   const { code: exit, text } = await weir(approvals);
   assert.equal(exit, 0);
   assert.doesNotMatch(text.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u);
-  assert.equal(text.trim().split("\n").length, 3);
+  assert.equal(text.trim().split("\n").length, 4);
   assert.match(text, /^abcdefgh {2}pending {4}ada\\u001b\[2J@app on app by psql\\u202e\[7\]/);
   assert.match(text, /the_end/);
   assert.deepEqual(JSON.parse((await weir(approvals, "ls", "--json")).text), [held]);

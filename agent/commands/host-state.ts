@@ -1,0 +1,49 @@
+/** What the page tells about this agent, and the end of a session that it asks for. */
+import { hostname } from "node:os";
+import type { HostState } from "../../controller/main.ts";
+import { type AgentConfig, readPolicyFiles } from "../config.ts";
+import { WeirError } from "../errors.ts";
+import type { Agent } from "../main.ts";
+
+export function hostState(agent: () => Agent | null, config: AgentConfig): HostState {
+  const sinceMs = Date.now();
+  return {
+    agents() {
+      const running = agent();
+      if (running === null) return [];
+      const { digest, mode } = running.policy.current;
+      return [
+        {
+          name: hostname(),
+          version: "0.1.0",
+          pid: process.pid,
+          scope: config.scope.kind,
+          onFailure: config.onFailure,
+          sinceMs,
+          sessions: running.sessions.size,
+          memoryBytes: process.memoryUsage.rss(),
+          policy: { digest, mode, files: policyFiles(config) },
+        },
+      ];
+    },
+    live: () => [...(agent()?.sessions ?? [])].map(({ flow }) => flow.id),
+    end(session, reason) {
+      for (const live of agent()?.sessions ?? []) {
+        if (live.flow.id !== session) continue;
+        live.terminate("WEIR_SESSION_ENDED", reason);
+        return true;
+      }
+      return false;
+    },
+  };
+}
+
+/** As they stand on the disk now: a bad one on reload is not in force, and the record says so. */
+function policyFiles({ policyPaths }: AgentConfig): { file: string; text: string }[] {
+  try {
+    return readPolicyFiles(policyPaths);
+  } catch (error) {
+    if (error instanceof WeirError) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,201 @@
+/** The page in a real browser: read by keyboard, on a phone, in the dark, by axe; what came over a wire stays text. */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, type TestContext, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import type { ApprovalSummary, Decided } from "../../../controller/approvals/store.ts";
+import { createController, type HostState } from "../../../controller/main.ts";
+import { sampleLog, sessionA } from "../../agent/record/sample.ts";
+import { axe, openBrowser } from "./browser.ts";
+
+const skip = existsSync("/usr/bin/chromium") ? false : "chromium is not installed: apt-get install chromium";
+const held: ApprovalSummary = {
+  user: "ada",
+  database: "app",
+  target: "orders-db",
+  process: "psql[7]",
+  cgroup: "/weir/run-1",
+  text: "DELETE FROM users -- <img src=x onerror=\"document.title='owned'\"> \u202e\u001b[31m",
+  rule: "ask-first",
+  reason: "deletes are asked for",
+  session: sessionA,
+  protocol: "postgres",
+  host: "runner-1",
+  job: "github:42",
+  identity: null,
+  approvers: [],
+  risks: ["It changes every row: there is no WHERE that narrows it."],
+  highlights: ["delete", "users"],
+  language: "sql",
+  digest: "d".repeat(64),
+};
+const limits = { timeoutMs: 600_000, onTimeout: "deny" } as const;
+let browser: Browser;
+
+before(async () => {
+  if (skip === false) browser = await openBrowser();
+});
+after(async () => {
+  await browser?.close();
+});
+
+async function open(t: TestContext, options: { dark?: boolean; phone?: boolean } = {}) {
+  const stateDir = mkdtempSync(join(tmpdir(), "weir-browser-"));
+  t.after(() => rmSync(stateDir, { recursive: true, force: true }));
+  await sampleLog(stateDir);
+  const ended: string[] = [];
+  const state: HostState = {
+    agents: () => [
+      {
+        name: "runner-1",
+        version: "0.1.0",
+        pid: 1,
+        scope: "host",
+        onFailure: "closed",
+        sinceMs: Date.now() - 60_000,
+        sessions: 1,
+        memoryBytes: 120_000_000,
+        policy: {
+          digest: "ab".repeat(32),
+          mode: "enforce",
+          files: [{ file: "p.yaml", text: "apiVersion: weir/v1\n" }],
+        },
+      },
+    ],
+    live: () => (ended.length === 0 ? [sessionA] : []),
+    end: (session) => ended.push(session) > 0,
+  };
+  const controller = await createController({ stateDir, listen: { host: "127.0.0.1", port: 0 }, state });
+  t.after(() => controller.close());
+  const context = await browser.newContext({
+    colorScheme: options.dark === true ? "dark" : "light",
+    viewport: options.phone === true ? { width: 360, height: 740 } : { width: 1200, height: 900 },
+  });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const problems: string[] = [];
+  page.on("pageerror", (error) => problems.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() === "error") problems.push(message.text());
+  });
+  await page.goto(controller.url ?? "");
+  await page.waitForSelector("#state:text-is('live')");
+  return { controller, page, ended, problems };
+}
+
+const go = async (page: Page, view: string, heading: string) => {
+  await page.evaluate(`location.hash = "#/${view}"`);
+  await page.waitForSelector(`h2:text-is("${heading}")`);
+};
+
+test("a held statement appears by itself, and is approved with a reason by the keyboard alone", { skip }, async (t) => {
+  const { controller, page, problems } = await open(t);
+  const outcomes: Decided[] = [];
+  await page.waitForSelector("text=Nothing waits.");
+  controller.approvals.hold(held, limits, (outcome) => outcomes.push(outcome));
+  const card = await page.waitForSelector("#approvals > .card");
+  assert.match(await page.title(), /^\(1\) Weir/);
+  assert.match((await card.textContent()) ?? "", /DELETE FROM users.*<img src=x.*\\u\{202e\}\\u\{1b\}\[31m/s);
+  assert.equal(await page.locator("#approvals mark").first().textContent(), "DELETE");
+  await page.locator("#approvals input").fill("agreed with ada");
+  // Something else happens meanwhile: what was typed stays.
+  controller.approvals.hold({ ...held, text: "SELECT 2", digest: null }, limits, () => {});
+  await page.waitForSelector("#approvals > .card:nth-child(2)");
+  assert.equal(await page.locator("#approvals input").first().inputValue(), "agreed with ada");
+  await page.locator("body").press("Escape");
+  await page.evaluate("document.activeElement.blur()");
+  await page.keyboard.press("j");
+  await page.keyboard.press("a");
+  await page.waitForSelector("#approvals > .card:nth-child(2)", { state: "detached" });
+  assert.deepEqual(
+    outcomes.map(({ decision, reason }) => [decision, reason]),
+    [["approved", "agreed with ada"]],
+  );
+  assert.equal(await page.evaluate(`document.querySelectorAll("img").length`), 0);
+  assert.deepEqual(problems, []);
+});
+
+test("denied by the button; the decided list says so; granted ahead the next one does not wait", {
+  skip,
+}, async (t) => {
+  const { controller, page } = await open(t);
+  const outcomes: Decided[] = [];
+  const hold = () => controller.approvals.hold(held, limits, (outcome) => outcomes.push(outcome));
+  hold();
+  await page.click("#approvals .deny");
+  await page.waitForSelector(".small .deny-text:text-is('denied')");
+  hold();
+  await page.waitForSelector("#approvals > .card");
+  await page.selectOption("#approvals select", "10");
+  await page.click("#approvals .approve");
+  await page.waitForSelector(".small .allow-text:text-is('approved')");
+  hold();
+  await page.waitForSelector(".small .allow-text >> nth=1");
+  assert.deepEqual(
+    outcomes.map(({ decision }) => decision),
+    ["denied", "approved", "approved"],
+  );
+});
+
+test("sessions are found, opened, replayed and ended", { skip }, async (t) => {
+  const { page, ended, problems } = await open(t);
+  await go(page, "sessions", "Sessions");
+  await page.waitForSelector("main li.card");
+  assert.equal(await page.locator("main li.card").count(), 2);
+  await page.fill("input[type=search]", "verdict:deny");
+  await page.press("input[type=search]", "Enter");
+  await page.waitForSelector("main li.card >> nth=1", { state: "detached" });
+  await page.fill("input[type=search]", "nobody-has-this");
+  await page.press("input[type=search]", "Enter");
+  await page.waitForSelector("text=No session fits.");
+  await go(page, `session/${sessionA}`, "Session");
+  await page.waitForSelector(".entry");
+  const all = await page.locator(".entry").count();
+  assert.ok(all >= 2);
+  await page.click("text=Replay");
+  await page.waitForSelector(`.entry >> nth=${all - 1}`);
+  await page.click("text=End this session");
+  await page.waitForSelector("text=End this session", { state: "detached" });
+  assert.deepEqual(ended, [sessionA]);
+  assert.deepEqual(problems, []);
+});
+
+test("the record is verified, the agents and their policy are shown", { skip }, async (t) => {
+  const { page } = await open(t);
+  await go(page, "record", "Record");
+  await page.click("text=Verify the record");
+  await page.waitForSelector("output:has-text('OK:')");
+  await go(page, "agents", "Agents");
+  await page.click("summary:has-text('p.yaml')");
+  await page.waitForSelector("pre:has-text('weir/v1')");
+});
+
+for (const [name, options] of [
+  ["light, wide", {}],
+  ["dark, phone", { dark: true, phone: true }],
+] as const) {
+  test(`axe finds nothing against WCAG AA: ${name}`, { skip }, async (t) => {
+    const { controller, page } = await open(t, options);
+    controller.approvals.hold(held, limits, () => {});
+    const done = controller.approvals.hold({ ...held, text: "SELECT 1" }, limits, () => {});
+    controller.approvals.decide(done?.id ?? "", "denied", "web page", "no");
+    await page.waitForSelector("#approvals > .card");
+    assert.deepEqual(await axe(page), []);
+    await page.evaluate("document.querySelector('#approvals .approve').textContent = ''");
+    assert.match((await axe(page)).join(), /button-name/, "axe would have said so");
+    for (const [view, heading] of [
+      ["sessions", "Sessions"],
+      [`session/${sessionA}`, "Session"],
+      ["agents", "Agents"],
+      ["record", "Record"],
+    ] as const) {
+      await go(page, view, heading);
+      await page.waitForLoadState("networkidle", { timeout: 1 }).catch(() => {});
+      assert.deepEqual(await axe(page), [], view);
+      const wide = await page.evaluate<number>("document.documentElement.scrollWidth - innerWidth");
+      assert.ok(wide <= 0, `${view} is ${wide} px wider than the screen`);
+    }
+  });
+}
