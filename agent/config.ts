@@ -21,6 +21,8 @@ export interface AgentConfig {
   readonly controlSocket: string;
   /** Who cosigns the audit log's checkpoints: URL#VERIFIER-KEY. */
   readonly witnesses: readonly string[];
+  /** File that says who is told of what waits; null: nobody. */
+  readonly notify: string | null;
   /** Names this agent's chains, cgroups and pins. */
   readonly instance: string;
 }
@@ -32,10 +34,11 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
   --on-failure closed|open  what happens when the agent is down (default closed)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
-  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, witness
+  --notify FILE             who is told of what waits: webhook, Slack, Teams, e-mail (docs/approvals.md)
+  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, witness, notify
 `;
 
-const settings = ["policy", "scope", "state", "listenUi", "onFailure", "witness"] as const;
+const settings = ["policy", "scope", "state", "listenUi", "onFailure", "witness", "notify"] as const;
 type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
 
 /** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
@@ -55,6 +58,7 @@ export function readConfig(
     ui: readAddress(values["listen-ui"] ?? text(file.listenUi) ?? "127.0.0.1:9347"),
     controlSocket: controlSocketPath(stateDir),
     witnesses: values.witness ?? [file.witness ?? []].flat(),
+    notify: pathOf(values.notify ?? text(file.notify)),
     instance: instanceName(stateDir),
   });
 }
@@ -71,6 +75,7 @@ function parse(args: readonly string[]) {
         "listen-ui": { type: "string" },
         "on-failure": { type: "string" },
         witness: { type: "string", multiple: true },
+        notify: { type: "string" },
       },
     });
   } catch (cause) {
@@ -109,6 +114,10 @@ function readConfigFile(path: string): Settings {
 
 function text(value: string | readonly string[] | undefined): string | undefined {
   return typeof value === "string" ? value : undefined;
+}
+
+function pathOf(value: string | undefined): string | null {
+  return value === undefined ? null : resolve(value);
 }
 
 function readScope(value: string): Scope {

@@ -5,9 +5,12 @@ import { type EmbeddedAudit, startEmbeddedAudit } from "./audit/embedded.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
 import { type Page, startPage } from "./http/server.ts";
 import type { HostState } from "./http/state-routes.ts";
+import { createNotifier, type Notifier } from "./notify/notifier.ts";
+import type { NotifySettings } from "./notify/settings.ts";
 
 export type { Approval, ApprovalStore, ApprovalSummary } from "./approvals/store.ts";
 export type { HostState } from "./http/state-routes.ts";
+export { readNotifySettings } from "./notify/settings.ts";
 
 export interface Controller {
   readonly approvals: ApprovalStore;
@@ -23,6 +26,8 @@ export interface ControllerOptions {
   readonly listen: { readonly host: string; readonly port: number } | null;
   /** What the page tells about the agents; none by default. */
   readonly state?: HostState;
+  /** Who is told of what waits; nobody by default. */
+  readonly notify?: NotifySettings | null;
   readonly witnesses?: readonly WitnessName[];
   readonly log?: (level: "info" | "warn", message: string) => void;
 }
@@ -30,13 +35,17 @@ export interface ControllerOptions {
 const noState: HostState = { agents: () => [], live: () => [], end: () => false };
 
 export async function createController(options: ControllerOptions): Promise<Controller> {
-  const { stateDir, listen, state = noState, witnesses = [], log = () => {} } = options;
+  const { stateDir, listen, state = noState, notify = null, witnesses = [], log = () => {} } = options;
   const audit = startEmbeddedAudit({ stateDir, witnesses, log });
   let page: Page | null = null;
+  let notifier: Notifier | null = null;
   const approvals = new ApprovalStore({
     now: Date.now,
     newId: base32Id,
-    changed: (approval) => page?.changed(approval),
+    changed(approval) {
+      page?.changed(approval);
+      notifier?.changed(approval);
+    },
   });
   if (listen !== null) {
     const token = randomBytes(24).toString("base64url");
@@ -45,11 +54,16 @@ export async function createController(options: ControllerOptions): Promise<Cont
       throw error;
     });
   }
+  if (notify !== null) {
+    const address = page?.url.replace(/\/#.*$/, "") ?? "";
+    notifier = createNotifier({ ...notify, page: address, log });
+  }
   return {
     approvals,
     audit,
     url: page?.url ?? null,
     close: async () => {
+      await notifier?.close();
       await page?.close();
       await audit.close();
     },

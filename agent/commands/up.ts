@@ -1,7 +1,7 @@
 /** `weir up`: agent and embedded controller in one process. */
 import { resolve } from "node:path";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
-import { createController } from "../../controller/main.ts";
+import { createController, readNotifySettings } from "../../controller/main.ts";
 import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
@@ -54,6 +54,7 @@ export async function serve(
     listen: options.page ? config.ui : null,
     state: hostState(() => agent, config),
     witnesses,
+    notify: config.notify === null ? null : readNotifySettings(config.notify, io.env),
     log,
   });
   const started = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(
