@@ -1,9 +1,10 @@
 /** `weir export`: the record for other systems. */
+import type { Writable } from "node:stream";
 import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
-import { cefLines } from "../record/cef.ts";
-import { ocsfEvents } from "../record/ocsf.ts";
-import { type ReadEntry, readEntries } from "../record/read.ts";
+import { type FormatName, formatNames, lineMaker } from "../record/formats.ts";
+import { readEntries } from "../record/read.ts";
+import { readSealKey } from "../record/seal.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir export [--format jsonl|ocsf|cef] [--since TIME] [--state DIR]
@@ -14,17 +15,9 @@ Writes the record, one line an entry:
   ocsf    OCSF 1.9 events: Datastore Activity, Network Activity, Base Event, with record_integrity attestations
   cef     Common Event Format 0
 
+jsonl and ocsf end with a seal, signed by the agent's key: \`weir verify --export FILE\` checks such a file by itself.
 TIME is ISO 8601, for example 2026-11-21T00:00:00Z; entries before it are left out.
 `;
-
-const formats: Readonly<Record<string, () => (entry: ReadEntry) => string>> = {
-  jsonl: () => (entry) => JSON.stringify({ ...entry, time: new Date(entry.timeMs).toISOString() }),
-  ocsf: () => {
-    const event = ocsfEvents();
-    return (entry) => JSON.stringify(event(entry));
-  },
-  cef: cefLines,
-};
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
   const { values } = parseArgs({
@@ -40,18 +33,31 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     io.stdout.write(help);
     return 0;
   }
-  const format = Object.hasOwn(formats, values.format) ? formats[values.format] : undefined;
+  const format = formatNames.find((name) => name === values.format);
   if (format === undefined)
     throw new WeirError("WEIR_USAGE", `--format ${values.format}: jsonl, ocsf or cef is expected.`);
   const sinceMs = values.since === undefined ? 0 : Date.parse(values.since);
   if (Number.isNaN(sinceMs))
     throw new WeirError("WEIR_USAGE", `--since ${values.since}: a time in ISO 8601 is expected.`);
-  const lineOf = format();
-  for (const entry of readEntries(values.state ?? io.stateDir)) {
-    // Also what is left out goes through the format, which has to know how a session began.
-    const line = `${lineOf(entry)}\n`;
-    if (entry.timeMs < sinceMs) continue;
-    if (!io.stdout.write(line)) await new Promise((resolve) => io.stdout.once("drain", resolve));
-  }
+  await writeAll(format, sinceMs, values.state ?? io.stateDir, io.stdout);
   return 0;
+}
+
+async function writeAll(format: FormatName, sinceMs: number, stateDir: string, out: Writable): Promise<void> {
+  const lines = lineMaker(format);
+  let written = 0;
+  const write = async (line: string): Promise<void> => {
+    if (!out.write(`${line}\n`)) await new Promise((resolve) => out.once("drain", resolve));
+  };
+  for (const entry of readEntries(stateDir)) {
+    // Also what is left out goes through the format, which has to know how a session began.
+    const counted = entry.timeMs >= sinceMs;
+    const line = lines.lineOf(entry, counted);
+    if (!counted) continue;
+    await write(line);
+    written += 1;
+  }
+  const key = written === 0 ? null : readSealKey(stateDir);
+  const seal = key === null ? null : lines.seal(key, Date.now());
+  if (seal !== null) await write(seal);
 }

@@ -8,6 +8,7 @@ import { hash } from "node:crypto";
 import { type RecordedDetails, readDetails } from "./details.ts";
 import { type RequestEvent, requestEvent, responseEvent } from "./ocsf-request.ts";
 import type { Fields, ReadEntry } from "./read.ts";
+import { type SignedSeal, sealType } from "./seal.ts";
 
 type Json = { [key: string]: unknown };
 
@@ -31,38 +32,71 @@ interface Previous {
   readonly fingerprint: Json;
 }
 
-/** Feed it every entry in order, from the first: an event's fingerprint depends on all before it. */
-export function ocsfEvents(): (entry: ReadEntry) => Json {
+export interface OcsfChain {
+  /** Feed it every entry in order, from the first: an event's fingerprint depends on all before it. */
+  eventOf(entry: ReadEntry): Json;
+  /** A Base Event that holds the seal, as the last link of the chain. */
+  sealEvent(seal: SignedSeal): Json;
+  /** Of the last event, hex; empty before the first. */
+  readonly last: string;
+}
+
+export function ocsfChain(): OcsfChain {
   const sessions = new Map<string, Known>();
   let previous: Previous | null = null;
-  return (entry) => {
-    if (entry.type === "SessionStart")
-      sessions.set(entry.session, {
-        flow: entry.fields["flow"] as Fields,
-        target: String(entry.fields["target"]),
-        requests: new Map(),
-      });
-    const known = sessions.get(entry.session) ?? { flow: null, target: "", requests: new Map() };
-    if (entry.type === "SessionEnd") sessions.delete(entry.session);
-    const event = eventOf(entry, known);
-    const attestation: Json = { authority_uid: entry.agent, chain_uid: entry.agent };
+  const attested = (event: Json, agent: string, uid: string): Json => {
+    const attestation: Json = { authority_uid: agent, chain_uid: agent };
     if (previous !== null) attestation["prev_event"] = previous;
     event["attestation_list"] = [attestation];
-    attestation["fingerprint"] = {
-      algorithm: "SHA-256",
-      algorithm_id: 3,
-      encoding: "Hex",
-      encoding_id: 1,
-      serialization: "JCS",
-      serialization_id: 2,
-      value: hash("sha256", canonicalJson(event)),
-    };
-    previous = {
-      uid: uidOf(entry),
-      type_uid: event["type_uid"] as number,
-      fingerprint: attestation["fingerprint"] as Json,
-    };
+    attestation["fingerprint"] = fingerprint(hash("sha256", canonicalJson(event)));
+    previous = { uid, type_uid: event["type_uid"] as number, fingerprint: attestation["fingerprint"] as Json };
     return event;
+  };
+  return {
+    eventOf(entry) {
+      if (entry.type === "SessionStart")
+        sessions.set(entry.session, {
+          flow: entry.fields["flow"] as Fields,
+          target: String(entry.fields["target"]),
+          requests: new Map(),
+        });
+      const known = sessions.get(entry.session) ?? { flow: null, target: "", requests: new Map() };
+      if (entry.type === "SessionEnd") sessions.delete(entry.session);
+      return attested(eventOf(entry, known), entry.agent, uidOf(entry));
+    },
+    sealEvent(seal) {
+      const { agent, lastSeq, timeMs } = seal;
+      const entry = { agent, session: "agent", seq: -1, agentSeq: lastSeq + 1, timeMs, type: sealType, fields: {} };
+      return attested({ ...base(entry, 0, 99, sealType), message: sealType, unmapped: seal }, agent, `${agent}:seal`);
+    },
+    get last() {
+      return String(previous?.fingerprint["value"] ?? "");
+    },
+  };
+}
+
+/** The fingerprint that an event should have, and the one it has; null when it holds no attestation. */
+export function fingerprintsOf(event: Json): { made: string; stated: string; previous: string | null } | null {
+  const [first] = Array.isArray(event["attestation_list"]) ? (event["attestation_list"] as unknown[]) : [];
+  if (first === null || typeof first !== "object") return null;
+  const { fingerprint: stated, signatures: _, ...attestation } = first as Json;
+  const before = attestation["prev_event"] as { fingerprint?: Json } | undefined;
+  return {
+    made: hash("sha256", canonicalJson({ ...event, attestation_list: [attestation] })),
+    stated: String((stated as Json | undefined)?.["value"]),
+    previous: before === undefined ? null : String(before.fingerprint?.["value"]),
+  };
+}
+
+function fingerprint(value: string): Json {
+  return {
+    algorithm: "SHA-256",
+    algorithm_id: 3,
+    encoding: "Hex",
+    encoding_id: 1,
+    serialization: "JCS",
+    serialization_id: 2,
+    value,
   };
 }
 
@@ -126,6 +160,8 @@ function base(entry: ReadEntry, classUid: number, activityId: number, activityNa
       sequence: entry.agentSeq,
       correlation_uid: entry.session,
       event_code: entry.type,
+      // Its place in its session: by it a removed session is told from a removed event.
+      ...(entry.seq < 0 ? {} : { original_event_uid: `${entry.session}:${entry.seq}` }),
     },
     time: entry.timeMs,
     category_uid: Math.floor(classUid / 1000),

@@ -4,10 +4,20 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { WeirError } from "../errors.ts";
 import { bodyOf, type ChainedEntry, decodeEntry, firstLink, linkOf } from "./chain.ts";
+import { HoleFinder, placed, sentenceOf } from "./gap.ts";
 import { type Head, headIsSigned, headsFile, publicKeyFile, readHeads } from "./heads.ts";
 import { readFrames, segmentsOf } from "./segment.ts";
 
-export type Fault = "altered" | "gap" | "reordered" | "truncated" | "wrong-key" | "damaged" | "empty";
+export type Fault =
+  | "altered"
+  | "gap"
+  | "reordered"
+  | "truncated"
+  | "removed-session"
+  | "wrong-key"
+  | "split-view"
+  | "damaged"
+  | "empty";
 
 export interface FirstBad {
   readonly fault: Fault;
@@ -31,33 +41,52 @@ export interface Verification {
   readonly firstBad: FirstBad | null;
 }
 
-/** `stateDir` holds the spool, the heads and (unless `key` is given) the public key. */
-export function verifyLog(stateDir: string, keyPath: string = join(stateDir, publicKeyFile)): Verification {
+/**
+ * `stateDir` holds the spool, the heads and (unless `key` is given) the public key. `logged` are heads that an audit log
+ * has: of them this agent's are held against the record, too.
+ */
+export function verifyLog(
+  stateDir: string,
+  keyPath: string = join(stateDir, publicKeyFile),
+  logged: readonly Head[] = [],
+): Verification {
   const key = readKey(keyPath);
-  const { heads, unreadable } = tryHeads(join(stateDir, headsFile));
+  const { heads: own, unreadable } = tryHeads(join(stateDir, headsFile));
   const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
   const tails = new Map<string, { seq: number; link: Buffer }>();
   const finish = (firstBad: FirstBad | null): Verification => ({
     ok: firstBad === null,
     entries: state.entries,
     sessions: state.sessions,
-    heads: heads.length,
+    heads: own.length,
     interruptions: state.interruptions,
-    unsigned: state.entries - (heads.at(-1)?.size ?? 0),
+    unsigned: state.entries - (own.at(-1)?.size ?? 0),
     firstBad,
   });
   if (unreadable !== null) return finish(aboutHeads("damaged", null, unreadable));
-  const unsigned = heads.find((head) => !headIsSigned(head, key));
+  const unsigned = own.find((head) => !headIsSigned(head, key));
   if (unsigned !== undefined) {
     const sentence = `The head over ${unsigned.size} entries is not signed by this key.`;
     return finish(aboutHeads("wrong-key", unsigned.size - 1, sentence));
   }
-  const shrunk = heads.findIndex((head, at) => at > 0 && head.size < (heads[at - 1] as Head).size);
+  const shrunk = own.findIndex((head, at) => at > 0 && head.size < (own[at - 1] as Head).size);
   if (shrunk > 0) {
     // A log that was cut and then written on is shorter than what was signed before.
-    const [before, after] = [heads[shrunk - 1]?.size, heads[shrunk]?.size ?? 0];
+    const [before, after] = [own[shrunk - 1]?.size, own[shrunk]?.size ?? 0];
     const sentence = `The agent signed for ${before} entries and later for ${after}: the record was cut in between.`;
     return finish(aboutHeads("truncated", after, sentence));
+  }
+  const agent = agentOf(stateDir) ?? own[0]?.agent ?? null;
+  const heads = [...own, ...logged.filter((head) => agent === null || head.agent === agent)].sort(bySize);
+  const stranger = heads.find((head) => !headIsSigned(head, key));
+  if (stranger !== undefined) {
+    const sentence = `The audit log has a head of agent ${stranger.agent} over ${stranger.size} entries that is not signed by this key.`;
+    return finish(aboutHeads("wrong-key", stranger.size - 1, sentence));
+  }
+  const fork = heads.find((head, at) => at > 0 && forks(head, heads[at - 1] as Head));
+  if (fork !== undefined) {
+    const sentence = `The agent signed two different records of ${fork.size} entries: one was shown here, the other elsewhere.`;
+    return finish(aboutHeads("split-view", fork.size - 1, sentence));
   }
 
   for (const path of segmentsOf(join(stateDir, "spool"))) {
@@ -67,6 +96,8 @@ export function verifyLog(stateDir: string, keyPath: string = join(stateDir, pub
     for (; !next.done; next = frames.next()) {
       const { payload, offset } = next.value;
       const bad = checkEntry(payload, state, tails);
+      if (bad?.fault === "gap" && bad.agentSeq !== null && bad.agentSeq > state.entries)
+        return finish({ ...lookBehind(stateDir, segment, offset, state, tails, bad), segment, offset });
       if (bad !== null) return finish({ ...bad, segment, offset });
       const link = linkOf(payload);
       state.previous = link;
@@ -146,6 +177,54 @@ function checkEntry(payload: Buffer, state: State, tails: Map<string, { seq: num
   if (name === "SessionEnd") tails.delete(session);
   else tails.set(session, { seq: entry.seq, link: linkOf(payload) });
   return null;
+}
+
+/** What stands behind a hole tells what the hole is. */
+function lookBehind(
+  stateDir: string,
+  segment: string,
+  offset: number,
+  state: State,
+  tails: ReadonlyMap<string, { seq: number; link: Buffer }>,
+  bad: Bad,
+): Bad {
+  const found = bad.agentSeq as number;
+  const finder = new HoleFinder(state.entries, found, new Map([...tails].map(([session, { seq }]) => [session, seq])));
+  for (const path of segmentsOf(join(stateDir, "spool"))) {
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    if (name < segment) continue;
+    for (const frame of readFrames(path)) {
+      if (name === segment && frame.offset < offset) continue;
+      try {
+        finder.add(placed(decodeEntry(frame.payload)));
+      } catch {
+        // It is behind the first bad place; that one is told.
+      }
+    }
+  }
+  return { ...bad, fault: finder.hole, sentence: sentenceOf(finder, state.entries, found) };
+}
+
+/** Whose record it is, by its first entry. */
+function agentOf(stateDir: string): string | null {
+  for (const path of segmentsOf(join(stateDir, "spool"))) {
+    for (const { payload } of readFrames(path)) {
+      try {
+        return decodeEntry(payload).agent;
+      } catch {
+        return null;
+      }
+    }
+  }
+  return null;
+}
+
+function bySize(a: Head, b: Head): number {
+  return a.size - b.size;
+}
+
+function forks(head: Head, before: Head): boolean {
+  return head.size === before.size && head.link !== before.link;
 }
 
 function readKey(path: string): KeyObject {

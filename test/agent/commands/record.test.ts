@@ -57,7 +57,7 @@ test("weir verify: green, broken, wrong key, nothing there", async (t) => {
   const payloads = payloadsOf(path);
   writePayloads(path, payloads.toSpliced(5, 1));
   const broken = await out(verify, dir);
-  assert.equal(broken.code, 1);
+  assert.equal(broken.code, 11);
   assert.match(
     broken.text,
     /^BROKEN: gap\. After entry 4 comes entry 6: 1 entries are missing\. \(00000001\.seg, byte \d+\)/,
@@ -66,7 +66,7 @@ test("weir verify: green, broken, wrong key, nothing there", async (t) => {
   const other = tempDir(t);
   await sampleLog(other);
   const wrong = await out(verify, dir, "--key", join(other, "agent-key.pub.pem"));
-  assert.deepEqual([wrong.code, /^BROKEN: wrong-key/.test(wrong.text)], [1, true]);
+  assert.deepEqual([wrong.code, /^BROKEN: wrong-key/.test(wrong.text)], [15, true]);
   await assert.rejects(out(verify, tempDir(t)), code("WEIR_USAGE"));
   writeFileSync(join(dir, "not-a-key"), "x");
   await assert.rejects(out(verify, dir, "--key", join(dir, "not-a-key")), code("WEIR_USAGE"));
@@ -135,7 +135,8 @@ test("weir export: jsonl is the record, since cuts, a wrong format is told", asy
   const dir = tempDir(t);
   await sampleLog(dir);
   const lines = (await out(exportRun, dir)).text.trim().split("\n");
-  assert.equal(lines.length, 12);
+  assert.equal(lines.length, 13);
+  assert.equal(JSON.parse(lines[12] as string).type, "ExportSeal");
   assert.equal(JSON.parse(lines[5] as string).fields.text, "SELECT name FROM users");
   assert.equal((await out(exportRun, dir, "--since", "2099-01-01T00:00:00Z")).text, "");
   await assert.rejects(out(exportRun, dir, "--format", "xml"), code("WEIR_USAGE"));
@@ -153,7 +154,7 @@ test("weir export --format ocsf: Datastore Activity, with attestations that can 
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line));
-  assert.equal(events.length, 14);
+  assert.equal(events.length, 15);
   const [read, drop] = [events[5], events[6]];
   assert.deepEqual([read.class_uid, read.category_uid, read.activity_id, read.type_uid], [6005, 6, 4, 600_504]);
   assert.deepEqual([read.action_id, drop.action_id, drop.disposition_id, drop.severity_id], [1, 2, 2, 3]);

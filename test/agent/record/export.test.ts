@@ -5,7 +5,7 @@ import type { HttpFacts, Operation } from "../../../agent/core/operation.ts";
 import type { EntryBody } from "../../../agent/core/record.ts";
 import { cefLines } from "../../../agent/record/cef.ts";
 import { Chain, decodeEntry } from "../../../agent/record/chain.ts";
-import { ocsfEvents } from "../../../agent/record/ocsf.ts";
+import { ocsfChain } from "../../../agent/record/ocsf.ts";
 import { type ReadEntry, simplify } from "../../../agent/record/read.ts";
 import { flow, operation, result, sessionEnd } from "./sample.ts";
 
@@ -75,7 +75,7 @@ function entries(): ReadEntry[] {
 type Event = Record<string, unknown> & { metadata: { profiles: string[] }; unmapped: Record<string, unknown> };
 
 test("OCSF: classes, activities and profiles", () => {
-  const event = ocsfEvents();
+  const { eventOf: event } = ocsfChain();
   const events = entries().map((entry) => event(entry) as Event);
   assert.deepEqual(
     events.map(({ class_uid, activity_id, activity_name, metadata }) => [
@@ -109,7 +109,7 @@ test("OCSF: classes, activities and profiles", () => {
 });
 
 test("OCSF: what a request and its answer say", () => {
-  const event = ocsfEvents();
+  const { eventOf: event } = ocsfChain();
   const events = entries().map((entry) => event(entry) as Event);
   assert.deepEqual(events[1]?.["http_request"], {
     uid: "1",

@@ -105,7 +105,11 @@ test("a whole session removed is found", async (t) => {
       payloads.filter((payload) => decodeEntry(payload).session !== session),
     );
     const { firstBad } = verifyLog(dir);
-    assert.equal(firstBad?.fault, "gap");
+    assert.equal(firstBad?.fault, "removed-session");
+    assert.match(firstBad?.sentence ?? "", /5 entries are missing, and every other session is whole/);
+    // Of a session that is still there an entry more is missing: then it is no removed session.
+    writePayloads(path, payloads.filter((payload) => decodeEntry(payload).session !== session).toSpliced(3, 1));
+    assert.equal(verifyLog(dir).firstBad?.fault, "gap");
     writePayloads(path, payloads);
   }
 });
