@@ -6,6 +6,9 @@ import { resolve } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { loadPolicy } from "../../agent/policy/index.ts";
+import { startTestAgent } from "../support/agent.ts";
+import { sdkMissing, startAimock } from "../support/aimock.ts";
+import { makeNamespacePair } from "../support/namespace.ts";
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "../..");
@@ -44,15 +47,43 @@ test("weir demo tells the story that README shows", {
   }
 });
 
-test("the explanation is what the command prints", async () => {
-  const [command = "", ...wanted] = block("explain").trimEnd().split("\n");
-  const words = [...command.replace("$ weir ", "").matchAll(/"([^"]*)"|(\S+)/g)].map(
-    (match) => match[1] ?? match[2] ?? "",
-  );
-  const { stdout } = await run(resolve(root, "scripts/weir"), words, { cwd: root }).catch(
-    (error: { stdout: string }) => error,
-  );
-  assert.equal(stdout.trimEnd(), wanted.join("\n"));
+for (const name of ["explain", "explain-mcp"]) {
+  test(`the explanation is what the command prints: ${name}`, async () => {
+    const [command = "", ...wanted] = block(name).trimEnd().split("\n");
+    const { stdout } = await run(resolve(root, "scripts/weir"), wordsOf(command.replace("$ weir ", "")), {
+      cwd: root,
+    }).catch((error: { stdout: string }) => error);
+    assert.equal(stdout.trimEnd(), wanted.join("\n"));
+  });
+}
+
+/** As a shell splits them. */
+function wordsOf(command: string): string[] {
+  return [...command.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
+}
+
+test("a prompt is denied and redacted as README shows", {
+  skip: process.getuid?.() === 0 ? (sdkMissing() ?? false) : "needs root",
+}, async (t) => {
+  const net = await makeNamespacePair("readme");
+  t.after(() => net.remove());
+  const mock = await startAimock(net.b);
+  t.after(() => mock.stop());
+  const policy = block("llm-policy").replace("hosts: [api.openai.com]", `$&, tls: { ca: ${mock.caFile} }`);
+  assert.notEqual(policy, block("llm-policy"));
+  const env = { OPENAI_KEY: "sk-of-weir" };
+  const agent = await startTestAgent({ namespace: net.a, wrap: mock.withNames([]), policy, env });
+  t.after(() => agent.remove());
+  const [command = "", wanted] = block("llm").trimEnd().split("\n");
+  const words = wordsOf(command.replace("$ weir run -- ", ""));
+  assert.equal((await agent.run(words)).stdout, wanted);
+  assert.deepEqual(await mock.requests(), [], "nothing of it was sent");
+  const secret =
+    '{"model":"gpt-4o","messages":[{"role":"user","content":"ada@example.org paid with 4111 1111 1111 1111"}]}';
+  await agent.run([...words.slice(0, -1), secret]);
+  const [seen] = await mock.requests();
+  assert.equal(seen?.body, block("llm-upstream").trimEnd());
+  assert.equal(seen?.headers["authorization"], "Bearer sk-of-weir");
 });
 
 test("the policy loads", () => {
