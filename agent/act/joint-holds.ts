@@ -54,10 +54,11 @@ export function joinHolds(hold: Hold): Hold {
         // Who is between two tries finds the outcome; it is for one run only.
         if (waiting.length > 0) joints.delete(key);
         joint.waiting.clear();
-        const [first, ...others] = waiting;
-        first?.(outcome);
+        // Who asked last is the one that waits: the leave of the tries before it may still be on its way.
+        const last = waiting.pop();
+        last?.(outcome);
         // One approval is one run: who asked for the same beside it is told so.
-        for (const other of others)
+        for (const other of waiting)
           other(outcome.decision === "approved" ? { ...outcome, decision: "denied", reason: usedReason } : outcome);
       }),
       waiting: new Set([decided]),
