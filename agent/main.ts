@@ -51,9 +51,11 @@ export interface Agent {
 }
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
-  const policy = openPolicy({
+  const detectors = makeDetectors(new Map());
+  const policy = await openPolicy({
     paths: config.policyPaths,
     read: readPolicyFiles,
+    prepared: ({ custom }) => detectors.use(custom),
     loaded: policyLoaded,
     rejected: policyRejected,
   });
@@ -89,7 +91,6 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     await recorder.close();
     throw error;
   });
-  const detectors = makeDetectors(new Map());
   const flows = joinFlows({
     policy: () => policy.current,
     record: (session, body) => recorder.append(session, body),

@@ -2,21 +2,24 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import { buildDetectors } from "../act/custom-detectors.ts";
+import { makeDetectors } from "../act/detectors.ts";
 import { WeirError } from "../errors.ts";
-import { createMasker, type Masker } from "../mask/masker.ts";
 import type { AskedRequest } from "../policy/case-facts.ts";
 import { type Asking, askingOf, type Describe, readCases, runCase } from "../policy/cases.ts";
 import { explain, trace } from "../policy/explain.ts";
 import { loadPolicy } from "../policy/load.ts";
-import type { Policy, PolicyProblem } from "../policy/policy.ts";
+import type { Policy, PolicyCase, PolicyProblem } from "../policy/policy.ts";
 import { policySchema } from "../policy/schema.ts";
-import { detectorNames, kinds } from "../policy/words.ts";
+import { kinds } from "../policy/words.ts";
+import { fingerprint } from "./fingerprint.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir policy check|test|explain FILE|DIR… [--json]
+weir policy fingerprint DIR… > FILE
 weir policy schema
 
-  check     reads the files as one policy and tells what is wrong, as file:line:column
+  check     reads the files as one policy, and the files of its detectors; tells what is wrong, as file:line:column
   test      runs *.cases.yaml: of a file NAME.yaml its NAME.cases.yaml, of a directory all in it;
             exit 1 when one does not hold
   explain   tells rule by rule why a statement or request is decided as it is; exit 1 when it is not allowed
@@ -27,6 +30,7 @@ weir policy schema
       --target NAME       default: the first that speaks the protocol asked about
       --user NAME --database NAME --groups A,B --identity SUBJECT --process EXE --uid N
       --kind statement|connect|prepare|call|cancel|replication|request
+  fingerprint   prints what a detector needs to recognise the code below DIR: { source: { fingerprints: FILE } }
   schema    prints the JSON Schema (policies/schema.json), for editors
 
 A directory stands for its *.yaml, without *.cases.yaml. Exit codes: 0 ok, 1 the answer is no, 2 wrong use or a
@@ -70,13 +74,14 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     io.stdout.write(`${JSON.stringify(policySchema, null, 2)}\n`);
     return 0;
   }
+  if (verb === "fingerprint") return await fingerprint(paths, io);
   if (verb !== "check" && verb !== "test" && verb !== "explain")
     throw new WeirError("WEIR_USAGE", `There is no \`weir policy ${verb}\`. ${help}`);
   if (paths.length === 0) throw new WeirError("WEIR_USAGE", `Which policy? ${help}`);
   if (verb === "test") return await test(paths, values, io);
   const policy = load(policyFiles(paths), values, io);
   if (policy === null) return 2;
-  return verb === "check" ? check(policy, values, io) : await explainOne(policy, values, io);
+  return verb === "check" ? await check(policy, values, io) : await explainOne(policy, values, io);
 }
 
 function parse(args: readonly string[]) {
@@ -87,7 +92,9 @@ function parse(args: readonly string[]) {
   }
 }
 
-function check(policy: Policy, values: Values, io: CommandIo): number {
+async function check(policy: Policy, values: Values, io: CommandIo): Promise<number> {
+  const { problems } = await buildDetectors(policy.detectors);
+  if (problems.size > 0) return complain([...problems.values()], values, io);
   const counts = { targets: policy.targets.length, rules: policy.rules.length };
   if (values.json)
     io.stdout.write(`${JSON.stringify({ ok: true, mode: policy.mode, ...counts, digest: policy.digest })}\n`);
@@ -108,6 +115,7 @@ async function test(paths: readonly string[], values: Values, io: CommandIo): Pr
     if (policy === null) return 2;
     const read = readCases(file, readText(file));
     if ("errors" in read) return complain(read.errors, values, io);
+    const finds = await finderOf(policy);
     for (const one of read.cases) {
       const wrong = runCase(policy, one, describe, finds);
       results.push({ file, name: one.name, ok: wrong.length === 0, wrong });
@@ -142,7 +150,12 @@ async function explainOne(policy: Policy, values: Values, io: CommandIo): Promis
     ...(values.groups === undefined ? {} : { groups: values.groups.split(",").filter((group) => group !== "") }),
     ...(values.uid === undefined ? {} : { uid: Number(values.uid) }),
   };
-  const asked = askingOf(policy, asking, values.sql === undefined ? () => ({}) : await describer(), finds);
+  const asked = askingOf(
+    policy,
+    asking,
+    values.sql === undefined ? () => ({}) : await describer(),
+    await finderOf(policy),
+  );
   if ("error" in asked) throw new WeirError("WEIR_USAGE", asked.error);
   const explanation = trace(policy, asked);
   const { verdict } = explanation.decision;
@@ -207,18 +220,15 @@ function readJson(text: string): unknown {
   }
 }
 
-const maskers = new Map<string, Masker | null>();
-
-/** The built-in detectors. Those of the policy need their files; a case says in `finds` what they find. */
-function finds(detector: string, text: string): boolean {
-  const known = detectorNames.find((name) => name === detector);
-  if (known === undefined) return false;
-  let masker = maskers.get(known);
-  if (masker === undefined) {
-    masker = createMasker([{ detectors: [known], with: "redact" }], Buffer.alloc(32));
-    maskers.set(known, masker);
-  }
-  return masker?.finds(text) ?? false;
+/** The built-in detectors and the policy's own. One that cannot be made is a problem for the cases that need it. */
+async function finderOf(policy: Policy): Promise<NonNullable<PolicyCase["finds"]>> {
+  const { custom, problems } = await buildDetectors(policy.detectors);
+  const detectors = makeDetectors(custom);
+  return (name, text) => {
+    const problem = problems.get(name);
+    if (problem !== undefined) throw new WeirError("WEIR_POLICY_INVALID", problem);
+    return detectors.finds(name, text);
+  };
 }
 
 /** What PostgreSQL's own parser finds in a text. Loaded only where it is needed: it is a large WASM module. */
@@ -239,7 +249,7 @@ function load(files: readonly string[], values: Values, io: CommandIo): Policy |
   return null;
 }
 
-function complain(problems: readonly PolicyProblem[], values: Values, io: CommandIo): number {
+function complain(problems: readonly (PolicyProblem | string)[], values: Values, io: CommandIo): number {
   if (values.json) io.stdout.write(`${JSON.stringify({ ok: false, problems })}\n`);
   else for (const problem of problems) io.stderr.write(`${problem.toString()}\n`);
   return 2;

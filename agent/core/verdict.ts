@@ -22,13 +22,23 @@ export type DetectorName =
 export type DerivedAction = "deny" | "mask" | "detect";
 
 /** A detector that the policy itself defines, by its name. */
-export type CustomDetector =
-  /** A regular expression in RE2's syntax, run by a linear engine. `charactersMax`: no match is longer. */
-  | { readonly kind: "regex"; readonly name: string; readonly expression: string; readonly charactersMax: number }
+export type CustomDetector = { readonly name: string; readonly place: PolicyPlace } & (
+  | /** A regular expression in RE2's syntax, run by a linear engine. `charactersMax`: no match is longer. */
+  { readonly kind: "regex"; readonly expression: string; readonly charactersMax: number }
   /** Whole words out of a list, one a line in a file. */
-  | { readonly kind: "words"; readonly name: string; readonly file: string | null; readonly words: readonly string[] }
-  /** Text that looks like source code; with `directories`, text that shares code with the files below them. */
-  | { readonly kind: "source"; readonly name: string; readonly directories: readonly string[] };
+  | { readonly kind: "words"; readonly file: string | null; readonly words: readonly string[] }
+  /** Values of members of JSON objects, by the members' names; `*` stands for any letters. */
+  | { readonly kind: "keys"; readonly keys: readonly string[] }
+  /** Text that looks like source code; with `directories` or `fingerprints`, text that shares code with those files. */
+  | { readonly kind: "source"; readonly directories: readonly string[]; readonly fingerprints: string | null }
+);
+
+/** Where in the policy something stands. Files that are named there are relative to the policy's own. */
+export interface PolicyPlace {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+}
 
 /** One of `column`, `detectors` and `json` is set; `custom` goes with `detectors`. */
 export interface MaskSpec {

@@ -1,27 +1,33 @@
-/** The detectors that a policy defines, made from their definitions; files and directories are read by the caller. */
+/** The detectors that a policy defines, made from their definitions and from what the caller read of their files. */
 import type { CustomDetector } from "../core/verdict.ts";
+import { keysDetector } from "./custom-keys.ts";
 import { regexDetector } from "./custom-regex.ts";
 import { sourceDetector } from "./custom-source.ts";
 import { wordsDetector } from "./custom-words.ts";
 import type { Detector } from "./detector.ts";
-import { collectFingerprints } from "./fingerprints.ts";
+import type { Fingerprints } from "./fingerprints.ts";
+import { WordList } from "./word-list.ts";
 
-export interface DetectorFiles {
-  /** One word a line. */
-  lines(file: string): Iterable<string>;
-  /** The texts of the source files below the directories. */
-  texts(directories: readonly string[]): Iterable<string>;
+export interface DetectorMaterial {
+  /** Of the file that `words` names. */
+  readonly words?: WordList;
+  /** Of the files that `source` names. */
+  readonly fingerprints?: Fingerprints;
 }
 
-export function customDetector(definition: CustomDetector, files: DetectorFiles): Detector {
+export function customDetector(definition: CustomDetector, material: DetectorMaterial): Detector {
+  const { name } = definition;
   switch (definition.kind) {
     case "regex":
-      return regexDetector(definition.name, definition.expression, definition.charactersMax);
-    case "words":
-      return wordsDetector(definition.name, definition.file === null ? definition.words : files.lines(definition.file));
-    case "source": {
-      const { name, directories } = definition;
-      return sourceDetector(name, directories.length === 0 ? null : collectFingerprints(files.texts(directories)));
+      return regexDetector(name, definition.expression, definition.charactersMax);
+    case "words": {
+      const list = material.words ?? new WordList();
+      for (const word of definition.words) list.add(word);
+      return wordsDetector(name, list);
     }
+    case "keys":
+      return keysDetector(name, definition.keys);
+    case "source":
+      return sourceDetector(name, material.fingerprints ?? null);
   }
 }

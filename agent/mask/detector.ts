@@ -21,8 +21,10 @@ export interface Detector {
   readonly follow: Follow | null;
   /** The same for `latin1` texts, where that differs. */
   readonly forBytes?: Detector;
-  /** It judges a text as a whole: it is asked of whole texts only, never of one that streams. */
+  /** It judges a text as a whole: a text that streams is held until its end. */
   readonly wholeOnly?: true;
+  /** Members of JSON objects with such a name are values, whatever they hold. */
+  keys?(name: string): boolean;
 }
 
 /** Where a value is certain up to, and the phase to go on in; phase 0: there it ends. A value begins in phase 1. */

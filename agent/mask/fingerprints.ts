@@ -1,35 +1,38 @@
 /**
  * Recognises code that was copied: winnowed fingerprints (Schleimer, Wilkerson, Aiken, "Winnowing: Local Algorithms for
- * Document Fingerprinting", SIGMOD 2003). Any copied stretch of `sharedCharactersMin` characters is found, whatever
- * stands around it; white space, case and lines of comment do not count.
+ * Document Fingerprinting", SIGMOD 2003). Any copied stretch of 39 characters (24 + 16 - 1) is found, whatever stands
+ * around it; white space, case and lines of comment do not count.
  */
 
 /** Hashes are made of this many characters: what is shorter is no copy. */
 const gramCharacters = 24;
 /** Of so many hashes in a row the smallest is a fingerprint. */
 const windowGrams = 16;
-export const sharedCharactersMin = gramCharacters + windowGrams - 1;
 
 /** A base for the rolling hash; odd, so that every character counts modulo 2^32. */
 const base = 0x01000193;
+
+/** A fingerprint is a number of 53 bits: of 32 a long prompt would share a few with a large repository by chance. */
+const highBits = 21;
 
 export interface Fingerprints {
   readonly size: number;
   has(fingerprint: number): boolean;
 }
 
-/** Each fingerprint once, in ascending order. */
-export function fingerprintSource(text: string): Uint32Array {
+/** Each fingerprint once, in no order. */
+export function fingerprintSource(text: string): Set<number> {
   const plain = normalised(text);
   const found = new Set<number>();
   const count = plain.length - gramCharacters + 1;
-  if (count <= 0) return new Uint32Array(0);
+  if (count <= 0) return found;
   let highest = 1;
   for (let i = 1; i < gramCharacters; i += 1) highest = Math.imul(highest, base);
   const recent = new Uint32Array(windowGrams);
   let rolling = 0;
   for (let i = 0; i < gramCharacters - 1; i += 1) rolling = (Math.imul(rolling, base) + plain.charCodeAt(i)) | 0;
   let smallest = -1;
+  let taken = -1;
   for (let gram = 0; gram < count; gram += 1) {
     rolling = (Math.imul(rolling, base) + plain.charCodeAt(gram + gramCharacters - 1)) | 0;
     const hash = mixed(rolling);
@@ -44,43 +47,67 @@ export function fingerprintSource(text: string): Uint32Array {
     }
     // The rightmost smallest of the window, so that a stretch of equal hashes is not taken one by one.
     if (smallest < 0 || hash <= (recent[smallest % windowGrams] as number)) smallest = gram;
-    if (gram >= windowGrams - 1 || gram === count - 1) found.add(recent[smallest % windowGrams] as number);
-  }
-  return Uint32Array.from(found).sort();
-}
-
-/** The fingerprints of many texts in one table: eight bytes each, at most. */
-export function collectFingerprints(texts: Iterable<string>): Fingerprints {
-  let slots = new Uint32Array(1024);
-  let size = 0;
-  let zero = false;
-  const put = (table: Uint32Array, value: number): boolean => {
-    let slot = value & (table.length - 1);
-    while (table[slot] !== 0 && table[slot] !== value) slot = (slot + 1) & (table.length - 1);
-    if (table[slot] === value) return false;
-    table[slot] = value;
-    return true;
-  };
-  for (const text of texts) {
-    for (const value of fingerprintSource(text)) {
-      if (value === 0) zero = true;
-      else if (put(slots, value)) size += 1;
-      if (size * 3 > slots.length * 2) {
-        const larger = new Uint32Array(slots.length * 2);
-        for (const old of slots) if (old !== 0) put(larger, old);
-        slots = larger;
-      }
+    if ((gram >= windowGrams - 1 || gram === count - 1) && smallest !== taken) {
+      taken = smallest;
+      found.add(wide(plain, smallest, recent[smallest % windowGrams] as number));
     }
   }
-  return {
-    size: size + (zero ? 1 : 0),
-    has(value) {
-      if (value === 0) return zero;
-      let slot = value & (slots.length - 1);
-      while (slots[slot] !== 0 && slots[slot] !== value) slot = (slot + 1) & (slots.length - 1);
-      return slots[slot] === value;
-    },
-  };
+  return found;
+}
+
+/** The hash with bits of another one of the same characters. */
+function wide(text: string, at: number, hash: number): number {
+  let other = 0x811c9dc5 | 0;
+  for (let i = at; i < at + gramCharacters; i += 1) other = Math.imul(other ^ text.charCodeAt(i), base);
+  return (mixed(other) >>> (32 - highBits)) * 2 ** 32 + hash;
+}
+
+/** The fingerprints of many texts in one table: 12 to 24 bytes each. */
+export class FingerprintTable implements Fingerprints {
+  size = 0;
+  #zero = false;
+  #slots = new Float64Array(1024);
+
+  get bytes(): number {
+    return this.#slots.byteLength;
+  }
+
+  addText(text: string): void {
+    for (const value of fingerprintSource(text)) this.add(value);
+  }
+
+  add(value: number): void {
+    if (value === 0) {
+      if (!this.#zero) this.size += 1;
+      this.#zero = true;
+      return;
+    }
+    const slot = slotOf(this.#slots, value);
+    if (this.#slots[slot] === value) return;
+    this.#slots[slot] = value;
+    this.size += 1;
+    if (this.size * 3 <= this.#slots.length * 2) return;
+    const larger = new Float64Array(this.#slots.length * 2);
+    for (const old of this.#slots) if (old !== 0) larger[slotOf(larger, old)] = old;
+    this.#slots = larger;
+  }
+
+  has(value: number): boolean {
+    return value === 0 ? this.#zero : this.#slots[slotOf(this.#slots, value)] === value;
+  }
+
+  *values(): Generator<number> {
+    if (this.#zero) yield 0;
+    for (const value of this.#slots) if (value !== 0) yield value;
+  }
+}
+
+/** The place of a value, or the free one where it belongs. */
+function slotOf(slots: Float64Array, value: number): number {
+  const mask = slots.length - 1;
+  let slot = (value % 2 ** 32) & mask;
+  while (slots[slot] !== 0 && slots[slot] !== value) slot = (slot + 1) & mask;
+  return slot;
 }
 
 /** How many of a text's fingerprints are known, and which share of all that is. */
@@ -88,7 +115,7 @@ export function matchesFingerprints(text: string, known: Fingerprints): { matche
   const own = fingerprintSource(text);
   let matched = 0;
   for (const value of own) if (known.has(value)) matched += 1;
-  return { matched, share: own.length === 0 ? 0 : matched / own.length };
+  return { matched, share: own.size === 0 ? 0 : matched / own.size };
 }
 
 /** Licences and the like stand in comments, and are no one's secret. */

@@ -1,15 +1,9 @@
 /** Masks what detectors find, in place and in as many bytes. */
-import type { DetectorName, MaskStyle } from "../core/verdict.ts";
 import { contextCharactersMax } from "./detector.ts";
 import { compileMaskPlan, type MaskPlan, type MaskPlanSpec } from "./plan.ts";
 import { hexBytes, mayMatch } from "./prefilter.ts";
 import { type Step, TextScanner, wholeCharactersMax } from "./scanner.ts";
 import { hiddenIn } from "./style.ts";
-
-export interface DetectorSpec {
-  readonly detectors: readonly DetectorName[];
-  readonly with: MaskStyle;
-}
 
 export interface Masker {
   /** Overwrites matches in `bytes[start, end)`; how many there were. */

@@ -11,7 +11,8 @@ export interface RawDetector {
   regex?: string;
   max?: number;
   words?: string[] | { file: string };
-  source?: { directories?: string[] };
+  keys?: string[];
+  source?: { directories?: string[]; fingerprints?: string };
 }
 
 /** Longest match of an expression, in characters: so much of a stream may be held back for it. */
@@ -26,21 +27,28 @@ export function compileDetector(name: string, raw: RawDetector, place: Place): C
   if (name === "all" || detectorNames.includes(name as DetectorName))
     return complain([], `${name} is a built-in detector; give yours another name.`);
   if (name === "not" || name === "only") return complain([], `${name} is a word of the policy; give it another name.`);
-  const kinds = (["regex", "words", "source"] as const).filter((kind) => raw[kind] !== undefined);
-  if (kinds.length !== 1) return complain([], "a detector is exactly one of regex, words and source.");
+  const kinds = (["regex", "words", "keys", "source"] as const).filter((kind) => raw[kind] !== undefined);
+  if (kinds.length !== 1) return complain([], "a detector is exactly one of regex, words, keys and source.");
   if (raw.max !== undefined && raw.regex === undefined) return complain(["max"], "`max` is for a regex.");
-  if (raw.regex !== undefined) return compileRegex(name, raw.regex, raw.max, complain);
+  const { file, line, column } = place.source.problem(place.path, "", "key");
+  const own = { name, place: { file, line, column } };
+  if (raw.regex !== undefined) return compileRegex(own, raw.regex, raw.max, complain);
   if (raw.words !== undefined) {
-    if (!Array.isArray(raw.words)) return { kind: "words", name, file: raw.words.file, words: [] };
+    if (!Array.isArray(raw.words)) return { kind: "words", ...own, file: raw.words.file, words: [] };
     const blank = raw.words.findIndex((word) => word.trim() === "" || /[\r\n]/.test(word));
     if (blank >= 0) return complain(["words", blank], "expected a word.");
-    return { kind: "words", name, file: null, words: raw.words };
+    return { kind: "words", ...own, file: null, words: raw.words };
   }
-  return { kind: "source", name, directories: raw.source?.directories ?? [] };
+  if (raw.keys !== undefined) {
+    const bare = raw.keys.findIndex((key) => key.replaceAll("*", "").trim() === "");
+    return bare >= 0 ? complain(["keys", bare], "expected a member's name.") : { kind: "keys", ...own, keys: raw.keys };
+  }
+  const { directories = [], fingerprints = null } = raw.source ?? {};
+  return { kind: "source", ...own, directories, fingerprints };
 }
 
 function compileRegex(
-  name: string,
+  own: Pick<CustomDetector, "name" | "place">,
   expression: string,
   max: number | undefined,
   complain: (path: readonly (string | number)[], message: string) => null,
@@ -59,5 +67,5 @@ function compileRegex(
       `the expression may match ${read.longest} characters, and what is longer would be missed.`,
     );
   }
-  return { kind: "regex", name, expression, charactersMax: Math.min(read.longest, max ?? charactersMax) };
+  return { kind: "regex", ...own, expression, charactersMax: Math.min(read.longest, max ?? charactersMax) };
 }

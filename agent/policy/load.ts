@@ -110,7 +110,7 @@ function merge(sources: readonly Source[], problems: PolicyProblem[]): Policy {
   const digest = digestOf({
     ...{ mode, defaults, durability, targets },
     // Left out when there are none, so that a policy keeps the digest it had before there were detectors.
-    ...(detectors.length === 0 ? {} : { detectors }),
+    ...(detectors.length === 0 ? {} : { detectors: detectors.map(({ place: _, ...detector }) => detector) }),
     ...(identity.raw.length === 0 ? {} : { identity: identity.raw }),
     rules: ruleEntries.map(({ rule }) => rule),
   });

@@ -1,11 +1,11 @@
 /** The JSON Schema of a detector that the policy defines. */
 
 export const detector = {
-  description: "Exactly one of regex, words and source.",
+  description: "Exactly one of regex, words, keys and source.",
   type: "object",
   additionalProperties: false,
   minProperties: 1,
-  expected: "one of regex, words and source",
+  expected: "one of regex, words, keys and source",
   properties: {
     regex: {
       description: "Regular expression in RE2's syntax: no look-around, no back-references.",
@@ -25,23 +25,38 @@ export const detector = {
       minItems: 1,
       maxItems: 10_000,
       items: { type: "string", minLength: 1, maxLength: 256 },
-      properties: { file: { description: "Path of the file.", type: "string", minLength: 1 } },
+      properties: {
+        file: { description: "Path of the file, relative to the policy's.", type: "string", minLength: 1 },
+      },
       required: ["file"],
       additionalProperties: false,
       expected: "a list of words, or { file: … }",
     },
+    keys: {
+      description: "Members of JSON objects whose values are meant, in any case; `*` stands for any letters.",
+      type: "array",
+      minItems: 1,
+      maxItems: 256,
+      items: { type: "string", minLength: 1, maxLength: 128 },
+    },
     source: {
-      description: "Text that looks like source code; with directories, text that shares code with what is below them.",
+      description:
+        "Text that looks like source code; with directories or fingerprints, text that shares code with those files.",
       type: "object",
       additionalProperties: false,
-      expected: "{ directories: [ … ] }, or {} for any source code",
+      expected: "{ directories: [ … ] }, { fingerprints: FILE }, or {} for any source code",
       properties: {
         directories: {
-          description: "Directories whose code is recognised.",
+          description: "Directories whose code is recognised, relative to the policy's file.",
           type: "array",
           minItems: 1,
           maxItems: 64,
           items: { type: "string", minLength: 1 },
+        },
+        fingerprints: {
+          description: "File that `weir policy fingerprint` wrote, relative to the policy's.",
+          type: "string",
+          minLength: 1,
         },
       },
     },

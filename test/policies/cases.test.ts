@@ -3,19 +3,11 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
-import { createMasker } from "../../agent/mask/masker.ts";
+import { buildAllDetectors } from "../../agent/act/custom-detectors.ts";
+import { makeDetectors } from "../../agent/act/detectors.ts";
 import { type Describe, readCases, runCase } from "../../agent/policy/cases.ts";
 import { loadPolicy } from "../../agent/policy/load.ts";
-import { detectorNames, traits } from "../../agent/policy/words.ts";
-
-/** Built-in detectors as they run; of others a case says what they find. */
-const maskers = new Map(
-  detectorNames.map((name) => [
-    name as string,
-    createMasker([{ detectors: [name], with: "redact" }], Buffer.alloc(32)),
-  ]),
-);
-const finds = (detector: string, text: string): boolean => maskers.get(detector)?.finds(text) ?? false;
+import { traits } from "../../agent/policy/words.ts";
 
 let describeSql: Describe = () => ({});
 
@@ -32,13 +24,15 @@ for (const dir of ["defaults", "examples"].map((name) => join(import.meta.dirnam
   for (const name of readdirSync(dir).filter((file) => /\.yaml$/.test(file) && !/\.cases\.yaml$/.test(file))) {
     describe(name, () => {
       const file = join(dir, name);
-      const loaded = loadPolicy([{ file: name, text: readFileSync(file, "utf8") }]);
+      const loaded = loadPolicy([{ file, text: readFileSync(file, "utf8") }]);
       assert.ok("policy" in loaded, "errors" in loaded ? loaded.errors.join("\n") : "");
       const casesFile = file.replace(/\.yaml$/, ".cases.yaml");
       const read = readCases(casesFile, readFileSync(casesFile, "utf8"));
       assert.ok("cases" in read, "errors" in read ? read.errors.join("\n") : "");
+      const detectors = makeDetectors(new Map());
+      before(async () => detectors.use((await buildAllDetectors(loaded.policy.detectors)).custom));
       for (const one of read.cases) {
-        test(one.name, () => assert.deepEqual(runCase(loaded.policy, one, describeSql, finds), []));
+        test(one.name, () => assert.deepEqual(runCase(loaded.policy, one, describeSql, detectors.finds), []));
       }
     });
   }

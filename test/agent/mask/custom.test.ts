@@ -7,16 +7,29 @@ import { createBodyMasker } from "../../../agent/mask/body-masker.ts";
 import { sourceDetector } from "../../../agent/mask/custom-source.ts";
 import { wordsDetector } from "../../../agent/mask/custom-words.ts";
 import type { Detector } from "../../../agent/mask/detector.ts";
-import { collectFingerprints, fingerprintSource, matchesFingerprints } from "../../../agent/mask/fingerprints.ts";
+import { FingerprintTable, fingerprintSource, matchesFingerprints } from "../../../agent/mask/fingerprints.ts";
 import { createMasker } from "../../../agent/mask/masker.ts";
 import { compileMaskPlan, type MaskPlan } from "../../../agent/mask/plan.ts";
 import { looksLikeSource } from "../../../agent/mask/source.ts";
 import { createStreamMasker } from "../../../agent/mask/stream-masker.ts";
+import { WordList } from "../../../agent/mask/word-list.ts";
 import { seeded } from "./values.ts";
 
 const key = Buffer.alloc(32);
 const root = resolve(import.meta.dirname, "../../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");
+
+function listOf(words: Iterable<string>): WordList {
+  const list = new WordList();
+  for (const word of words) assert.ok(list.add(word), word);
+  return list;
+}
+
+function collectFingerprints(texts: Iterable<string>): FingerprintTable {
+  const table = new FingerprintTable();
+  for (const text of texts) table.addText(text);
+  return table;
+}
 
 function planFor(custom: Detector): MaskPlan {
   const plan = compileMaskPlan([{ detectors: [], custom: [custom], with: "redact" }], key);
@@ -31,7 +44,7 @@ function stream(plan: MaskPlan, pieces: readonly string[]): string {
 
 describe("words", () => {
   const words = ["C-1001", "C-1002", "falcon", "Project Osprey", "Project", "#42", "Müller", "A B C", "A B"];
-  const detector = wordsDetector("own", words);
+  const detector = wordsDetector("own", listOf(words));
 
   test("are whole words, the longest first", () => {
     const cases: readonly (readonly [string, string])[] = [
@@ -70,10 +83,7 @@ describe("words", () => {
   });
 
   test("a hundred thousand ids are all found, and others are not", () => {
-    const many = wordsDetector(
-      "ids",
-      Array.from({ length: 100_000 }, (_, i) => `cus_${i * 7}`),
-    );
+    const many = wordsDetector("ids", listOf(Array.from({ length: 100_000 }, (_, i) => `cus_${i * 7}`)));
     for (let i = 0; i < 100_000; i += 997) {
       assert.deepEqual(many.next(`id cus_${i * 7}.`, 0, 99), { start: 3, end: 3 + `cus_${i * 7}`.length });
       assert.equal(many.next(`id cus_${i * 7 + 1}.`, 0, 99), null);
@@ -131,6 +141,6 @@ describe("source code", () => {
     const known = collectFingerprints([text]);
     for (let at = 0; at + 39 <= text.length; at += 1)
       assert.ok(matchesFingerprints(text.slice(at, at + 39), known).matched >= 1, `at ${at}`);
-    assert.equal(fingerprintSource("too short").length, 0);
+    assert.equal(fingerprintSource("too short").size, 0);
   });
 });

@@ -192,6 +192,8 @@ detectors:
   any-code: { source: {} }
   bounded: { regex: "PRJ-[0-9]{6}", max: 32 }
   unbounded: { regex: "PRJ-[0-9]+", max: 32 }
+  secrets: { keys: [password, "*_token"] }
+  prints: { source: { fingerprints: code.prints } }
 `,
     `apiVersion: weir/v1
 rules:
@@ -199,13 +201,17 @@ rules:
   - { name: b, redact: [{ detector: [email, few] }, { detector: all, with: null }] }
 `,
   );
-  assert.deepEqual(policy.detectors, [
+  assert.deepEqual(policy.detectors[0]?.place, { file: "0.yaml", line: 3, column: 3 });
+  const bare = policy.detectors.map(({ place: _, ...detector }) => detector);
+  assert.deepEqual(bare, [
     { kind: "words", name: "ids", file: "/nowhere/ids.txt", words: [] },
     { kind: "words", name: "few", file: null, words: ["alpha", "beta"] },
-    { kind: "source", name: "code", directories: ["/nowhere"] },
-    { kind: "source", name: "any-code", directories: [] },
+    { kind: "source", name: "code", directories: ["/nowhere"], fingerprints: null },
+    { kind: "source", name: "any-code", directories: [], fingerprints: null },
     { kind: "regex", name: "bounded", expression: "PRJ-[0-9]{6}", charactersMax: 10 },
     { kind: "regex", name: "unbounded", expression: "PRJ-[0-9]+", charactersMax: 32 },
+    { kind: "keys", name: "secrets", keys: ["password", "*_token"] },
+    { kind: "source", name: "prints", directories: [], fingerprints: "code.prints" },
   ]);
   const derived = "detect" as const;
   assert.deepEqual(policy.rules[0]?.masks, [
