@@ -8,7 +8,7 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 import { Desk } from "../../../agent/act/desk.ts";
 import { type Hold, joinHolds } from "../../../agent/act/joint-holds.ts";
 import type { SessionPorts } from "../../../agent/act/ports.ts";
-import { holdIn } from "../../../agent/commands/control-answers.ts";
+import { holdIn } from "../../../agent/commands/hold-in.ts";
 import type { Flow } from "../../../agent/core/flow.ts";
 import type { EntryBody } from "../../../agent/core/record.ts";
 import type { Target } from "../../../agent/core/target.ts";
