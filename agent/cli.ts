@@ -24,6 +24,8 @@ const commands: Readonly<Record<string, Command>> = {
   run: { summary: "run a command with all its descendants intercepted", load: () => import("./commands/run.ts") },
   sessions: { summary: "list, show and replay what is recorded", load: () => import("./commands/sessions.ts") },
   approvals: { summary: "the queue of held operations", load: () => import("./commands/approvals.ts") },
+  login: { summary: "log in, so that what you run has your identity", load: () => import("./commands/login.ts") },
+  revoke: { summary: "end a subject's or a session's flows now", load: () => import("./commands/revoke.ts") },
   policy: { summary: "check, test and explain a policy", load: () => import("./commands/policy.ts") },
   trust: { summary: "install or remove Weir's certificate authority", load: () => import("./commands/trust.ts") },
   verify: { summary: "check the record: chain, heads, gaps", load: () => import("./commands/verify.ts") },
@@ -46,6 +48,7 @@ const exitCodes: Partial<Record<ErrorCode, number>> = {
   WEIR_CONFIG_INVALID: 2,
   WEIR_POLICY_INVALID: 2,
   WEIR_CONTROL_REFUSED: 1,
+  WEIR_IDENTITY_INVALID: 1,
   WEIR_CHAIN_BROKEN: 1,
 };
 

@@ -17,7 +17,7 @@ import { joinHolds } from "./act/joint-holds.ts";
 import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
 import { readCredential, readHttpCredential } from "./act/secrets.ts";
 import { type FlowSession, Session } from "./act/session.ts";
-import type { Endpoint, Flow, ProcessInfo } from "./core/flow.ts";
+import type { Endpoint, Flow, JobHint, ProcessInfo } from "./core/flow.ts";
 import type { Operation } from "./core/operation.ts";
 import type { EntryBody } from "./core/record.ts";
 import type { Target } from "./core/target.ts";
@@ -48,7 +48,7 @@ export interface FlowsOptions {
   hold(request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held;
   dial(destination: Endpoint): Promise<Socket>;
   /** Who stands behind a process; left out: nobody is proven. */
-  readonly identities?: Pick<Identities, "of" | "refusal">;
+  readonly identities?: Pick<Identities, "of" | "jobOf" | "refusal">;
   /** What MCP's tools were at first sight. */
   readonly toolPins: Pick<HttpContext, "pin" | "pinned">;
   log(level: "info" | "warn", message: string): void;
@@ -119,7 +119,7 @@ export function joinFlows(options: FlowsOptions): Flows {
       destination: origin.destination,
       source: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
       hostname: origin.hostname,
-      process: origin.process,
+      process: withJob(origin.process, options.identities?.jobOf(origin.process) ?? null),
       identity: options.identities?.of(origin.process) ?? null,
       openedAtMs: Date.now(),
       via: origin.via,
@@ -247,6 +247,11 @@ export function joinFlows(options: FlowsOptions): Flows {
       await catalog.close();
     },
   };
+}
+
+/** A proven job counts; what the process says of itself is only a hint. */
+function withJob(process: ProcessInfo | null, job: JobHint | null): ProcessInfo | null {
+  return process === null || job === null ? process : { ...process, job };
 }
 
 /** Stands for what no target names, where `defaults.egress` allows it. */

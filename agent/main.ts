@@ -20,8 +20,9 @@ import type { EntryBody } from "./core/record.ts";
 import { WeirError } from "./errors.ts";
 import { joinFlows, redirectedTargets } from "./flows.ts";
 import { watchCgroups } from "./identity/cgroups.ts";
-import { type Guard, guardSessions } from "./identity/guard.ts";
+import { guardSessions } from "./identity/guard.ts";
 import { type Identities, openIdentities } from "./identity/registry.ts";
+import { createRevoker, type Revoker } from "./identity/revoke.ts";
 import { cgroupRoot } from "./kernel/cgroup.ts";
 import { type Interception, startInterception } from "./kernel/interception.ts";
 import { openRecorder, type Recorder } from "./record/recorder.ts";
@@ -43,8 +44,8 @@ export interface Agent {
   readonly authority: Authority;
   readonly sessions: ReadonlySet<FlowSession>;
   readonly identities: Identities;
-  /** Ends flows whose identity holds no longer. */
-  readonly guard: Guard;
+  /** Ends live flows and refuses the next: for the command, the page and whatever else may revoke. */
+  readonly revoker: Revoker;
   /** Into the agent's own record. */
   note(body: EntryBody): void;
   close(): Promise<void>;
@@ -106,7 +107,12 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     identities,
     log,
   });
-  const guard = guardSessions(identities, flows.sessions, log);
+  const record = (session: string, body: EntryBody): void => {
+    recorder.append(session, body);
+    gate.touch();
+  };
+  const guard = guardSessions({ identities, sessions: flows.sessions, record, log });
+  const revoker = createRevoker({ identities, guard, sessions: flows.sessions, note, now: Date.now });
   note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}` });
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
@@ -155,7 +161,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     authority,
     sessions: flows.sessions,
     identities,
-    guard,
+    revoker,
     note,
     /** Every session ends with a word in its protocol; then the interception goes, then the record is closed. */
     async close() {

@@ -10,6 +10,7 @@ import { trustEnvironment } from "../trust/environment.ts";
 import { probeNames } from "../trust/probe-server.ts";
 import { createProbeService } from "../trust/probe-service.ts";
 import { hasSudoRights } from "../trust/sudo.ts";
+import { identityAnswer, identityForRun, identityView } from "./identity-answers.ts";
 
 export function controlAnswers(agent: Agent, controller: Controller, config: AgentConfig) {
   const probes = createProbeService(() => agent.authority.leafFor(probeNames).context);
@@ -28,18 +29,29 @@ export function controlAnswers(agent: Agent, controller: Controller, config: Age
           },
         };
       case "run": {
+        // Before anything is made: who brings a bad token gets no run at all.
+        const proven = await identityForRun(agent, request.token, peer);
         const { cgroup } = await agent.interception.createRun({
           pid: peer.pid,
           uid: peer.uid,
           name: request.name ?? "",
         });
+        if (proven !== null) agent.identities.bind(cgroup, proven);
         return {
           ok: true,
           cgroup,
           environment: trustEnvironment(agent.authority.bundlePath),
+          identity: proven === null ? null : identityView(proven),
           trust: { caPath: agent.authority.caPath, sudo: await hasSudoRights(peer.uid) },
         };
       }
+      case "login":
+      case "logout":
+      case "login-issuers":
+      case "identities":
+      case "revoke":
+      case "restore":
+        return identityAnswer(agent, request, peer);
       case "probe":
         return { ok: true, probe: await probes.ask(request.prefix) };
       case "approvals":

@@ -8,13 +8,22 @@ import { findBundles } from "../trust/bundles.ts";
 import { canEnter, type EnterMode, enterProgram, enterWords } from "../trust/enter.ts";
 import { type Plan, planBinds } from "../trust/plan.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
+import { readToken, type TokenSource, tokenOptions } from "./token.ts";
 
-export const help = `weir run [--state DIR] [--name NAME] [--trust HOW] -- CMD ARGS…
+export const help = `weir run [--state DIR] [--name NAME] [--identity-token-file F] [--trust HOW] -- CMD ARGS…
 
 Runs CMD with all its descendants intercepted. Needs a running agent (weir up), and no root: the command runs
 as you. Signals and the exit code are CMD's own.
 
   --name NAME    shown in the record
+  --identity-token-file F
+                 a token (JWT) that says who the run stands for: it and all its descendants. The policy's section
+                 identity says whose tokens are believed. Without one a run has the identity of the run it was
+                 started in, else that of its user (weir login) or what the policy maps it to
+  --identity-token-env NAME
+                 the same from a variable, as GitLab gives it; the command does not get that variable
+  --github-audience AUD
+                 in a job of GitHub Actions with the permission id-token: gets the job's token for this audience
   --state DIR    state directory of the agent (default /var/lib/weir)
   --trust HOW    how programs get to trust Weir's certificate authority:
                    env    by variables (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE, …)
@@ -31,6 +40,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   let stateDir = io.stateDir;
   let name: string | null = null;
   let how: TrustHow = "auto";
+  let source: TokenSource | null = null;
   let at = 0;
   for (; at < args.length; at += 1) {
     const word = args[at] as string;
@@ -43,7 +53,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       return 0;
     }
     if (word === "--name") name = optionValue(args, ++at, word);
-    else if (word === "--state") stateDir = optionValue(args, ++at, word);
+    else if (Object.hasOwn(tokenOptions, word)) {
+      if (source !== null) throw new WeirError("WEIR_USAGE", "weir run takes one identity token.");
+      source = { from: tokenOptions[word] as TokenSource["from"], what: optionValue(args, ++at, word) };
+    } else if (word === "--state") stateDir = optionValue(args, ++at, word);
     else if (word === "--trust") how = trustHow(optionValue(args, ++at, word));
     else if (word.startsWith("-"))
       throw new WeirError("WEIR_USAGE", `weir run has no option ${word}; put -- before the command.`);
@@ -57,12 +70,13 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     io.stderr.write(`weir run: ${program}: not found\n`);
     return 127;
   }
-  const reply = await askAgent(controlSocketPath(stateDir), { op: "run", name });
+  const token = source === null ? {} : { token: await readToken(source, io.env) };
+  const reply = await askAgent(controlSocketPath(stateDir), { op: "run", name, ...token });
   if (!("environment" in reply)) throw new WeirError("WEIR_CONTROL_REFUSED", "The agent gave no environment.");
   const env: Record<string, string> = {};
   // What the caller has set himself stays his.
   for (const [key, value] of Object.entries({ ...reply.environment, ...io.env }))
-    if (value !== undefined) env[key] = value;
+    if (value !== undefined && !(source?.from === "env" && key === source.what)) env[key] = value;
   if (process.execve === undefined) throw new WeirError("WEIR_KERNEL_UNSUPPORTED", "weir run needs Node 24.");
   const rest = command.slice(1);
   const mode = reply.trust === undefined ? null : enterMode(how, reply.trust);

@@ -2,8 +2,18 @@
 
 export type ControlRequest =
   | { readonly op: "status" }
-  | { readonly op: "run"; readonly name: string | null }
+  | { readonly op: "run"; readonly name: string | null; readonly token?: string }
   | { readonly op: "probe"; readonly prefix: string }
+  | { readonly op: "login"; readonly token: string }
+  | { readonly op: "logout" }
+  | { readonly op: "login-issuers" }
+  | { readonly op: "identities" }
+  | {
+      readonly op: "revoke" | "restore";
+      readonly what: string;
+      readonly issuer: string | null;
+      readonly reason: string;
+    }
   | { readonly op: "approvals" }
   | {
       readonly op: "decide";
@@ -23,9 +33,19 @@ export function parseRequest(line: string): ControlRequest | null {
     return null;
   }
   if (value === null || typeof value !== "object") return null;
-  const { op, name, id, decision, reason, prefix, forMs } = value as Readonly<Record<string, unknown>>;
-  if (op === "status" || op === "approvals") return { op };
-  if (op === "run" && (name === null || typeof name === "string")) return { op, name };
+  const { op, name, id, decision, reason, prefix, token, forMs } = value as Readonly<Record<string, unknown>>;
+  if (op === "status" || op === "approvals" || op === "logout" || op === "login-issuers" || op === "identities")
+    return { op };
+  if (op === "run" && (name === null || typeof name === "string")) {
+    if (token === undefined) return { op, name };
+    return typeof token === "string" ? { op, name, token } : null;
+  }
+  if (op === "login" && typeof token === "string") return { op, token };
+  if (op === "revoke" || op === "restore") {
+    const { what, issuer } = value as Readonly<Record<string, unknown>>;
+    if (typeof what !== "string" || typeof reason !== "string") return null;
+    return issuer === null || typeof issuer === "string" ? { op, what, issuer, reason } : null;
+  }
   if (op === "probe" && typeof prefix === "string" && prefix.startsWith("/")) return { op, prefix };
   if (op !== "decide" || typeof id !== "string" || typeof reason !== "string") return null;
   if (forMs !== undefined && !(Number.isSafeInteger(forMs) && (forMs as number) > 0)) return null;
@@ -66,12 +86,44 @@ export interface StatusView {
   readonly ui: string | null;
 }
 
+export interface IdentityView {
+  readonly subject: string;
+  readonly issuer: string;
+  readonly groups: readonly string[];
+  readonly untilMs: number;
+}
+
+export interface LoginIssuer {
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly scope: string;
+  readonly ca: string | null;
+}
+
+/** Who is bound and who is revoked. `where` is a cgroup, or `uid 1000`. */
+export interface IdentitiesView {
+  readonly bound: readonly (IdentityView & { readonly where: string; readonly refused: string | null })[];
+  readonly revoked: readonly {
+    readonly what: string;
+    readonly issuer: string | null;
+    readonly reason: string;
+    readonly by: string;
+    readonly atMs: number;
+  }[];
+}
+
 export type ControlReply =
+  | { readonly ok: true; readonly login: IdentityView | null }
+  | { readonly ok: true; readonly loginIssuers: readonly LoginIssuer[] }
+  | { readonly ok: true; readonly identities: IdentitiesView }
+  | { readonly ok: true; readonly revoked: { readonly kind: string; readonly ended: number } }
   | { readonly ok: true; readonly status: StatusView }
   | {
       readonly ok: true;
       readonly cgroup: string;
       readonly environment: Readonly<Record<string, string>>;
+      /** Whom the run stands for; null: nobody is proven. */
+      readonly identity?: IdentityView | null;
       readonly trust?: RunTrust;
     }
   | { readonly ok: true; readonly probe: { readonly port: number; readonly reached: readonly string[] } }

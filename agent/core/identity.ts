@@ -4,7 +4,11 @@ import type { Identity, ProcessInfo } from "./flow.ts";
 /** Asymmetric ones only: with HS256 whoever can verify can sign, and a public key would do as the secret. */
 export type TokenAlgorithm = "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "EdDSA";
 
+/** `github` and `gitlab`: a CI system's job tokens, whose claims give groups and the job. */
+export type IssuerKind = "oidc" | "github" | "gitlab";
+
 export interface IdentityIssuer {
+  readonly kind: IssuerKind;
   /** Equals the token's `iss` to the letter. */
   readonly issuer: string;
   readonly audiences: readonly string[];
@@ -13,12 +17,15 @@ export interface IdentityIssuer {
   /** PEM file of the authority that its keys' server is trusted by; null: the system's. */
   readonly ca: string | null;
   readonly subjectClaim: string;
+  /** Not of CI systems: their groups are made of several claims. */
   readonly groupsClaim: string;
   readonly algorithms: readonly TokenAlgorithm[];
   /** Other claims that have to hold: an issuer like GitHub's signs for everybody. */
   readonly claims: readonly { readonly name: string; readonly wanted: string; covers(value: string): boolean }[];
   /** How long a run stays bound after its token was verified; null: until the token expires. */
   readonly lifetimeMs: number | null;
+  /** What `weir login` says to the issuer; null: nobody logs in with it. */
+  readonly login: { readonly clientId: string; readonly scope: string } | null;
 }
 
 /** Processes that have an identity because of where they run. */

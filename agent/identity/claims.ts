@@ -36,7 +36,7 @@ export function groupsOf(payload: JWTPayload, claim: string, invalid: (why: stri
   return Object.freeze(groups as string[]);
 }
 
-function isPlain(text: string): boolean {
+export function isPlain(text: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is refused
   return text.length <= textCharactersMax && !/[\u0000-\u001f\u007f-\u009f]/.test(text);
 }

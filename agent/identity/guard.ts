@@ -1,8 +1,9 @@
-/** Ends flows whose identity holds no longer: at once when it is revoked, within a second when it expires. */
+/** Ends flows whose identity holds no longer: at once when it is revoked, in a moment when it expires. */
 import type { Flow, Identity } from "../core/flow.ts";
+import type { EntryBody } from "../core/record.ts";
 import type { Identities } from "./registry.ts";
 
-const checkMs = 1_000;
+const checkMs = 250;
 /** Runs end quietly; their bindings are looked through this often. */
 const tidyMs = 10_000;
 
@@ -17,21 +18,34 @@ export interface Guard {
   close(): void;
 }
 
-export function guardSessions(
-  identities: Identities,
-  sessions: ReadonlySet<GuardedSession>,
-  log: (level: "info" | "warn", message: string) => void,
-): Guard {
+export interface GuardOptions {
+  readonly identities: Identities;
+  readonly sessions: ReadonlySet<GuardedSession>;
+  /** Into the session's own record. */
+  record(session: string, body: EntryBody): void;
+  log(level: "info" | "warn", message: string): void;
+}
+
+export function guardSessions({ identities, sessions, record, log }: GuardOptions): Guard {
   let seen = identities.version();
   let tidiedAtMs = performance.now();
+  /** They take a moment to go, and are told once. */
+  const told = new WeakSet<GuardedSession>();
 
   function check(): number {
     let ended = 0;
     for (const session of [...sessions]) {
-      const reason = reasonToEnd(identities, session.flow);
+      const reason = told.has(session) ? null : reasonToEnd(identities, session.flow);
       if (reason === null) continue;
       ended += 1;
-      session.terminate("WEIR_IDENTITY_REVOKED", reason);
+      told.add(session);
+      const code = "WEIR_IDENTITY_REVOKED";
+      try {
+        record(session.flow.id, { type: "refused", code, reason, flow: null });
+      } catch (error) {
+        log("warn", `${session.flow.id}: WEIR_SPOOL_WRITE: ${messageOf(error)}`);
+      }
+      session.terminate(code, reason);
     }
     return ended;
   }
@@ -47,7 +61,7 @@ export function guardSessions(
       tidiedAtMs = performance.now();
       identities.tidy();
     } catch (error) {
-      log("warn", `identities: ${error instanceof Error ? error.message : String(error)}`);
+      log("warn", `identities: ${messageOf(error)}`);
     }
   }
 
@@ -58,13 +72,20 @@ export function guardSessions(
 
 function reasonToEnd(identities: Identities, flow: Flow): string | null {
   const refusal = identities.refusal(flow.process);
-  if (refusal !== null || flow.identity === null) return refusal;
+  if (refusal !== null) return refusal;
   const now = identities.of(flow.process);
-  return sameIdentity(now, flow.identity) ? null : `The policy gives the identity ${flow.identity.subject} no longer.`;
+  if (sameIdentity(now, flow.identity)) return null;
+  // Who logs in while a flow is open begins anew with the next one; what flows already has been decided as nobody's.
+  if (flow.identity === null) return null;
+  return `It is not the identity ${flow.identity.subject} any more.`;
 }
 
-export function sameIdentity(a: Identity | null, b: Identity | null): boolean {
+function sameIdentity(a: Identity | null, b: Identity | null): boolean {
   if (a === b) return true;
   if (a === null || b === null || a.subject !== b.subject || a.issuer !== b.issuer) return false;
   return a.groups.length === b.groups.length && a.groups.every((group, i) => group === b.groups[i]);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -4,10 +4,11 @@
  * at. Every refusal says which check failed; nothing of the token but its issuer's name stands in it.
  */
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import type { Identity } from "../core/flow.ts";
+import type { Identity, JobHint } from "../core/flow.ts";
 import type { IdentityIssuer, IdentitySettings } from "../core/identity.ts";
 import { WeirError } from "../errors.ts";
-import { claimOf, groupsOf, subjectOf } from "./claims.ts";
+import { ciGroups, ciJob } from "./ci-claims.ts";
+import { claimOf, groupsOf, isPlain, subjectOf } from "./claims.ts";
 import { type KeySourceOptions, keySource } from "./keys.ts";
 
 /** Tokens with hundreds of groups are about 8 KB long. */
@@ -17,7 +18,13 @@ export const clockToleranceSeconds = 30;
 
 export interface Proven {
   readonly identity: Identity;
-  /** The proof ends here: milliseconds since the Unix epoch. */
+  /** The CI job that the token was made for; null: it is of no job. */
+  readonly job: JobHint | null;
+  /** When the issuer made the token; null: it does not say. Milliseconds since the Unix epoch, as `untilMs`. */
+  readonly issuedAtMs: number | null;
+  /** The issuer's own session (claim sid), by which it can be ended; null: it names none. */
+  readonly sid: string | null;
+  /** The proof ends here. */
   readonly untilMs: number;
 }
 
@@ -71,10 +78,20 @@ async function prove(token: string, issuer: IdentityIssuer, keys: JWTVerifyGetKe
   const identity = Object.freeze({
     subject: subjectOf(payload, issuer.subjectClaim, invalid),
     issuer: issuer.issuer,
-    groups: groupsOf(payload, issuer.groupsClaim, invalid),
+    groups:
+      issuer.kind === "oidc" ? groupsOf(payload, issuer.groupsClaim, invalid) : ciGroups(issuer.kind, payload, invalid),
   });
+  const sid = payload["sid"];
+  if (sid !== undefined && (typeof sid !== "string" || !isPlain(sid)))
+    throw invalid("its session (sid) is no short text");
   const expiresAtMs = ((payload.exp as number) + clockToleranceSeconds) * 1000;
-  return { identity, untilMs: issuer.lifetimeMs === null ? expiresAtMs : nowMs + issuer.lifetimeMs };
+  return {
+    identity,
+    job: ciJob(issuer.kind, payload),
+    issuedAtMs: payload.iat === undefined ? null : payload.iat * 1000,
+    sid: sid ?? null,
+    untilMs: issuer.lifetimeMs === null ? expiresAtMs : nowMs + issuer.lifetimeMs,
+  };
 }
 
 /** Not verified yet: it only says whose keys to try. */

@@ -1,13 +1,20 @@
 /** The section `identity`: issuers whose tokens are believed, and mappings. Files and keys are read by the edge. */
 import type { ProcessInfo } from "../core/flow.ts";
-import { type IdentityIssuer, type IdentityMapping, policyIssuer, type TokenAlgorithm } from "../core/identity.ts";
+import {
+  type IdentityIssuer,
+  type IdentityMapping,
+  type IssuerKind,
+  policyIssuer,
+  type TokenAlgorithm,
+} from "../core/identity.ts";
 import { holdTimeout, type Place } from "./compile.ts";
 import { compileGlob } from "./glob.ts";
 import { nameOf } from "./shape.ts";
 import type { Path } from "./source.ts";
 
 export interface RawIssuer {
-  issuer: string;
+  kind?: IssuerKind;
+  issuer?: string;
   audience: string | string[];
   jwks?: string;
   ca?: string;
@@ -16,6 +23,7 @@ export interface RawIssuer {
   algorithms?: TokenAlgorithm[];
   claims?: Record<string, string | string[]>;
   lifetime?: string;
+  login?: { clientId: string; scope?: string };
 }
 
 export interface RawMapping {
@@ -27,9 +35,35 @@ export interface RawMapping {
 
 const standardAlgorithms: readonly TokenAlgorithm[] = ["RS256", "ES256"];
 
+const publicIssuers: Readonly<Partial<Record<IssuerKind, string>>> = {
+  github: "https://token.actions.githubusercontent.com",
+  gitlab: "https://gitlab.com",
+};
+
+/** Claims of which one has to be named where an issuer signs for everybody in the world. */
+const ownerClaims: Readonly<Record<IssuerKind, readonly string[]>> = {
+  oidc: [],
+  github: ["repository", "repository_id", "repository_owner", "repository_owner_id"],
+  gitlab: ["project_path", "project_id", "namespace_path", "namespace_id"],
+};
+
+export function issuerName({ kind = "oidc", issuer }: RawIssuer): string {
+  return issuer ?? publicIssuers[kind] ?? "";
+}
+
 export function compileIssuer(raw: RawIssuer, place: Place): IdentityIssuer {
   const complain = complainer(place);
-  const wrong = urlProblem(raw.issuer);
+  const { kind = "oidc", login } = raw;
+  const issuer = issuerName(raw);
+  const owners = ownerClaims[kind];
+  if (issuer === publicIssuers[kind] && !owners.some((claim) => Object.hasOwn(raw.claims ?? {}, claim)))
+    complain(
+      ["claims"],
+      `${issuer} signs for everybody: say whose jobs are meant by one of ${owners.join(", ")}, for example claims: { ${owners.at(-2)}: acme }.`,
+    );
+  if (login !== undefined && ![raw.audience].flat().includes(login.clientId))
+    complain(["login", "clientId"], "its tokens are for the client itself, so the client has to be an audience too.");
+  const wrong = urlProblem(issuer);
   if (wrong !== null) complain(["issuer"], wrong);
   let jwks: IdentityIssuer["jwks"] = null;
   if (raw.jwks?.includes("://") === true) {
@@ -41,7 +75,8 @@ export function compileIssuer(raw: RawIssuer, place: Place): IdentityIssuer {
     jwks = { file: raw.jwks };
   }
   return Object.freeze({
-    issuer: raw.issuer,
+    kind,
+    issuer,
     audiences: [raw.audience].flat(),
     jwks,
     ca: raw.ca ?? null,
@@ -55,6 +90,7 @@ export function compileIssuer(raw: RawIssuer, place: Place): IdentityIssuer {
     }),
     lifetimeMs:
       raw.lifetime === undefined ? null : holdTimeout(raw.lifetime, (message) => complain(["lifetime"], message)),
+    login: login === undefined ? null : { clientId: login.clientId, scope: login.scope ?? "openid" },
   });
 }
 

@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import type { IdentitySettings } from "../core/identity.ts";
 import { compileRule, compileTarget, holdTimeout, type RawRule, type RawTarget } from "./compile.ts";
 import { compileDetector, type RawDetector } from "./detectors.ts";
-import { compileIssuer, compileMapping, type RawIssuer, type RawMapping } from "./identity.ts";
+import { compileIssuer, compileMapping, issuerName, type RawIssuer, type RawMapping } from "./identity.ts";
 import { type Mode, type Policy, type PolicyDefaults, PolicyProblem, type Rule, standardDefaults } from "./policy.ts";
 import { checkShape } from "./shape.ts";
 import { problemsMax, readSource, type Source } from "./source.ts";
@@ -141,8 +141,8 @@ function mergeIdentity(
   );
   const named = issuers.map(({ source, issuer, path }) => ({
     source,
-    name: issuer.issuer,
-    path: [...path, "issuer"],
+    name: issuerName(issuer),
+    path: issuer.issuer === undefined ? path : [...path, "issuer"],
   }));
   refuseClashes("issuer", named, problems);
   return {

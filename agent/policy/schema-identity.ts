@@ -10,9 +10,18 @@ const words = (description: string) => ({ description, type: ["string", "array"]
 const issuer = {
   type: "object",
   additionalProperties: false,
-  required: ["issuer", "audience"],
+  required: ["audience"],
   properties: {
-    issuer: { description: "Equals the token's iss to the letter: an https URL.", ...word },
+    kind: {
+      description:
+        "github and gitlab: job tokens of a CI system. The groups are then repository:acme/shop, ref:refs/heads/main, environment:production and their like, and the job is proven. Default oidc.",
+      enum: ["oidc", "github", "gitlab"],
+    },
+    issuer: {
+      description:
+        "Equals the token's iss to the letter: an https URL. Only github and gitlab have a default: the public service.",
+      ...word,
+    },
     audience: words("The token has to be for one of these (aud)."),
     jwks: {
       description: "Where the issuer's keys are: URL or path of a file. Default: its discovery document says it.",
@@ -37,6 +46,16 @@ const issuer = {
       type: "object",
       maxProperties: 32,
       additionalProperties: words("A glob, or a list of them."),
+    },
+    login: {
+      description: "People log in with it by `weir login` (device flow): the client that is registered for that.",
+      type: "object",
+      additionalProperties: false,
+      required: ["clientId"],
+      properties: {
+        clientId: { description: "Has to be one of the audiences.", ...word },
+        scope: { description: "Default openid.", ...word },
+      },
     },
     lifetime: duration("How long a run stays bound after its token was verified; default until the token expires."),
   },

@@ -514,7 +514,7 @@ export class Exchange {
   terminate(code: string, reason: string): void {
     if (this.#phase === "held" || this.#phase === "asked") this.#sink.withdraw(reason);
     if (this.#phase === "over" || this.#responded) this.#finish({ code, message: reason });
-    else this.#refuse(failure(code, reason), 503, false);
+    else this.#refuse(failure(code, reason), code === "WEIR_IDENTITY_REVOKED" ? 403 : 503, false);
   }
 
   #fail(code: string, message: string): void {
