@@ -18,6 +18,8 @@ export interface AgentConfig {
   readonly stateDir: string;
   readonly onFailure: "closed" | "open";
   readonly ui: { readonly host: string; readonly port: number };
+  /** Who ends TLS: the addon, where it loads, or node:tls alone. */
+  readonly tls: "native" | "node";
   readonly controlSocket: string;
   /** Who cosigns the audit log's checkpoints: URL#VERIFIER-KEY. */
   readonly witnesses: readonly string[];
@@ -33,12 +35,13 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --state DIR               state directory (default ${defaultStateDir})
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
   --on-failure closed|open  what happens when the agent is down (default closed)
+  --tls native|node         what ends TLS: the addon where it loads, or node:tls (default native; also WEIR_TLS)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
   --notify FILE             who is told of what waits: webhook, Slack, Teams, e-mail (docs/approvals.md)
-  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, witness, notify
+  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, tls, witness, notify
 `;
 
-const settings = ["policy", "scope", "state", "listenUi", "onFailure", "witness", "notify"] as const;
+const settings = ["policy", "scope", "state", "listenUi", "onFailure", "tls", "witness", "notify"] as const;
 type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
 
 /** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
@@ -56,6 +59,7 @@ export function readConfig(
     stateDir,
     onFailure: readOnFailure(values["on-failure"] ?? text(file.onFailure) ?? "closed"),
     ui: readAddress(values["listen-ui"] ?? text(file.listenUi) ?? "127.0.0.1:9347"),
+    tls: readTls(values.tls ?? text(file.tls) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),
     witnesses: values.witness ?? [file.witness ?? []].flat(),
     notify: pathOf(values.notify ?? text(file.notify)),
@@ -74,6 +78,7 @@ function parse(args: readonly string[]) {
         state: { type: "string" },
         "listen-ui": { type: "string" },
         "on-failure": { type: "string" },
+        tls: { type: "string" },
         witness: { type: "string", multiple: true },
         notify: { type: "string" },
       },
@@ -129,6 +134,11 @@ function readScope(value: string): Scope {
 function readOnFailure(value: string): "closed" | "open" {
   if (value === "closed" || value === "open") return value;
   throw new WeirError("WEIR_USAGE", `--on-failure ${value}: expected closed or open.`);
+}
+
+function readTls(value: string): "native" | "node" {
+  if (value === "native" || value === "node") return value;
+  throw new WeirError("WEIR_USAGE", `--tls ${value}: expected native or node.`);
 }
 
 function readAddress(value: string): { host: string; port: number } {

@@ -27,9 +27,9 @@ import type { Identities } from "./identity/registry.ts";
 import { approve, decide, findTarget, type Policy, refuse } from "./policy/index.ts";
 import type { Authority } from "./tls/authority.ts";
 import { readClientHello } from "./tls/client-hello.ts";
+import type { TlsEngine } from "./tls/engine.ts";
 import type { Pins } from "./tls/pins.ts";
-import { terminateClient } from "./tls/terminate.ts";
-import { negotiatePostgresTls, plainRefusal, secureUpstream } from "./tls/upstream.ts";
+import { negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
 import type { HttpContext } from "./wire/http/context.ts";
 import type { ConversationContext } from "./wire/protocol.ts";
 import { dialects, openTunnel, protocolNamed, speaksHttp } from "./wire/registry.ts";
@@ -40,6 +40,7 @@ export interface FlowsOptions {
   readonly gate: Gate;
   readonly authority: Authority;
   readonly pins: Pins;
+  readonly tls: TlsEngine;
   readonly maskKey: Buffer;
   readonly budgets: Budgets;
   /** Of the policy in force. */
@@ -73,7 +74,7 @@ export interface Flows {
 }
 
 export function joinFlows(options: FlowsOptions): Flows {
-  const { authority, pins, maskKey, log } = options;
+  const { authority, pins, tls, maskKey, log } = options;
   const sessions = new Set<FlowSession>();
   const heldNames = new Map<string, () => void>();
   const cancels = new CancelRegistry();
@@ -88,7 +89,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     gate: options.gate,
     dial: (flow) => options.dial(flow.destination),
     secureUpstream: (socket, target, flow, alpn, serverName = null) =>
-      secureUpstream(socket, {
+      tls.secureUpstream(socket, {
         tls: target.tls,
         hostname: serverName ?? flow.hostname,
         address: flow.destination.address,
@@ -100,7 +101,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     terminateClient: (socket, { leftover, names, flow, alpn, serverName = null }) =>
-      terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
+      tls.terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
     catalog: (flow, target, login, oids) => catalog.columns(flow, target, login, oids),
     cancels,
     log,

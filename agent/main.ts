@@ -27,6 +27,7 @@ import { cgroupRoot } from "./kernel/cgroup.ts";
 import { type Interception, startInterception } from "./kernel/interception.ts";
 import { openRecorder, type Recorder } from "./record/recorder.ts";
 import { type Authority, openAuthority } from "./tls/authority.ts";
+import { openTlsEngine } from "./tls/engine.ts";
 import { openPins } from "./tls/pins.ts";
 import { prepareProtocols } from "./wire/registry.ts";
 
@@ -52,7 +53,6 @@ export interface Agent {
 }
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
-  const detectors = makeDetectors(new Map());
   const policy = await openPolicy({
     paths: config.policyPaths,
     read: readPolicyFiles,
@@ -92,12 +92,15 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     await recorder.close();
     throw error;
   });
+  const tls = openTlsEngine(config.tls);
+  if (tls.name !== config.tls) log("info", "build/weir-tls.node does not load with this Node: node:tls ends TLS.");
   const flows = joinFlows({
     policy: () => policy.current,
     record: (session, body) => recorder.append(session, body),
     gate,
     authority,
     pins,
+    tls,
     maskKey: openMaskKey(config.stateDir),
     budgets,
     detectors: () => detectors,

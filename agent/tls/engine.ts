@@ -1,6 +1,6 @@
 /**
  * Which of the two carries a connection: the native engine where this Node can run it, node:tls for HTTP/2 (node:http2
- * needs a stream of Node's) and everywhere else. Both say and refuse the same.
+ * needs a stream of Node's), everywhere else, and where the operator says so. Both say and refuse the same.
  */
 import type { Socket } from "node:net";
 import { hasNativeTls } from "./native/hub.ts";
@@ -10,8 +10,6 @@ import { terminateClientNatively } from "./terminate-native.ts";
 import * as upstreamByNode from "./upstream.ts";
 import { secureUpstreamNatively } from "./upstream-native.ts";
 
-export { negotiatePostgresTls, plainRefusal } from "./upstream.ts";
-
 export interface Terminated extends Omit<byNode.Terminated, "socket"> {
   readonly socket: Socket;
 }
@@ -20,23 +18,33 @@ export interface SecuredUpstream extends Omit<upstreamByNode.SecuredUpstream, "s
   readonly socket: Socket;
 }
 
-export async function terminateClient(socket: Socket, options: byNode.TerminateOptions): Promise<Terminated> {
-  if (!takes(options.alpn)) return byNode.terminateClient(socket, options);
-  const terminated = await terminateClientNatively(socket, options);
-  return { ...terminated, socket: asSocket(terminated.socket) };
+export interface TlsEngine {
+  readonly name: "native" | "node";
+  terminateClient(socket: Socket, options: byNode.TerminateOptions): Promise<Terminated>;
+  secureUpstream(socket: Socket, options: upstreamByNode.UpstreamTlsOptions): Promise<SecuredUpstream>;
 }
 
-export async function secureUpstream(
-  socket: Socket,
-  options: upstreamByNode.UpstreamTlsOptions,
-): Promise<SecuredUpstream> {
-  if (!takes(options.alpn)) return upstreamByNode.secureUpstream(socket, options);
-  const secured = await secureUpstreamNatively(socket, options);
-  return { ...secured, socket: asSocket(secured.socket) };
+/** `native` is a wish: without the addon it is node:tls all the same. */
+export function openTlsEngine(wanted: "native" | "node"): TlsEngine {
+  if (wanted === "node" || !hasNativeTls())
+    return { name: "node", terminateClient: byNode.terminateClient, secureUpstream: upstreamByNode.secureUpstream };
+  return {
+    name: "native",
+    async terminateClient(socket, options) {
+      if (mayBecomeHttp2(options.alpn)) return byNode.terminateClient(socket, options);
+      const terminated = await terminateClientNatively(socket, options);
+      return { ...terminated, socket: asSocket(terminated.socket) };
+    },
+    async secureUpstream(socket, options) {
+      if (mayBecomeHttp2(options.alpn)) return upstreamByNode.secureUpstream(socket, options);
+      const secured = await secureUpstreamNatively(socket, options);
+      return { ...secured, socket: asSocket(secured.socket) };
+    },
+  };
 }
 
-function takes(alpn: readonly string[]): boolean {
-  return hasNativeTls() && !alpn.includes("h2");
+function mayBecomeHttp2(alpn: readonly string[]): boolean {
+  return alpn.includes("h2");
 }
 
 /** A session uses of a Socket only what a SecureSocket has: its events, write, pause, resume, end, destroy. */

@@ -17,6 +17,7 @@ import { loadPolicy } from "../../agent/policy/index.ts";
 import { type ReadEntry, readEntries } from "../../agent/record/read.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Authority, openAuthority } from "../../agent/tls/authority.ts";
+import { openTlsEngine } from "../../agent/tls/engine.ts";
 import { openPins } from "../../agent/tls/pins.ts";
 import { prepareProtocols } from "../../agent/wire/registry.ts";
 import type { ApprovalStore } from "../../controller/approvals/store.ts";
@@ -61,6 +62,7 @@ export async function startRelay({ policy: text, server, hostname = "db.internal
     gate,
     authority,
     pins,
+    tls: openTlsEngine("native"),
     maskKey: openMaskKey(stateDir),
     hold: holdIn(controller.approvals),
     budgets: openBudgets(null),

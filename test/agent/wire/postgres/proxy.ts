@@ -19,9 +19,9 @@ import type { Target } from "../../../../agent/core/target.ts";
 import { WeirError } from "../../../../agent/errors.ts";
 import { approve, decide, findTarget, loadPolicy, type Policy, refuse } from "../../../../agent/policy/index.ts";
 import { openAuthority } from "../../../../agent/tls/authority.ts";
+import { openTlsEngine } from "../../../../agent/tls/engine.ts";
 import { openPins } from "../../../../agent/tls/pins.ts";
-import { terminateClient } from "../../../../agent/tls/terminate.ts";
-import { negotiatePostgresTls, plainRefusal, secureUpstream } from "../../../../agent/tls/upstream.ts";
+import { negotiatePostgresTls, plainRefusal } from "../../../../agent/tls/upstream.ts";
 import { postgresProtocol } from "../../../../agent/wire/postgres/protocol.ts";
 import type { LoginCredential, WireEvent } from "../../../../agent/wire/protocol.ts";
 
@@ -50,6 +50,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
   const state = mkdtempSync(join(tmpdir(), "weir-proxy-"));
   const authority = await openAuthority(state);
   const pins = await openPins(state);
+  const tls = openTlsEngine("native");
   await postgresProtocol.prepare();
   const policy = readPolicy(options);
   const records: EntryBody[] = [];
@@ -69,7 +70,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
       socket.once("error", (error) => reject(new WeirError("WEIR_UPSTREAM_UNREACHABLE", error.message)));
     });
   const secure: SessionPorts["secureUpstream"] = (socket, target, flow, alpn) =>
-    secureUpstream(socket, {
+    tls.secureUpstream(socket, {
       tls: target.tls,
       hostname: flow.hostname,
       address: flow.destination.address,
@@ -110,7 +111,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     terminateClient: (socket, { leftover, names, alpn }) =>
-      terminateClient(socket, {
+      tls.terminateClient(socket, {
         leftover,
         alpn,
         leaf: authority.leafFor(names ?? { commonName: "127.0.0.1", dns: [], ip: ["127.0.0.1"] }),
