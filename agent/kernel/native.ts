@@ -113,6 +113,12 @@ export function originalDestination(fd: number): Endpoint | null {
   return addon().originalDestination(fd);
 }
 
+/** Null where the kernel has no such connection (any more). Throws where it cannot be asked (sock_diag(7)). */
+export function tcpOwner(local: Endpoint, remote: Endpoint): { readonly uid: number; readonly inode: number } | null {
+  const family = local.address.includes(":") ? 6 : 4;
+  return addon().tcpOwner(family, local.address, local.port, remote.address, remote.port);
+}
+
 /** Of the process at the other end of a Unix socket, as it was at connect (SO_PEERCRED). */
 export function peerCredentials(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number } {
   return addon().peerCredentials(fd);

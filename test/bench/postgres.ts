@@ -8,12 +8,13 @@
  * and the median of the rounds' ratios is shown, so that a slow minute hits all three alike.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
+import { median, startWeir, stop, usage } from "./process.ts";
 
 const run = promisify(execFile);
 const weir = resolve(import.meta.dirname, "../../scripts/weir");
@@ -149,26 +150,8 @@ class Bench {
   async startAgent(policyText: string): Promise<void> {
     const file = join(this.dir, "policy.yaml");
     writeFileSync(file, policyText);
-    const words = [
-      `--net=/run/netns/${this.#net.a.name}`,
-      "--",
-      weir,
-      "up",
-      "--state",
-      join(this.dir, "state"),
-      "--policy",
-      file,
-      "--listen-ui",
-      "127.0.0.1:0",
-    ];
-    const child = spawn("nsenter", words, { stdio: ["ignore", "pipe", "inherit"] });
-    this.agent = child;
-    await new Promise<void>((done, failed) => {
-      child.stdout.on("data", (text: Buffer) => {
-        if (text.includes("weir ready")) done();
-      });
-      child.once("exit", (code) => failed(new Error(`weir up ended with ${code}`)));
-    });
+    const state = join(this.dir, "state");
+    this.agent = await startWeir(this.#net.a.name, weir, ["--state", state, "--policy", file]);
   }
 
   async startBouncer(): Promise<void> {
@@ -231,30 +214,6 @@ user = postgres
     this.agent = null;
     rmSync(join(this.dir, "state"), { recursive: true, force: true });
   }
-}
-
-async function stop(child: ChildProcess | null): Promise<void> {
-  if (child === null || child.exitCode !== null || child.pid === undefined) return;
-  const gone = new Promise<void>((done) => child.once("exit", () => done()));
-  child.kill("SIGTERM");
-  await gone;
-}
-
-/** User and system time of a process in seconds, and its resident memory in MB. */
-function usage(pid: number | undefined): { cpu: number; rss: number; peak: number } {
-  if (pid === undefined) return { cpu: 0, rss: 0, peak: 0 };
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return {
-    cpu: (Number(fields[11]) + Number(fields[12])) / 100,
-    rss: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024,
-    peak: Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) / 1024,
-  };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
 async function measureRow(bench: Bench, row: Row): Promise<string[]> {

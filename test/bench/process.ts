@@ -48,6 +48,10 @@ export function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
+/** WEIR_BENCH_PROFILE=DIR: the agent writes a CPU profile there when it ends (read it with Chrome's developer tools). */
+const profileDir = process.env["WEIR_BENCH_PROFILE"];
+const profiling = profileDir === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDir}` };
+
 /** Starts `weir up` in a network namespace and resolves when it is ready. */
 export async function startWeir(
   namespace: string,
@@ -60,7 +64,7 @@ export async function startWeir(
     [`--net=/run/netns/${namespace}`, "--", weir, "up", "--listen-ui", "127.0.0.1:0", ...words],
     {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...profiling, ...env },
     },
   );
   await new Promise<void>((done, failed) => {

@@ -56,6 +56,13 @@ export interface Addon {
   socketMarked(family: 4 | 6, mark: number): number;
   setMark(fd: number, mark: number): void;
   originalDestination(fd: number): Endpoint | null;
+  tcpOwner(
+    family: 4 | 6,
+    address: string,
+    port: number,
+    remoteAddress: string,
+    remotePort: number,
+  ): { uid: number; inode: number } | null;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
   socketCookie(fd: number): bigint;
   netnsCookie(fd: number): bigint;

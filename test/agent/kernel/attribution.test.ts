@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { test } from "node:test";
 import { containerIdOf, processInfo } from "../../../agent/kernel/attribution.ts";
 import { jobHint } from "../../../agent/kernel/job-hint.ts";
 import { createNameTable } from "../../../agent/kernel/name-table.ts";
-import { findHolder, findSocket, hexEndpoint } from "../../../agent/kernel/socket-owner.ts";
+import { tcpOwner } from "../../../agent/kernel/native.ts";
+import { findHolder, findInTables, findSocket, hexEndpoint } from "../../../agent/kernel/socket-owner.ts";
 import { compileTargets } from "../../../agent/kernel/target-map.ts";
 
 test("a process is described without its secrets", async () => {
@@ -46,18 +47,49 @@ test("container ids and clone URLs", () => {
   assert.equal(hint?.repository, "https://h/r.git");
 });
 
-test("the owner of a socket is found by its inode", async () => {
-  const server = createServer().listen(0, "127.0.0.1");
+for (const [host, address, remoteAddress] of [
+  ["127.0.0.1", "127.0.0.1", "127.0.0.1"],
+  ["::1", "::1", "::1"],
+  // A client of both families that speaks IPv4: the kernel keeps it as an IPv6 socket.
+  ["127.0.0.1", "127.0.0.1", "::ffff:127.0.0.1"],
+] as const)
+  test(`the owner of a connection to ${remoteAddress} is found by its inode, in both ways`, async () => {
+    const server = createServer().listen(0, host);
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const client = connect(port, remoteAddress);
+    await once(client, "connect");
+    const local = { address, port: client.localPort! };
+    const remote = { address: host, port };
+    const socket = findSocket("tcp", local, remote);
+    assert.equal(socket?.uid, process.getuid?.());
+    assert.equal(findHolder(socket!.inode, [process.pid]), process.pid);
+    assert.deepEqual(findInTables("tcp", address === "::1" ? 6 : 4, local, remote), socket);
+    client.destroy();
+    server.close();
+  });
+
+test("what is no connection has no owner: a listener's port, a tuple that never was, a client that is gone", async () => {
+  const server = createServer((socket) => socket.on("error", () => {})).listen(0, "127.0.0.1");
   await once(server, "listening");
-  const remote = { address: "127.0.0.1", port: (server.address() as { port: number }).port };
+  const remote = { address: "127.0.0.1", port: (server.address() as AddressInfo).port };
+  assert.equal(findSocket("tcp", remote, { address: "127.0.0.1", port: 9 }), null);
+  assert.equal(findSocket("tcp", { address: "10.1.2.3", port: 4 }, { address: "10.3.2.1", port: 9 }), null);
   const client = connect(remote.port, remote.address);
   await once(client, "connect");
-  const socket = findSocket("tcp", { address: "127.0.0.1", port: client.localPort! }, remote);
-  assert.equal(socket?.uid, process.getuid?.());
-  assert.equal(findHolder(socket!.inode, [process.pid]), process.pid);
-  client.destroy();
+  const local = { address: "127.0.0.1", port: client.localPort! };
+  client.resetAndDestroy();
+  await once(client, "close");
+  assert.equal(findSocket("tcp", local, remote), null);
   server.close();
   assert.equal(hexEndpoint({ address: "127.0.0.1", port: 5432 }, false), "0100007F:1538");
+});
+
+test("a wrong word to the kernel's look-up is an error, never an answer", () => {
+  for (const bad of ["", "1.2.3", "::1"])
+    assert.throws(() => tcpOwner({ address: bad, port: 1 }, { address: "127.0.0.1", port: 1 }), TypeError);
+  assert.throws(() => tcpOwner({ address: "::1", port: 1 }, { address: "127.0.0.1", port: 1 }), TypeError);
+  assert.throws(() => tcpOwner({ address: "127.0.0.1", port: 0 }, { address: "127.0.0.1", port: 1 }), TypeError);
 });
 
 test("loopback is a target only where the policy names it; names are forgotten in time", () => {
