@@ -53,6 +53,7 @@ export interface Agent {
 }
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
+  const detectors = makeDetectors(new Map());
   const policy = await openPolicy({
     paths: config.policyPaths,
     read: readPolicyFiles,
