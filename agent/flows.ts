@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { readFirstBytes } from "./accept/first-bytes.ts";
 import { flowId } from "./accept/flow-id.ts";
+import type { Anomalies } from "./act/anomalies.ts";
 import type { Budgets } from "./act/budgets.ts";
 import { CancelRegistry } from "./act/cancels.ts";
 import { CatalogReader } from "./act/catalog.ts";
@@ -43,6 +44,7 @@ export interface FlowsOptions {
   readonly tls: TlsEngine;
   readonly maskKey: Buffer;
   readonly budgets: Budgets;
+  readonly anomalies: Anomalies;
   /** Of the policy in force. */
   detectors(): Detectors;
   /** Shows a held operation to a person and answers once. */
@@ -84,6 +86,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     approve,
     refuse,
     budgets: options.budgets,
+    anomalies: options.anomalies,
     hold: joinHolds(options.hold),
     record: options.record,
     gate: options.gate,

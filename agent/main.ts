@@ -7,6 +7,7 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { dialUpstream } from "./accept/dial.ts";
 import { type Listeners, startListeners } from "./accept/listener.ts";
+import { openAnomalies } from "./act/anomalies.ts";
 import { openBudgets } from "./act/budgets.ts";
 import { makeDetectors } from "./act/detectors.ts";
 import { createGate } from "./act/gate.ts";
@@ -66,6 +67,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   const authority = await openAuthority(config.stateDir);
   const pins = await openPins(config.stateDir);
   const budgets = openBudgets(join(config.stateDir, "budgets.json"));
+  const anomalies = openAnomalies(join(config.stateDir, "baselines.json"));
   const toolPins = openToolPins(config.stateDir);
   const identities = openIdentities({
     settings: () => policy.current.identity,
@@ -104,6 +106,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     tls,
     maskKey: openMaskKey(config.stateDir),
     budgets,
+    anomalies,
     detectors: () => detectors,
     hold,
     dial: (destination) => dialUpstream(interception, destination),
@@ -175,6 +178,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
       await listeners.close();
       policy.close();
       budgets.close();
+      anomalies.close();
       note({ type: "agent", event: "stop", detail: "" });
       await recorder.close();
     },

@@ -34,7 +34,7 @@ function partOf(file: string): string {
 }
 
 const pureFiles = (file: string): boolean =>
-  ["core", "wire", "policy", "mask"].includes(partOf(file)) ||
+  ["core", "wire", "policy", "mask", "anomaly"].includes(partOf(file)) ||
   file.startsWith("agent/record/schemas") ||
   file === "agent/record/chain.ts";
 
@@ -43,6 +43,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   core: ["core"],
   wire: ["wire", "mask"],
   mask: ["mask"],
+  anomaly: ["anomaly"],
   policy: ["policy"],
   record: ["record"],
   kernel: ["kernel"],
@@ -53,7 +54,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   identity: ["identity"],
   kafka: ["kafka", "record"],
   publish: ["publish", "kafka", "record"],
-  act: ["act", "wire", "mask", "policy"],
+  act: ["act", "wire", "mask", "policy", "anomaly"],
 };
 
 test("imports follow the declared directions", () => {

@@ -1,6 +1,7 @@
 /** Asks, holds and records the operations of one flow: the part of a session that is the same for every driver. */
+import { type Baseline, usual } from "../anomaly/baseline.ts";
 import type { Flow } from "../core/flow.ts";
-import type { Operation } from "../core/operation.ts";
+import type { AnomalyFacts, Operation } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import type { Verdict } from "../core/verdict.ts";
@@ -28,9 +29,13 @@ export class Desk {
   readonly #options: DeskOptions;
   readonly #held = new Map<number, Held>();
   readonly #reserved = new Map<number, Reservation>();
+  readonly #baseline: Baseline;
+  /** Score that was last told: a finding that stands is told once. */
+  #told = 0;
 
   constructor(options: DeskOptions) {
     this.#options = options;
+    this.#baseline = options.ports.anomalies.of(options.flow, options.target);
   }
 
   get holds(): boolean {
@@ -38,8 +43,10 @@ export class Desk {
   }
 
   /** The decision, or that it is held; then `decided` brings the final one. */
-  ask({ askId, operation, limit, digest }: Extract<Command, { type: "ask" }>): DecisionEvent {
+  ask({ askId, operation: asked, limit, digest }: Extract<Command, { type: "ask" }>): DecisionEvent {
     const { flow, target, ports } = this.#options;
+    const anomaly = limit === undefined ? this.#odd(this.#baseline.operation(asked, Date.now())) : usual;
+    const operation: Operation = anomaly === usual ? asked : { ...asked, anomaly };
     const decision = ports.decide(flow, target, operation);
     // A row limit said `hold`: the statement itself was allowed, its verdict only lends the approvers and the time.
     if (limit !== undefined) {
@@ -53,9 +60,24 @@ export class Desk {
       if ("budget" in taken) return this.#overBudget(askId, operation, decision.verdict, taken, digest);
       this.#reserved.set(askId, taken);
     }
-    if (decision.action === "deny") this.denied += 1;
+    if (decision.action === "deny") this.#deny();
     if (decision.action === "hold") return this.#hold(askId, operation, decision.verdict, null, digest);
     return { type: "decision", askId, decision, approvalId: null };
+  }
+
+  #deny(): void {
+    this.denied += 1;
+    this.#odd(this.#baseline.denied(Date.now()));
+  }
+
+  /** A new finding, or one that grew, stands in the record as a notice. */
+  #odd(anomaly: AnomalyFacts): AnomalyFacts {
+    if (anomaly.score >= this.#told + 1) {
+      const reasons = anomaly.reasons.join(" ");
+      this.record({ type: "notice", text: `anomaly ${anomaly.score.toFixed(1)}: ${reasons}` });
+    }
+    this.#told = anomaly.score;
+    return anomaly;
   }
 
   #overBudget(
@@ -67,7 +89,7 @@ export class Desk {
   ): DecisionEvent {
     const verdict: Verdict = { ...decided, action: budget.then, rule: budget.rule, reason };
     if (budget.then === "hold") return this.#hold(askId, operation, verdict, null, digest);
-    this.denied += 1;
+    this.#deny();
     const decision = this.#options.ports.refuse(verdict, reason);
     return { type: "decision", askId, decision, approvalId: null, retryAfterSeconds };
   }
@@ -108,7 +130,10 @@ export class Desk {
 
   record(body: EntryBody): void {
     const { flow, ports } = this.#options;
-    if (body.type === "result") this.#settle(body.operationId, body.details ?? "");
+    if (body.type === "result") {
+      this.#settle(body.operationId, body.details ?? "");
+      if (body.rows > 0) this.#odd(this.#baseline.rows(body.rows, Date.now()));
+    }
     try {
       ports.record(flow.id, body);
       // What came back holds nothing up: only what is about to go upstream has to be written first.

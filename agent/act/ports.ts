@@ -6,6 +6,7 @@ import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import type { Decision, Verdict } from "../core/verdict.ts";
 import type { CatalogColumn, TlsFacts } from "../wire/protocol.ts";
+import type { Anomalies } from "./anomalies.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Gate } from "./gate.ts";
 
@@ -55,6 +56,7 @@ export interface SessionPorts {
   approve(verdict: Verdict): Decision;
   refuse(verdict: Verdict, reason: string): Decision;
   readonly budgets: Budgets;
+  readonly anomalies: Anomalies;
   hold(request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held;
   /** Appends to the session's chain; `gate` makes it safe before anything of it is forwarded. */
   record(session: string, body: EntryBody): void;

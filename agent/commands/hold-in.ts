@@ -76,6 +76,7 @@ const sentences: Readonly<Record<string, string>> = {
 function risksOf({ operation, limit }: HoldRequest): string[] {
   const { traits, writes, verbs, llm, bytes } = operation;
   const risks = traits.map((trait) => sentences[trait] ?? `Its trait: ${trait}.`);
+  if (operation.anomaly !== undefined) risks.push(...operation.anomaly.reasons.map((reason) => `Unusual: ${reason}`));
   if (limit !== null) risks.push(`More than ${limit.rows} rows came: the rest waits.`);
   if (writes && operation.protocol === "postgres") risks.push(`It writes: ${verbs.join(", ")}.`);
   if (llm !== undefined) risks.push(`About ${llm.tokens} tokens go to ${llm.model || "a model without a name"}.`);

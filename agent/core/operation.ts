@@ -67,6 +67,14 @@ export interface GrpcFacts {
   readonly message: unknown;
 }
 
+/** How far an operation is from what its identity usually does at its target. */
+export interface AnomalyFacts {
+  /** In standard deviations: 3 is odd, 6 very odd; 0 is as usual. */
+  readonly score: number;
+  /** Sentences, one a finding. */
+  readonly reasons: readonly string[];
+}
+
 export interface Operation {
   readonly protocol: ProtocolName;
   /** `connect` opens the session; `statement` is one SQL text; `cancel` a CancelRequest; `call` a FunctionCall; `prepare` a Parse whose run is decided again later; `request` one HTTP request, LLM, MCP or gRPC call. */
@@ -97,4 +105,5 @@ export interface Operation {
   readonly llm?: LlmFacts;
   readonly mcp?: McpFacts;
   readonly grpc?: GrpcFacts;
+  readonly anomaly?: AnomalyFacts;
 }

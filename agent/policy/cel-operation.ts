@@ -62,6 +62,10 @@ export class CelOperation {
   get text(): string {
     return this.#operation.text;
   }
+  /** Standard deviations from what is usual; 0 where nothing is known. */
+  get anomaly(): number {
+    return this.#operation.anomaly?.score ?? 0;
+  }
   get user(): string {
     return this.#operation.user;
   }
@@ -170,6 +174,7 @@ export const celFields: Readonly<Record<string, string>> = {
   ...{ protocol: "string", kind: "string", text: "string", user: "string", database: "string" },
   ...{ verbs: "list<string>", relations: "list<string>", columns: "list<string>", functions: "list<string>" },
   ...{ writes: "bool", traits: "list<string>", parameters: "list", bytes: "int" },
+  ...{ anomaly: "double" },
   ...{ method: "string", path: "string", host: "string", query: "string", contentType: "string", scheme: "string" },
   ...{ provider: "string", api: "string", model: "string", stream: "bool", tools: "list<string>", tokens: "int" },
   ...{ prompt: "string", outputTokensMax: "int", mcpMethod: "string", name: "string", tool: "string" },

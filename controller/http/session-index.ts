@@ -14,6 +14,8 @@ export interface SessionCard extends SessionSummary {
   readonly identity: string | null;
   readonly masked: number;
   readonly rows: number;
+  /** The strongest finding's sentences; null: as usual. */
+  readonly anomaly: { readonly score: number; readonly text: string } | null;
 }
 
 interface Indexed {
@@ -102,7 +104,7 @@ export class SessionIndex {
 }
 
 function emptyCard(summary: SessionSummary): SessionCard {
-  return { ...summary, protocol: "", identity: null, masked: 0, rows: 0 };
+  return { ...summary, protocol: "", identity: null, masked: 0, rows: 0, anomaly: null };
 }
 
 function addedBy(card: SessionCard, { type, fields }: ReadEntry): Partial<SessionCard> {
@@ -110,8 +112,15 @@ function addedBy(card: SessionCard, { type, fields }: ReadEntry): Partial<Sessio
     const { identity } = fields["flow"] as { identity: { subject: string } | null };
     return { protocol: String(fields["protocol"]), identity: identity?.subject ?? null };
   }
+  if (type === "Notice") return anomalyOf(card, String(fields["text"]));
   if (type !== "Result") return {};
   return { masked: card.masked + Number(fields["masked"]), rows: card.rows + Number(fields["rows"]) };
+}
+
+function anomalyOf(card: SessionCard, text: string): Partial<SessionCard> {
+  const [, score, told = ""] = /^anomaly (\d+\.\d): (.*)/s.exec(text) ?? [];
+  if (score === undefined || Number(score) <= (card.anomaly?.score ?? 0)) return {};
+  return { anomaly: { score: Number(score), text: told } };
 }
 
 function searchedBy({ card, searched }: Indexed, { type, fields }: ReadEntry): string {
@@ -135,6 +144,7 @@ const fieldOf: Readonly<Record<string, (card: SessionCard) => string>> = {
   job: (card) => card.job ?? "",
   identity: (card) => card.identity ?? "",
   protocol: (card) => card.protocol,
+  anomaly: (card) => (card.anomaly === null ? "no" : `yes ${card.anomaly.text}`),
   verdict: (card) =>
     [card.denied > 0 ? "deny" : "", card.held > 0 ? "hold" : "", card.operations > card.denied ? "allow" : ""].join(
       " ",

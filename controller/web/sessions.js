@@ -19,7 +19,11 @@ export function sessionsView(main) {
   main.append(
     element("h2", "Sessions"),
     form,
-    element("p", "Words, or user: target: host: process: job: identity: protocol: database: verdict:", "hint always"),
+    element(
+      "p",
+      "Words, or user: target: host: process: job: identity: protocol: database: verdict: anomaly:yes",
+      "hint always",
+    ),
     nothing,
     list,
     more,
@@ -90,7 +94,9 @@ function sessionCard(session, open) {
       element("span", session.protocol, "tag"),
       open.has(session.id) ? element("span", "live", "tag live") : null,
       session.denied > 0 ? element("span", "denied", "tag bad") : null,
+      session.anomaly === null ? null : element("span", `anomaly ${session.anomaly.score}`, "tag bad"),
     ),
+    ...(session.anomaly === null ? [] : [element("p", session.anomaly.text, "deny-text")]),
     element("p", `${new Date(session.startedAtMs).toLocaleString()} · ${lasted} · ${counts.join(", ")}`, "meta"),
     element("p", `${session.process} → ${session.destination}${session.job ? ` · ${session.job}` : ""}`, "meta"),
   );

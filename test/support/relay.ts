@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openAnomalies } from "../../agent/act/anomalies.ts";
 import { openBudgets } from "../../agent/act/budgets.ts";
 import { makeDetectors } from "../../agent/act/detectors.ts";
 import { createGate } from "../../agent/act/gate.ts";
@@ -66,6 +67,7 @@ export async function startRelay({ policy: text, server, hostname = "db.internal
     maskKey: openMaskKey(stateDir),
     hold: holdIn(controller.approvals),
     budgets: openBudgets(null),
+    anomalies: openAnomalies(null),
     detectors: () => detectors,
     toolPins,
     dial: (destination) =>

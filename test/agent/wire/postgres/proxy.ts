@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openAnomalies } from "../../../../agent/act/anomalies.ts";
 import { openBudgets } from "../../../../agent/act/budgets.ts";
 import { CancelRegistry } from "../../../../agent/act/cancels.ts";
 import { CatalogReader } from "../../../../agent/act/catalog.ts";
@@ -90,6 +91,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     approve,
     refuse,
     budgets: openBudgets(null),
+    anomalies: openAnomalies(null),
     hold: (request, decided) => {
       const id = `approval-${holds.length + 1}`;
       const held = { request, decide: decided, withdrawn: null as string | null };
