@@ -470,7 +470,8 @@ class StreamDriver implements ExchangeSink {
     this.#waiting = [];
     // What the client still sends of a refused request is not wanted.
     if (!this.#client.destroyed && !this.#client.readableEnded) this.#client.resume();
-    if (this.#server !== null && !this.#server.writableEnded) this.#server.close(NGHTTP2_CANCEL);
+    // Nor is what the server still sends of an answer that is over.
+    if (this.#server !== null && !(reusable && this.#server.writableEnded)) this.#server.close(NGHTTP2_CANCEL);
   }
 
   #steerClient(): void {

@@ -47,7 +47,16 @@ export const detectorNames: readonly DetectorName[] = [
  * thing and the server do another.
  */
 export const undecodableRequestTraits: readonly string[] = [
-  ...["unreadable-body", "duplicate-keys", "batch", "header-mismatch", "upgrade", "host-mismatch", "ambiguous-path"],
+  ...[
+    "unreadable-body",
+    "duplicate-keys",
+    "unknown-api",
+    "batch",
+    "header-mismatch",
+    "upgrade",
+    "host-mismatch",
+    "ambiguous-path",
+  ],
 ];
 
 /**

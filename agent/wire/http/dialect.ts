@@ -95,6 +95,8 @@ export interface ReplyReader {
   /** What may leave now; may be empty, and hold back what could still become part of a masked value. */
   push(bytes: Buffer): Buffer;
   end(): Buffer;
+  /** True: what the client is told ends here, and the rest of the reply is not worth reading. */
+  readonly over?: boolean;
   /** Values masked so far. */
   readonly masked: number;
   /** Bytes held back now. */

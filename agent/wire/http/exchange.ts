@@ -399,7 +399,9 @@ export class Exchange {
       this.#out(this.#scrubber === null ? read : this.#scrubber.push(read));
     } catch (error) {
       this.#unreadable(error);
+      return;
     }
+    if (this.#reader?.over === true) this.#ended(null, false);
   }
 
   /** What cannot be read cannot be masked: the response ends here, and the client sees that it is not whole. */
@@ -422,7 +424,8 @@ export class Exchange {
     else this.#ended(trailers);
   }
 
-  #ended(trailers: Headers | null): void {
+  /** `whole`: the server has sent all of it, and its connection may carry another. */
+  #ended(trailers: Headers | null, whole = true): void {
     try {
       const last = this.#reader?.end() ?? empty;
       if (this.#scrubber === null) this.#out(last);
@@ -441,7 +444,7 @@ export class Exchange {
     }
     this.#sink.replyEnd(wrapping === null ? trailers : null);
     this.#finish(null);
-    this.#sink.done(true);
+    this.#sink.done(whole);
   }
 
   #out(bytes: Buffer): void {

@@ -37,6 +37,8 @@ export class Http1Conversation implements Conversation {
   #replied = false;
   #reusable = true;
   #closeAfter = false;
+  /** More of the refused request is to come than is read over. */
+  #endsNow = false;
   #chunkedReply = false;
   #chunkedRequest = false;
   #upstream: Upstream = "none";
@@ -151,6 +153,10 @@ export class Http1Conversation implements Conversation {
       this.#next();
       return true;
     }
+    if (this.#endsNow) {
+      this.#close("the body of a refused request is too long to be read over");
+      return false;
+    }
     if (!exchange.wantsRequest) return false;
     const part = this.#requests.next();
     if (part === null) return false;
@@ -244,7 +250,7 @@ export class Http1Conversation implements Conversation {
       },
       reply: (response) => {
         const long = head.body.kind === "length" && head.body.bytes > drainedBytesMax && !this.#requestEnded;
-        if (long) this.#closeAfter = true;
+        if (long) this.#closeAfter = this.#endsNow = true;
         this.#reply(ownResponseBytes(response, head.method, this.#closeAfter));
       },
       tunnel: (_verdict, permit) => {

@@ -6,12 +6,13 @@ import type { HoldingStream, Refusal } from "../http/dialect.ts";
 import { mediaType, type OwnResponse } from "../http/message.ts";
 import { anthropicUsage } from "./anthropic-stream.ts";
 import type { LlmApi } from "./api.ts";
-import { type ReplyFacts, type RequestFacts, type Route, tidyPath } from "./message-facts.ts";
+import { type ReplyFacts, type RequestFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
 
 export const anthropicApi: LlmApi = {
   provider: "anthropic",
+  unknown: unknownRoute,
   route: ({ method }, path) => anthropicRoute(method, path),
   request: anthropicRequest,
   reply: anthropicReply,

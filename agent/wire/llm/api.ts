@@ -13,6 +13,8 @@ export interface LlmApi<Call extends Route = Route> {
   readonly provider: LlmProvider;
   /** `path` is the target without its query, as sent. Null: no operation of this API, decided as plain HTTP. */
   route(head: RequestHead, path: string, query: string): Call | null;
+  /** A request with a body that `route` does not know, to a server that has no other API. */
+  readonly unknown: Call;
   /** Of a body that is a JSON object without doubled names. */
   request(body: JsonObject, call: Call): RequestFacts;
   /** Of a whole reply, or an error; masked already. Never throws. */

@@ -30,7 +30,17 @@ export function apiFor(protocol: TargetProtocol, head: RequestHead, path: string
     const call = api?.route(head, path, query) ?? null;
     if (api !== undefined && call !== null) return { api, call };
   }
-  return null;
+  return unknownCall(protocol, head);
+}
+
+/**
+ * Where the policy says which API a server has, what nobody here knows of it is no plain HTTP: a prompt may be in it, so
+ * it is read as one, and counts as not understood. What asks without a body passes as plain HTTP.
+ */
+function unknownCall(protocol: TargetProtocol, head: RequestHead): Called | null {
+  const api = (apis as Readonly<Record<string, LlmApi | undefined>>)[protocol];
+  if (api === undefined || head.body.kind === "none") return null;
+  return { api, call: api.unknown };
 }
 
 /** Where the policy names no API: signs that only one of them has come first, the API that many are like last. */

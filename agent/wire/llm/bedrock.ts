@@ -13,7 +13,7 @@ import type { LlmApi } from "./api.ts";
 import { converseUsage } from "./bedrock-events.ts";
 import { BedrockFrames, writeEvent } from "./bedrock-frames.ts";
 import { writeFrame, writeTextHeaders } from "./eventstream.ts";
-import { type ReplyFacts, type RequestFacts, type Route, tidyPath } from "./message-facts.ts";
+import { type ReplyFacts, type RequestFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
 
@@ -28,6 +28,7 @@ export interface BedrockRoute extends Route {
 
 export const bedrockApi: LlmApi<BedrockRoute> = {
   provider: "bedrock",
+  unknown: { ...unknownRoute, stream: false, format: "other", readable: true },
   route: ({ method }, path) => bedrockRoute(method, path),
   request: (body, { format }) => bedrockRequest(body, format),
   reply: (body, { format }) => bedrockReply(body, format),

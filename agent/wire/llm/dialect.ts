@@ -4,6 +4,7 @@
  */
 import type { Operation } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
+import { bodyReader } from "../http/body-mask.ts";
 import type {
   Described,
   Dialect,
@@ -67,6 +68,8 @@ class LlmExchange implements DialectExchange {
     const traits: string[] = read?.problem == null ? [] : [read.problem];
     // A call whose body is missing asks nothing that could be judged.
     if (read === null && this.reads === "whole" && prompted.has(call.api)) traits.push("unreadable-body");
+    if (call.readable === false || (read?.problem === null && !this.#isUtf8())) traits.push("unreadable-body");
+    if (call.known === false) traits.push("unknown-api");
     let facts: RequestFacts | null = null;
     if (read?.value != null) {
       try {
@@ -99,6 +102,12 @@ class LlmExchange implements DialectExchange {
         prompt,
       } satisfies NonNullable<Operation["llm"]>,
     };
+  }
+
+  /** A server that follows another character set reads other words than stand here. */
+  #isUtf8(): boolean {
+    const said = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(this.#head.headers.get("content-type") ?? "")?.[1];
+    return said === undefined || /^(?:utf-?8|us-ascii)$/i.test(said);
   }
 
   rewrite(body: Buffer, verdict: Verdict): Buffer {
@@ -142,10 +151,18 @@ class LlmExchange implements DialectExchange {
     const stream = head.status < 300 ? api.stream(head, call) : null;
     if (stream !== null) return changes ? this.#streamed(stream, masks) : observed(stream, verdict);
     const type = mediaType(head.headers);
+    if (changes && type !== "" && !isText(type)) return this.#unnamed(type, verdict, masks);
     // Sound, pictures and archives are no text.
     if (type !== "" && !isText(type)) return null;
     if (changes) return this.#whole(masks, type === "application/json" || type.endsWith("+json"));
     return new ObservedReply(new WholeTap((body) => api.reply(body, call), verdict.record === "result"));
+  }
+
+  /** The answer to a prompt is text whatever it is called; files that say nothing of themselves are lines of JSON mostly. */
+  #unnamed(type: string, verdict: Verdict, masks: ReplyMasks | null): ReplyReader | null {
+    if (/^(?:image|audio|video|font)\//.test(type)) return null;
+    if (prompted.has(this.#called.call.api)) return this.#whole(masks);
+    return type === "application/octet-stream" ? bodyReader("", verdict, this.#context) : null;
   }
 
   #masks(verdict: Verdict): ReplyMasks | null {

@@ -11,7 +11,7 @@ import { anthropicHolding, anthropicReply, anthropicRequest } from "./anthropic.
 import type { LlmApi } from "./api.ts";
 import { GeminiArray } from "./gemini-array.ts";
 import { geminiUsage } from "./gemini-stream.ts";
-import { type ReplyFacts, type RequestFacts, type Route, tidyPath } from "./message-facts.ts";
+import { type ReplyFacts, type RequestFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
 
@@ -24,6 +24,7 @@ export interface GeminiRoute extends Route {
 
 export const geminiApi: LlmApi<GeminiRoute> = {
   provider: "gemini",
+  unknown: { ...unknownRoute, format: "gemini", framing: "sse" },
   route: ({ method }, path, query) => geminiRoute(method, path, query),
   request: (body, { format }) => (format === "anthropic" ? anthropicRequest(body) : geminiRequest(body)),
   reply: (body, { format }) => (format === "anthropic" ? anthropicReply(body) : geminiReply(body)),

@@ -11,7 +11,12 @@ export interface Route {
   readonly model: string | null;
   /** False: what it carries cannot be read here, so that it counts as not understood. */
   readonly readable?: boolean;
+  /** False: a method of a provider's API that nobody here knows. */
+  readonly known?: boolean;
 }
+
+/** What is asked by a method of an API that nobody here knows: a prompt, for all that can be told. */
+export const unknownRoute: Route = { api: "other", reads: "whole", stream: null, model: null, known: false };
 
 /** Servers take `//v1/messages/` for `/v1/messages`: so must the rules. */
 export function tidyPath(path: string): string {

@@ -9,7 +9,7 @@
 import type { HoldingStream, Refusal } from "../http/dialect.ts";
 import { mediaType, type OwnResponse } from "../http/message.ts";
 import type { LlmApi } from "./api.ts";
-import { type ReplyFacts, type RequestFacts, type Route, tidyPath } from "./message-facts.ts";
+import { type ReplyFacts, type RequestFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { OllamaStream } from "./ollama-stream.ts";
 import { openaiApi } from "./openai.ts";
@@ -21,6 +21,7 @@ interface OllamaCall extends Route {
 
 export const ollamaApi: LlmApi<OllamaCall> = {
   provider: "ollama",
+  unknown: { ...unknownRoute, like: "ollama" },
   route(head, path, query) {
     const own = ollamaRoute(head.method, path);
     if (own !== null) return { ...own, like: "ollama" };

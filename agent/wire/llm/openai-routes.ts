@@ -10,6 +10,9 @@ import { type Route, tidyPath } from "./message-facts.ts";
 const prefix = /^(?:\/[\w.~-]+)*?\/(?:v\d+(?:beta)?|openai)(?=\/)/;
 const deployment = /^\/deployments\/([^/]+)(?=\/)/;
 
+/** Calls that take forms: files, sound, pictures. */
+const formed: ReadonlySet<Route["api"]> = new Set(["files", "other"]);
+
 /** Null: not of this API. */
 export function openaiRoute({ method, headers }: RequestHead, target: string, query: string): Route | null {
   const path = tidyPath(target);
@@ -25,18 +28,16 @@ export function openaiRoute({ method, headers }: RequestHead, target: string, qu
   const api = apiOf(rest);
   if (api === null) return null;
   const named = model?.[1] ?? engine?.[1] ?? null;
-  // Forms carry files; what else comes with a body carries a prompt.
-  const whole = method !== "GET" && method !== "HEAD" && method !== "DELETE" && !isForm(headers);
+  // Forms carry files; what else comes with a body carries a prompt. Where forms mean nothing it is a prompt whatever it
+  // is called: many servers do not look at the content type.
+  const isForm = formed.has(api) && mediaType(headers).startsWith("multipart/");
+  const whole = method !== "GET" && method !== "HEAD" && method !== "DELETE" && !isForm;
   return {
     api,
     reads: whole && api !== "files" ? "whole" : "head",
     stream: whole && (api === "chat" || api === "responses" || api === "completions" || api === "other") ? null : false,
     model: named === null ? (api === "realtime" ? modelOf(query) : null) : decode(named),
   };
-}
-
-function isForm(headers: RequestHead["headers"]): boolean {
-  return mediaType(headers).startsWith("multipart/");
 }
 
 function apiOf(path: string): Route["api"] | null {

@@ -5,7 +5,7 @@
 import type { HoldingStream, Refusal } from "../http/dialect.ts";
 import { mediaType, type OwnResponse } from "../http/message.ts";
 import type { LlmApi } from "./api.ts";
-import type { ReplyFacts, RequestFacts, Route } from "./message-facts.ts";
+import { type ReplyFacts, type RequestFacts, type Route, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { errorText, openaiUsage } from "./openai-parts.ts";
 import { toolOf } from "./openai-responses-stream.ts";
@@ -15,6 +15,7 @@ import { OpenAiStream } from "./openai-stream.ts";
 export const openaiApi: LlmApi = {
   provider: "openai",
   route: openaiRoute,
+  unknown: unknownRoute,
   request: openaiRequest,
   reply: openaiReply,
   refuse: openaiRefusal,

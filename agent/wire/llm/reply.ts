@@ -37,6 +37,10 @@ export class StreamReply implements ReplyReader {
     return this.#options.runs.masked;
   }
 
+  get over(): boolean {
+    return this.#broken !== null;
+  }
+
   get heldBytes(): number {
     return this.#options.body.heldBytes + this.#options.runs.held;
   }
@@ -92,6 +96,10 @@ export class WholeReply implements ReplyReader {
 
   get heldBytes(): number {
     return this.#bytes;
+  }
+
+  get over(): boolean {
+    return this.#broken !== null;
   }
 
   push(bytes: Buffer): Buffer {

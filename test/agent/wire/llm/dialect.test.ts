@@ -38,7 +38,8 @@ test("paths of OpenAI, Azure, vLLM, OpenRouter and Ollama are calls; what is non
   assert.equal(routed("/v1/batches"), "openai batch whole");
   assert.equal(routed("/v1/models", "openai", "GET"), "openai other head");
   assert.equal(routed("/v1/responses/resp_1", "openai", "GET"), "openai other head");
-  assert.equal(routed("/dashboard"), null);
+  assert.equal(routed("/dashboard"), "openai other whole");
+  assert.equal(routed("/dashboard", "llm"), null);
   assert.equal(routed("/v1/audio/transcriptions", "openai", "POST"), "openai other whole");
   assert.equal(routed("/api/chat", "ollama"), "ollama chat whole");
   assert.equal(routed("/v1/chat/completions", "ollama"), "ollama chat whole");
