@@ -31,6 +31,7 @@ export class JsonView {
   /** Of the view: what was shown and did not come back yet, and the kind of each character. */
   #view = "";
   #kinds = "";
+  #lastKind = "";
   /** Escapes in it: at which place of all that was ever shown, and how it was written. */
   #escapes: { readonly at: number; readonly raw: string }[] = [];
   #escapeAt = 0;
@@ -149,6 +150,7 @@ export class JsonView {
     if (text === "") return;
     this.#view += text;
     this.#kinds += text.length === 1 ? kind : kind.repeat(text.length);
+    this.#lastKind = kind;
     this.#shown += text.length;
   }
 
@@ -187,7 +189,8 @@ export class JsonView {
   }
 
   #outside(character: string): void {
-    const wasNumber = this.#kinds.at(-1) === inNumber;
+    // Not by its last character: to look into a string that grows by one copies all of it.
+    const wasNumber = this.#kinds.length > 0 && this.#lastKind === inNumber;
     const word = this.#word;
     this.#word = "";
     if (character === '"') {
