@@ -116,7 +116,7 @@ function errorOf({ kind, message, code }: Refusal): { error: JsonObject } {
 function openaiHolding(call: Route): HoldingStream {
   const tell = (error: JsonObject): Buffer =>
     call.api === "responses"
-      ? Buffer.from(`event: error\ndata: ${JSON.stringify({ type: "error", sequence_number: 0, ...error, error })}\n\n`)
+      ? Buffer.from(`event: error\ndata: ${JSON.stringify({ ...error, type: "error", sequence_number: 0, error })}\n\n`)
       : Buffer.from(`data: ${JSON.stringify({ error })}\n\n`);
   return {
     head: {
