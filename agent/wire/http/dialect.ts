@@ -77,7 +77,43 @@ export interface DialectExchange {
   readonly retryKey?: string | null;
   /** Reads and changes the reply's body; null: it passes as it is. Bodies come decoded. */
   reply(head: ResponseHead, verdict: Verdict): ReplyReader | null;
+  /** Of a request that changes the protocol, when its messages are read; left out: they are not. */
+  readonly tunnel?: ((verdict: Verdict) => Tunnel) | undefined;
 }
+
+/**
+ * Both ways of a connection that changed its protocol (a WebSocket), where the API's messages in it are read: each that
+ * asks for something is an operation of its own.
+ */
+export interface Tunnel {
+  /** What the server sends. */
+  readonly reply: ReplyReader;
+  /** Bytes of the client's that wait for a decision. */
+  readonly heldBytes: number;
+  /** Bytes of the client. Throws a PeerError for what cannot be read. */
+  push(bytes: Buffer): void;
+  /** The next thing to do of what was pushed; not called while a decision is waited for. */
+  next(): TunnelStep | null;
+  /** What responses to the client's messages have cost, each told once. */
+  spent(): readonly { readonly inputTokens: number | null; readonly outputTokens: number | null }[];
+  /** Bytes that tell the client why the connection ends. */
+  farewell(message: string): Buffer;
+}
+
+export type TunnelStep =
+  /** Goes upstream by the permit of the connection. */
+  | { readonly type: "pass"; readonly bytes: Buffer }
+  | {
+      readonly type: "ask";
+      readonly described: Described;
+      readonly bytes: number;
+      /** True: `spent` will tell what it cost. */
+      readonly answered: boolean;
+      /** What goes upstream under this verdict: redactions made. */
+      send(verdict: Verdict): Buffer;
+      /** What the client is told instead. */
+      refuse(refusal: Refusal): Buffer;
+    };
 
 export interface HoldingStream {
   readonly head: Pick<OwnResponse, "status" | "headers">;

@@ -4,6 +4,8 @@ import { isHandle, isObject, type JsonObject, limitRuns, type TextRuns } from ".
 /** A run that may hold something back, and the event that would carry it. */
 interface OpenRun {
   readonly owner: string;
+  /** Which response it is part of, where several are open at a time. */
+  readonly response: unknown;
   readonly carry: (text: string) => JsonObject;
 }
 
@@ -14,14 +16,26 @@ export class OpenRuns {
   readonly #open = new Map<string, OpenRun>();
 
   /** True: the piece leaves otherwise than it came. */
-  push(runs: TextRuns, run: string, owner: string, place: { node: JsonObject; key: string }, carry: OpenRun["carry"]) {
-    const { node, key } = place;
+  push(
+    runs: TextRuns,
+    run: string,
+    owner: string,
+    place: { node: JsonObject; key: string; response?: unknown },
+    carry: OpenRun["carry"],
+  ) {
+    const { node, key, response } = place;
     const text = node[key] as string;
     if (!this.#open.has(run)) limitRuns(this.#open.size + 1);
-    this.#open.set(run, { owner, carry });
+    this.#open.set(run, { owner, response, carry });
     const out = runs.push(run, text, /arguments$/.test(run) ? "json" : "text");
     node[key] = out;
     return out !== text;
+  }
+
+  /** The runs of this response have ended. */
+  closeResponse(runs: TextRuns, response: unknown): JsonObject[] {
+    const owners = [...this.#open.values()].filter((open) => open.response === response).map(({ owner }) => owner);
+    return [...new Set(owners)].flatMap((owner) => this.close(runs, owner).rest);
   }
 
   /** The runs of this owner have ended (null: all of them): what they held back, as events or behind a piece. */

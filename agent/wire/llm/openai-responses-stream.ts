@@ -28,15 +28,18 @@ export class ResponsesStream implements StreamRewriter {
   readonly toolCalls: string[] = [];
   error: string | null = null;
   readonly #open = new OpenRuns();
+  readonly #realtime: boolean;
+
+  /** `realtime`: many responses, side by side, and transcripts of what the user says beside them. */
+  constructor(realtime = false) {
+    this.#realtime = realtime;
+  }
 
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null {
     const type = String(event["type"] ?? event["object"]);
     if (type.endsWith(".delta")) return this.#delta(event, type, runs);
     const dropped = dropLogprobs(event);
-    const base = type.endsWith(".done") ? type.slice(0, -".done".length) : null;
-    // Parts and items end after each X of them; what is left of an X that said no end leaves at the very last.
-    const owner = base === null ? null : ownerOf(base, event);
-    const { rest } = lastType.test(type) || owner !== null ? this.#open.close(runs, owner) : { rest: [] };
+    const rest = this.#ended(type, event, runs);
     this.#note(event);
     const changed = maskLeaves(event, runs, (way, node) => isBytes(way, node)) || dropped;
     if (type === "error" || type === "response.failed") this.error = errorOf(event);
@@ -45,6 +48,17 @@ export class ResponsesStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return this.#open.close(runs, null).rest;
+  }
+
+  #ended(type: string, event: JsonObject, runs: TextRuns): JsonObject[] {
+    const base = baseOf(type, this.#realtime);
+    if (this.#realtime && type === "response.done") {
+      const { response } = event;
+      return isObject(response) ? this.#open.closeResponse(runs, response["id"]) : [];
+    }
+    // Parts and items end after each X of them; what is left of an X that said no end leaves at the very last.
+    if (base !== null) return this.#open.close(runs, ownerOf(base, event)).rest;
+    return !this.#realtime && lastType.test(type) ? this.#open.close(runs, null).rest : [];
   }
 
   #delta(event: JsonObject, type: string, runs: TextRuns): JsonObject[] | null {
@@ -57,7 +71,8 @@ export class ResponsesStream implements StreamRewriter {
     if (typeof delta === "string") {
       if (delta === "") return hadLogprobs ? [event] : null;
       const carry = (text: string): JsonObject => ({ ...like, ...noLogprobs(like), delta: text });
-      const changed = this.#open.push(runs, `${owner} ${base}`, owner, { node: event, key: "delta" }, carry);
+      const place = { node: event, key: "delta", response: event["response_id"] };
+      const changed = this.#open.push(runs, `${owner} ${base}`, owner, place, carry);
       return changed || hadLogprobs ? [event] : null;
     }
     if (!isObject(delta)) return maskLeaves(event, runs) || hadLogprobs ? [event] : null;
@@ -94,6 +109,13 @@ export function isBytes(way: readonly string[], node: JsonObject): boolean {
   const key = way.at(-1) as string;
   if (key === "result") return node["type"] === "image_generation_call";
   return bytesKeys.has(key) || key === "obfuscation";
+}
+
+/** Null: the event ends no X. What the user said ends in `completed`. */
+function baseOf(type: string, realtime: boolean): string | null {
+  if (type.endsWith(".done")) return type.slice(0, -".done".length);
+  if (realtime && /_transcription\.(?:completed|failed)$/.test(type)) return type.slice(0, type.lastIndexOf("."));
+  return null;
 }
 
 /** Which run: of which item, which part of it. */

@@ -18,11 +18,15 @@ interface Found {
   readonly step: RedactStep;
 }
 
-/** Null: the verdict takes nothing out. */
-export function redactBody(body: Buffer, verdict: Verdict, masking: Masking): Redacted | null {
+/** Null: the verdict takes nothing out. `names`: of the messages before this one. */
+export function redactBody(
+  body: Buffer,
+  verdict: Verdict,
+  masking: Masking,
+  names = new Placeholders(),
+): Redacted | null {
   const steps = redactSteps(verdict, masking);
   if (steps.length === 0) return null;
-  const names = new Placeholders();
   // Names that stand in the text already are known before the first one is given.
   if (steps.some(({ named }) => named)) {
     editBody(body, {

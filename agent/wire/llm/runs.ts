@@ -22,12 +22,17 @@ export class ReplyRuns implements TextRuns {
 
   constructor(masks: ReplyMasks | null, names: Placeholders | null) {
     this.#masks = masks;
-    this.#names = names !== null && names.size > 0 ? names : null;
+    this.#names = names;
   }
 
   /** True: texts may leave otherwise than they came. */
   get changes(): boolean {
-    return this.#masks !== null || this.#names !== null;
+    return this.#masks !== null || this.#given !== null;
+  }
+
+  /** Where messages follow one another, names are given while the reply goes on. */
+  get #given(): Placeholders | null {
+    return this.#names !== null && this.#names.size > 0 ? this.#names : null;
   }
 
   get masked(): number {
@@ -45,7 +50,7 @@ export class ReplyRuns implements TextRuns {
   push(name: string, piece: string, kind: TextKind): string {
     let run = this.#open.get(name);
     if (run === undefined) {
-      run = new TextRun(this.#masks, this.#names, kind);
+      run = new TextRun(this.#masks, this.#given, kind);
       this.#open.set(name, run);
     }
     const out = run.push(piece);
@@ -65,7 +70,7 @@ export class ReplyRuns implements TextRuns {
 
   whole(text: string): string {
     if (!this.changes || text === "") return text;
-    const run = new TextRun(this.#masks, this.#names, "text");
+    const run = new TextRun(this.#masks, this.#given, "text");
     const first = run.push(text);
     const out = first + run.end();
     this.#masked += run.masked;
