@@ -1,0 +1,132 @@
+/** gRPC's own interop programs, and h2spec, through a real agent: the same as direct. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { after, before, describe, test } from "node:test";
+import { collect, type Ran, startTestAgent, type TestAgent } from "../support/agent.ts";
+import {
+  type GoServer,
+  goToolsMissing,
+  grpcClient,
+  h2spec,
+  startGrpcServer,
+  startNginx,
+  startNodeHttp2,
+} from "../support/go-tools.ts";
+import { makeNamespacePair, type Namespace, type NamespacePair } from "../support/namespace.ts";
+
+const needsRoot = process.getuid?.() === 0 ? null : "needs root";
+
+/** Those of google.golang.org/grpc/interop that need no account of a cloud. */
+const interopCases = [
+  ...["empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream"],
+  ...["timeout_on_sleeping_server", "cancel_after_begin", "cancel_after_first_response", "status_code_and_message"],
+  ...["special_status_message", "custom_metadata", "unimplemented_method", "unimplemented_service"],
+];
+
+const directly = (pair: NamespacePair, server: GoServer, words: readonly string[]): Promise<Ran> =>
+  collect(
+    spawn("nsenter", [`--net=/run/netns/${pair.a.name}`, "--", ...server.withNames(words)], {
+      env: { ...process.env, SSL_CERT_FILE: server.caFile },
+    }),
+  );
+
+describe("gRPC's interop cases", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
+  let pair: NamespacePair;
+  let server: GoServer;
+  let agent: TestAgent;
+
+  before(async () => {
+    pair = await makeNamespacePair("grpc");
+    server = await startGrpcServer(pair.b);
+    agent = await startTestAgent({
+      namespace: pair.a,
+      wrap: server.withNames([]),
+      policy: `apiVersion: weir/v1
+targets:
+  grpc: { protocol: grpc, hosts: [grpc.internal], ports: [443], tls: { verify: full, ca: ${server.caFile} } }
+rules: []
+`,
+    });
+  });
+
+  after(async () => {
+    await agent?.remove();
+    await server?.stop();
+    await pair?.remove();
+  });
+
+  const words = (name: string): string[] => [
+    ...[grpcClient, "-use_tls", "-server_host", "grpc.internal", "-server_port", "443", "-test_case", name],
+  ];
+
+  for (const name of interopCases) {
+    test(name, async () => {
+      const direct = await directly(pair, server, words(name));
+      assert.equal(direct.code, 0, direct.stderr);
+      const through = await agent.run(server.withNames(words(name)));
+      assert.equal(through.code, 0, through.stderr + agent.output());
+    });
+  }
+
+  test("each was an operation of its service and method", async () => {
+    const { stdout } = await agent.weir(["export"]);
+    for (const call of ["EmptyCall", "UnaryCall", "StreamingInputCall", "FullDuplexCall"])
+      assert.ok(stdout.includes(`grpc grpc.internal:443 grpc.testing.TestService/${call}`), call);
+  });
+});
+
+describe("h2spec", { skip: needsRoot ?? goToolsMissing(true) ?? false, concurrency: true }, () => {
+  interface Said {
+    readonly total: string;
+    readonly failed: readonly string[];
+  }
+
+  function read({ stdout }: Ran): Said {
+    const summary = /^\d+ tests, \d+ passed, \d+ skipped, \d+ failed$/m.exec(stdout)?.[0];
+    assert.ok(summary !== undefined, stdout);
+    const list = stdout.slice(stdout.indexOf("Failures:"));
+    return { total: summary, failed: [...list.matchAll(/^\s+×\s+(.*)$/gm)].map(([, name]) => name as string) };
+  }
+
+  /** Of an origin alone, and of the agent before it. */
+  async function compare(tag: string, waitS: number, start: (space: Namespace) => Promise<GoServer>) {
+    const pair = await makeNamespacePair(tag);
+    let server: GoServer | null = null;
+    let agent: TestAgent | null = null;
+    try {
+      server = await start(pair.b);
+      agent = await startTestAgent({
+        namespace: pair.a,
+        wrap: server.withNames([]),
+        policy: `apiVersion: weir/v1
+targets:
+  h2: { protocol: http, hosts: [h2.internal], ports: [443], tls: { verify: full, ca: ${server.caFile} } }
+rules: []
+`,
+      });
+      const words = [h2spec, "-h", "h2.internal", "-p", "443", "-t", "-k", "-o", String(waitS)];
+      const alone = read(await directly(pair, server, words));
+      return { alone, through: read(await agent.run(server.withNames(words))) };
+    } finally {
+      await agent?.remove();
+      await server?.stop();
+      await pair.remove();
+    }
+  }
+
+  test("before node:http2, what the origin alone keeps is kept", async (context) => {
+    const { alone, through } = await compare("h2node", 2, startNodeHttp2);
+    context.diagnostic(`node:http2 alone: ${alone.total}; through Weir: ${through.total}`);
+    assert.deepEqual(
+      through.failed.filter((name) => !alone.failed.includes(name)),
+      [],
+    );
+  });
+
+  // Frames end at Weir: what it keeps of them is what its own HTTP/2 keeps, whatever stands behind.
+  test("before nginx, no more fails than with nginx alone", async (context) => {
+    const { alone, through } = await compare("h2nginx", 1, startNginx);
+    context.diagnostic(`nginx alone: ${alone.total}; through Weir: ${through.total}`);
+    assert.ok(through.failed.length <= alone.failed.length, through.failed.join("\n"));
+  });
+});
