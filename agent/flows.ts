@@ -225,6 +225,7 @@ export function joinFlows(options: FlowsOptions): Flows {
       random: randomBytes,
       now: Date.now,
       maskKey,
+      custom: options.detectors().custom,
       ...(http === undefined ? {} : { http }),
     };
     return protocolNamed(target.protocol).open(context);

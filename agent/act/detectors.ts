@@ -50,5 +50,5 @@ function finderOf(name: string, custom: ReadonlyMap<string, Detector>): (text: s
   const spec = own === undefined ? { detectors: [name as DetectorName] } : { detectors: [], custom: [own] };
   const plan = compileMaskPlan([{ ...spec, with: "redact" }], noKey);
   const masker = plan === null ? null : maskerOf(plan);
-  return (text) => masker?.finds(text) ?? false;
+  return (text) => masker?.findsText(text) ?? false;
 }

@@ -10,8 +10,12 @@ export interface Masker {
   mask(bytes: Buffer, start: number, end: number, filler?: number): number;
   /** The same for a text that goes on after `end`: a match that begins at `open` or later is left for the next scan. */
   maskOpen(bytes: Buffer, start: number, end: number, open: number): number;
-  /** True when something in it would be masked. */
-  finds(text: string): boolean;
+  /** True when something in it would be masked. One character of it is one byte. */
+  finds(bytes: string): boolean;
+  /** The same of a text that was decoded. */
+  findsText(text: string): boolean;
+  /** False: it also looks for what `mayMatch` knows nothing of. */
+  readonly prefiltered: boolean;
   maskString(text: string): string;
 }
 
@@ -127,9 +131,20 @@ export function maskerOf({ steps, key }: MaskPlan): Masker {
   return {
     mask: (bytes, start, end, filler = star) => maskUntil(bytes, start, end, end, filler),
     maskOpen: (bytes, start, end, open) => maskUntil(bytes, start, end, open, star),
+    prefiltered: !always,
     finds(text) {
       const bytes = Buffer.from(text, "latin1");
       return maskUntil(bytes, 0, bytes.length, bytes.length, star) > 0;
+    },
+    findsText(text) {
+      const bytes = Buffer.from(text, "utf8");
+      const seen = mayMatch(bytes, 0, bytes.length);
+      if (seen === 0 && !always) return false;
+      if ((seen & hexBytes) !== 0 && maskHex(bytes, 0, bytes.length) > 0) return true;
+      return steps.utf16.some(
+        ({ detector }) =>
+          (detector.needs === 0 || (detector.needs & seen) !== 0) && detector.next(text, 0, text.length) !== null,
+      );
     },
     maskString(text) {
       if (Buffer.byteLength(text, "utf8") !== text.length) {

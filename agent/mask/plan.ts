@@ -1,5 +1,6 @@
 /** The detectors of a policy's masks with their styles, made ready once and shared by every text. */
-import type { DetectorName, MaskStyle } from "../core/verdict.ts";
+import type { DetectorName, MaskSpec, MaskStyle, RedactSpec } from "../core/verdict.ts";
+import { WeirError } from "../errors.ts";
 import type { TextKind } from "./chars.ts";
 import type { Detector } from "./detector.ts";
 import { detectorNamed } from "./detectors.ts";
@@ -15,6 +16,21 @@ export interface MaskPlanSpec {
 export interface MaskPlan {
   readonly steps: Readonly<Record<TextKind, readonly Step[]>>;
   readonly key: Buffer;
+}
+
+/** Detectors that the policy defines, by name; their files are read by the edge. */
+export type OwnDetectors = ReadonlyMap<string, Detector>;
+
+/** What a mask or a redaction of a verdict looks for; a mask by column or path looks for nothing. */
+export function planSpecsOf(spec: MaskSpec | RedactSpec, own: OwnDetectors): MaskPlanSpec[] {
+  const { detectors, custom: names = [] } = spec;
+  if (detectors === null && names.length === 0) return [];
+  const custom = names.map((name) => {
+    const detector = own.get(name);
+    if (detector === undefined) throw new WeirError("WEIR_INTERNAL", `The detector ${name} was not made ready.`);
+    return detector;
+  });
+  return [{ detectors: detectors ?? [], custom, with: spec.with === "placeholder" ? "redact" : spec.with }];
 }
 
 /** The first spec that names a detector says how its values are written. Null: nothing is masked. */

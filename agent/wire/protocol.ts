@@ -6,6 +6,7 @@
 import type { Operation, ProtocolName } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Decision, Permit } from "../core/verdict.ts";
+import type { OwnDetectors } from "../mask/plan.ts";
 import type { HttpContext } from "./http/context.ts";
 
 export type Side = "client" | "server";
@@ -26,6 +27,8 @@ export interface ConversationContext {
   readonly now: () => number;
   /** For masks of the style `hash`: the same value gives the same digest for as long as the key stays. */
   readonly maskKey?: Buffer;
+  /** Detectors that the policy defines. */
+  readonly custom?: OwnDetectors;
   /** Of a connection that carries HTTP. */
   readonly http?: HttpContext;
 }

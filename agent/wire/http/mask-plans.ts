@@ -1,15 +1,12 @@
 /** The masks of a verdict, compiled once for all that share them. */
-import type { MaskSpec, RedactSpec, Transforms, Verdict } from "../../core/verdict.ts";
-import { WeirError } from "../../errors.ts";
-import type { Detector } from "../../mask/detector.ts";
-import { compileMaskPlan, type MaskPlan, type MaskPlanSpec } from "../../mask/plan.ts";
+import type { MaskSpec, Transforms, Verdict } from "../../core/verdict.ts";
+import { compileMaskPlan, type MaskPlan, type OwnDetectors, planSpecsOf } from "../../mask/plan.ts";
 import type { PathMask } from "./json-mask.ts";
 import { compileJsonPath, type JsonPath } from "./json-path.ts";
 
 export interface Masking {
   readonly maskKey: Buffer;
-  /** Detectors that the policy defines, by name; their files are read by the edge. */
-  readonly custom: ReadonlyMap<string, Detector>;
+  readonly custom: OwnDetectors;
 }
 
 interface Plans {
@@ -36,8 +33,8 @@ export function plansOf({ transforms }: Verdict, masking: Masking): Plans {
 }
 
 function compile({ masks, redactions = [] }: Transforms, masking: Masking): Plans {
-  const reply = masks.flatMap((mask) => specOf(mask, masking));
-  const request = redactions.flatMap((redaction) => specOf(redaction, masking));
+  const reply = masks.flatMap((mask) => planSpecsOf(mask, masking.custom));
+  const request = redactions.flatMap((redaction) => planSpecsOf(redaction, masking.custom));
   const { maskKey } = masking;
   return {
     reply: compileMaskPlan(reply, maskKey),
@@ -45,17 +42,6 @@ function compile({ masks, redactions = [] }: Transforms, masking: Masking): Plan
     record: compileMaskPlan([...reply, ...request, { detectors: secrets, with: "redact" }], maskKey),
     paths: masks.flatMap(pathOf),
   };
-}
-
-function specOf(spec: MaskSpec | RedactSpec, { custom }: Masking): MaskPlanSpec[] {
-  const { detectors, custom: names = [] } = spec;
-  if (detectors === null && names.length === 0) return [];
-  const own = names.map((name) => {
-    const detector = custom.get(name);
-    if (detector === undefined) throw new WeirError("WEIR_INTERNAL", `The detector ${name} was not made ready.`);
-    return detector;
-  });
-  return [{ detectors: detectors ?? [], custom: own, with: spec.with === "placeholder" ? "redact" : spec.with }];
 }
 
 function pathOf(mask: MaskSpec): PathMask[] {

@@ -2,6 +2,7 @@
 
 import type { MaskSpec } from "../../core/verdict.ts";
 import { createMasker, type Masker } from "../../mask/masker.ts";
+import { type OwnDetectors, planSpecsOf } from "../../mask/plan.ts";
 import type { CatalogColumn } from "../protocol.ts";
 import type { ResultField } from "./backend-messages.ts";
 import type { CopyInfo, StatementInfo } from "./describe/statement-info.ts";
@@ -38,22 +39,27 @@ export interface CopyUnderMasks {
   readonly statements: readonly StatementInfo[];
 }
 
-/** `key` is for masks of the style `hash`. */
-export function planResult(result: ResultUnderMasks, key: Buffer): MaskPlan {
-  return planRows(result, key);
+export interface Masking {
+  /** For masks of the style `hash`. */
+  readonly key: Buffer;
+  readonly own: OwnDetectors;
 }
 
-export function planCopy(copy: CopyUnderMasks, key: Buffer): MaskPlan {
-  return planCopyRows(copy, key);
+export function planResult(result: ResultUnderMasks, masking: Masking): MaskPlan {
+  return planRows(result, masking);
+}
+
+export function planCopy(copy: CopyUnderMasks, masking: Masking): MaskPlan {
+  return planCopyRows(copy, masking);
 }
 
 /**
  * A text of the record, of an error or a notice: what the detectors find is masked, and where it names a masked
  * column, every literal is, since one of them may be its value.
  */
-export function maskText(text: string, masks: readonly MaskSpec[]): string {
+export function maskText(text: string, masks: readonly MaskSpec[], own: OwnDetectors): string {
   if (masks.length === 0 || text === "") return text;
-  const masker = maskerOf(masks);
+  const masker = maskerOf(masks, own);
   const found = masker === null ? text : masker.maskString(text);
   return namesMasked(text, masks) ? hideLiterals(found) : found;
 }
@@ -80,10 +86,10 @@ export function hideLiterals(text: string): string {
 
 const maskers = new WeakMap<readonly MaskSpec[], { readonly masker: Masker | null }>();
 
-function maskerOf(masks: readonly MaskSpec[]): Masker | null {
+function maskerOf(masks: readonly MaskSpec[], own: OwnDetectors): Masker | null {
   const known = maskers.get(masks);
   if (known !== undefined) return known.masker;
-  const specs = masks.flatMap(({ detectors }) => (detectors === null ? [] : [{ detectors, with: "redact" as const }]));
+  const specs = masks.flatMap((spec) => planSpecsOf({ ...spec, with: "redact" }, own));
   const masker = createMasker(specs, Buffer.alloc(0));
   maskers.set(masks, { masker });
   return masker;

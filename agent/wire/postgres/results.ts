@@ -2,6 +2,7 @@
 import type { Operation } from "../../core/operation.ts";
 import type { MaskSpec } from "../../core/verdict.ts";
 import { PeerError } from "../../errors.ts";
+import type { OwnDetectors } from "../../mask/plan.ts";
 import type { CatalogColumn } from "../protocol.ts";
 import { backend, message, readErrorFields, readRowDescription } from "./backend-messages.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
@@ -15,7 +16,7 @@ import {
   recordedRowsBytesMax,
   recordedRowsMax,
 } from "./limits.ts";
-import { hideLiterals, type MaskPlan, maskText, namesMasked, planCopy, planResult } from "./mask-plan.ts";
+import { hideLiterals, type Masking, type MaskPlan, maskText, namesMasked, planCopy, planResult } from "./mask-plan.ts";
 import { maskDeniedResponse } from "./refusal.ts";
 import type { MessageStream } from "./rows/stream.ts";
 import type { Run } from "./run.ts";
@@ -27,13 +28,13 @@ export function needsFields(run: Run): boolean {
 }
 
 /** The operation as the record may keep it; the same object when nothing in it is masked. */
-export function maskOperation(operation: Operation, masks: readonly MaskSpec[]): Operation {
+export function maskOperation(operation: Operation, masks: readonly MaskSpec[], own: OwnDetectors): Operation {
   if (masks.length === 0) return operation;
-  const text = maskText(operation.text, masks);
+  const text = maskText(operation.text, masks, own);
   // A parameter of a text that names a masked column may be its value.
   const hidden = namesMasked(operation.text, masks);
   const parameters = operation.parameters.map((value) =>
-    value === null ? null : hidden ? "***" : maskText(value, masks),
+    value === null ? null : hidden ? "***" : maskText(value, masks, own),
   );
   if (text === operation.text && parameters.every((value, index) => value === operation.parameters[index]))
     return operation;
@@ -63,7 +64,7 @@ const passing: MaskPlan = { kind: "pass" };
 
 export class Results {
   readonly #state: SessionState;
-  readonly #key: Buffer;
+  readonly #masking: Masking;
   /** Names are asked for; nothing of the server goes on before they are here. */
   waiting = false;
   /** A part of a masked value is sent and the rest is to come. */
@@ -78,7 +79,8 @@ export class Results {
 
   constructor(state: SessionState) {
     this.#state = state;
-    this.#key = state.context.maskKey ?? Buffer.alloc(0);
+    const { maskKey = Buffer.alloc(0), custom = new Map() } = state.context;
+    this.#masking = { key: maskKey, own: custom };
   }
 
   /** What becomes of the rows of the result that is on its way. */
@@ -165,7 +167,7 @@ export class Results {
         masks,
         statements: statementsOf(run),
       },
-      this.#key,
+      this.#masking,
     );
     this.#current = this.#open(run, plan, none, none);
   }
@@ -184,11 +186,11 @@ export class Results {
   maskAsync(type: number, bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
     const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
     if (masks.length === 0) return null;
-    if (type === backend.notice) return maskFields(backend.notice, bytes, start, end, masks, run);
+    if (type === backend.notice) return maskFields(backend.notice, bytes, start, end, masks, run, this.#masking.own);
     // NotificationResponse: Int32 process id, String channel, String payload.
     const channelEnd = stringEnd(bytes, start + headerBytes + 4, end);
     const payload = bytes.toString("utf8", channelEnd + 1, end - 1);
-    const masked = hidesDerived(masks) ? hiddenText : maskText(payload, masks);
+    const masked = hidesDerived(masks) ? hiddenText : maskText(payload, masks, this.#masking.own);
     if (masked === payload) return null;
     const head = bytes.subarray(start + headerBytes, channelEnd + 1);
     return message(backend.notification, Buffer.concat([head, Buffer.from(`${masked}\0`)]));
@@ -202,7 +204,7 @@ export class Results {
   /** ErrorResponse; null when it may pass as it is. */
   maskError(bytes: Buffer, start: number, end: number, run: Run | null): Buffer | null {
     const masks = run?.verdict?.transforms.masks ?? this.#state.masks;
-    return masks.length === 0 ? null : maskFields(backend.error, bytes, start, end, masks, run);
+    return masks.length === 0 ? null : maskFields(backend.error, bytes, start, end, masks, run, this.#masking.own);
   }
 
   catalog(columns: readonly CatalogColumn[], failed: boolean): void {
@@ -251,7 +253,7 @@ export class Results {
       }
       const catalog = missing.length > 0 ? null : this.#columnsOf(fields);
       this.#catalogFailed = false;
-      plan = planResult({ fields, formats, masks, catalog, statements: statementsOf(run) }, this.#key);
+      plan = planResult({ fields, formats, masks, catalog, statements: statementsOf(run) }, this.#masking);
       if (run.info !== null && run.through.length === 0 && catalog !== null)
         this.#plans.set(run.info, { description, masks, formats: sent ?? none, untilMs: nowMs + catalogEntryMs, plan });
     }
@@ -350,6 +352,7 @@ function maskFields(
   end: number,
   masks: readonly MaskSpec[],
   run: Run | null,
+  own: OwnDetectors,
 ): Buffer | null {
   const fields = [...readErrorFields(bytes, start, end)];
   const code = fields.find(([field]) => field === "C")?.[1] ?? "";
@@ -360,7 +363,7 @@ function maskFields(
   let changed = false;
   const parts: string[] = [];
   for (const [field, value] of fields) {
-    let masked = plainFields.has(field) ? value : maskText(value, masks);
+    let masked = plainFields.has(field) ? value : maskText(value, masks, own);
     if (quotes && !plainFields.has(field)) {
       if (opaque || raised) masked = hiddenText;
       else if (!nameFields.has(field)) masked = hideLiterals(masked);

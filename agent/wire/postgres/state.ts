@@ -81,7 +81,7 @@ export class SessionState {
 
   /** The operation as the record may keep it: what the verdict's detectors find in it is masked. */
   recordable(operation: Operation, verdict: Verdict): Operation {
-    return maskOperation(operation, verdict.transforms.masks);
+    return maskOperation(operation, verdict.transforms.masks, this.context.custom ?? new Map());
   }
 
   describe(text: string): StatementInfo {

@@ -3,10 +3,11 @@
 import type { MaskSpec } from "../../../core/verdict.ts";
 import { PeerError } from "../../../errors.ts";
 import { createMasker, type Masker } from "../../../mask/masker.ts";
+import { type OwnDetectors, planSpecsOf } from "../../../mask/plan.ts";
 import { mayMatch } from "../../../mask/prefilter.ts";
 import { applyStyle } from "../../../mask/style.ts";
 import { headerBytes } from "../framer.ts";
-import type { CopyUnderMasks, MaskPlan, ResultUnderMasks } from "../mask-plan.ts";
+import type { CopyUnderMasks, Masking, MaskPlan, ResultUnderMasks } from "../mask-plan.ts";
 import { binaryValueMatches, plainNumber } from "./binary-values.ts";
 import { type ColumnFate, columnPatterns, copyFates, fateOf } from "./columns.ts";
 import { type StreamedColumn, streamCopy, streamRow } from "./stream.ts";
@@ -25,9 +26,9 @@ interface Column {
   readonly looked: boolean;
 }
 
-export function planRows(result: ResultUnderMasks, key: Buffer): MaskPlan {
+export function planRows(result: ResultUnderMasks, { key, own }: Masking): MaskPlan {
   const patterns = columnPatterns(result.masks);
-  const masker = maskerOf(result.masks, key);
+  const masker = maskerOf(result.masks, key, own);
   const columns: Column[] = [];
   for (const [index, field] of result.fields.entries()) {
     const fate = fateOf(field, patterns, result.catalog, result.statements);
@@ -43,8 +44,9 @@ export function planRows(result: ResultUnderMasks, key: Buffer): MaskPlan {
   }
   const anyWhole = columns.some(({ whole }) => whole !== null);
   if (!anyWhole && (masker === null || columns.every(({ looked }) => !looked))) return passing;
-  // Binary numbers show no digits to the prefilter.
-  const blind = columns.some(({ looked, binary, holdsText }) => looked && binary && !holdsText);
+  // Binary numbers show no digits to the prefilter, and it knows nothing of what a policy's own detectors look for.
+  const blind =
+    masker?.prefiltered === false || columns.some(({ looked, binary, holdsText }) => looked && binary && !holdsText);
   const plan = {
     kind: "mask" as const,
     masked: 0,
@@ -65,9 +67,9 @@ export function planRows(result: ResultUnderMasks, key: Buffer): MaskPlan {
   return plan;
 }
 
-export function planCopyRows({ copy, binary, masks, statements }: CopyUnderMasks, key: Buffer): MaskPlan {
+export function planCopyRows({ copy, binary, masks, statements }: CopyUnderMasks, { key, own }: Masking): MaskPlan {
   const patterns = columnPatterns(masks);
-  const masker = maskerOf(masks, key);
+  const masker = maskerOf(masks, key, own);
   const fates = copyFates(patterns, copy?.relationParts ?? null, copy?.columns ?? null, statements);
   if (!Array.isArray(fates) && fates.kind === "deny") return fates;
   const whole = (Array.isArray(fates) ? fates : []).some(({ kind }) => kind === "whole");
@@ -111,11 +113,11 @@ function streamedColumn({ whole, holdsText, looked }: Column): StreamedColumn | 
   return holdsText ? { kind: "look" } : null;
 }
 
-function maskerOf(masks: readonly MaskSpec[], key: Buffer): Masker | null {
-  const specs = masks.flatMap((spec) =>
-    spec.detectors === null ? [] : [{ detectors: spec.detectors, with: spec.with }],
+function maskerOf(masks: readonly MaskSpec[], key: Buffer, own: OwnDetectors): Masker | null {
+  return createMasker(
+    masks.flatMap((spec) => planSpecsOf(spec, own)),
+    key,
   );
-  return createMasker(specs, key);
 }
 
 /** Masks in place; the columns that have to become NULL, or null when there is none. */
