@@ -52,10 +52,22 @@ export const fixtures: readonly MockFixture[] = [
   },
   // What the model was given comes back: values under a placeholder have to be the client's own again.
   { match: { userMessage: "repeat" }, response: (request) => ({ content: `You said: ${lastText(request)}`, usage }) },
+  // A tool is called with the address that the model was told, whatever stands for it.
+  {
+    match: { userMessage: "invite" },
+    response: (request) => ({
+      toolCalls: [{ name: "get_weather", arguments: JSON.stringify({ city: "Paris", contact: lastWord(request) }) }],
+      usage,
+    }),
+  },
   // Whatever else a test wants to send: it can be seen by `requests()`.
   { match: { userMessage: "echo" }, response: { content: "Noted.", usage } },
   { match: { inputText: "embed" }, response: { embedding: [0.25, -0.5, 0.125] } },
 ];
+
+function lastWord(request: MockRequest): string {
+  return lastText(request).split(" ").at(-1) ?? "";
+}
 
 function lastText({ messages }: MockRequest): string {
   const content = messages.findLast(({ role }) => role === "user")?.content;

@@ -1,7 +1,9 @@
 /**
  * What the client programs share: which calls are wanted, and one JSON line per call.
- * Arguments: names of calls, each perhaps with a prompt of its own (`chat=echo hello`); none: every call.
+ * Arguments: names of calls, each perhaps with a prompt of its own (`chat=echo hello`, or `chat=@file`, for what is not to
+ * be seen on the command line); none: every call.
  */
+import { readFileSync } from "node:fs";
 
 /** Runs the wanted ones of `calls` in order; each takes its prompt and gives back plain data. */
 export async function report(calls, prompts) {
@@ -10,7 +12,7 @@ export async function report(calls, prompts) {
   for (const word of list) {
     const at = word.indexOf("=");
     const call = at < 0 ? word : word.slice(0, at);
-    const prompt = at < 0 ? prompts[call] : word.slice(at + 1);
+    const prompt = at < 0 ? prompts[call] : given(word.slice(at + 1));
     const run = calls[call];
     if (run === undefined) throw new Error(`no call ${call}`);
     try {
@@ -19,6 +21,10 @@ export async function report(calls, prompts) {
       write({ call, ok: false, error: described(error) });
     }
   }
+}
+
+function given(prompt) {
+  return prompt.startsWith("@") ? readFileSync(prompt.slice(1), "utf8") : prompt;
 }
 
 export const prompts = {

@@ -1,6 +1,7 @@
 """What the client programs share; see report.mjs: arguments are names of calls, one JSON line comes per call."""
 
 import json
+import pathlib
 import sys
 
 PROMPTS = {
@@ -23,12 +24,16 @@ def report(calls):
     """Runs the wanted ones of `calls` in order; each takes its prompt and gives back plain data."""
     for word in sys.argv[1:] or list(calls):
         call, sign, own = word.partition("=")
-        prompt = own if sign else PROMPTS[call]
+        prompt = given(own) if sign else PROMPTS[call]
         try:
             line = {"call": call, "ok": True, "result": calls[call](prompt)}
         except Exception as error:  # the class of the error is what is reported
             line = {"call": call, "ok": False, "error": described(error)}
         print(json.dumps(line), flush=True)
+
+
+def given(prompt):
+    return pathlib.Path(prompt[1:]).read_text(encoding="utf-8") if prompt.startswith("@") else prompt
 
 
 def described(error):
