@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { request as plainRequest } from "node:http";
 import { request } from "node:https";
 
-const answerMs = 5_000;
+const answerMsMax = 5_000;
 export const documentBytesMax = 256 * 1024;
 
 /** Rejects with a short sentence of what went wrong; nothing that the server said stands in it. */
-export function fetchJson(url: string, caPath: string | null): Promise<unknown> {
+export function fetchJson(url: string, caPath: string | null, answerMs = answerMsMax): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const secure = url.startsWith("https:");
     const ca = secure && caPath !== null ? { ca: readFileSync(caPath) } : {};
