@@ -51,6 +51,9 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     io.stdout.write(was === null ? "you were not logged in\n" : `${shown(was)} is forgotten\n`);
     return 0;
   }
+  // The agent would say so too, but only after all the trouble.
+  if (process.getuid?.() === 0)
+    throw new WeirError("WEIR_CONTROL_REFUSED", "root is the host's own programs too; log in as yourself.");
   const reply = await askAgent(path, { op: "login-issuers" });
   const issuer = chosen("loginIssuers" in reply ? reply.loginIssuers : [], values.issuer);
   const token = await deviceToken(issuer, (text) => void io.stdout.write(text));
