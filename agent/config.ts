@@ -4,6 +4,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseDocument } from "yaml";
+import { type RetentionSettings, readRetention } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
 import { WeirError } from "./errors.ts";
 
@@ -21,6 +22,8 @@ export interface AgentConfig {
   /** Who ends TLS: the addon, where it loads, or node:tls alone. */
   readonly tls: "native" | "node";
   readonly controlSocket: string;
+  /** When old parts of the record are taken out, and where they go; null: never. */
+  readonly retention: RetentionSettings | null;
   /** Who cosigns the audit log's checkpoints: URL#VERIFIER-KEY. */
   readonly witnesses: readonly string[];
   /** File that says who is told of what waits; null: nobody. */
@@ -38,10 +41,27 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --tls native|node         what ends TLS: the addon where it loads, or node:tls (default native; also WEIR_TLS)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
   --notify FILE             who is told of what waits: webhook, Slack, Teams, e-mail (docs/approvals.md)
-  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, tls, witness, notify
+  --retain-age 90d          take out parts of the record that are older (h, d, y); the proof stays
+  --retain-size 50GiB       take out the oldest parts above this size (MiB, GiB, TiB)
+  --archive DIR|s3://BUCKET/PREFIX
+                            where such parts are kept (S3: credentials, AWS_REGION, AWS_ENDPOINT_URL from the environment)
+  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, tls, witness, notify,
+                            retainAge, retainSize, archive
 `;
 
-const settings = ["policy", "scope", "state", "listenUi", "onFailure", "tls", "witness", "notify"] as const;
+const settings = [
+  "policy",
+  "scope",
+  "state",
+  "listenUi",
+  "onFailure",
+  "tls",
+  "witness",
+  "notify",
+  "retainAge",
+  "retainSize",
+  "archive",
+] as const;
 type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
 
 /** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
@@ -61,6 +81,11 @@ export function readConfig(
     ui: readAddress(values["listen-ui"] ?? text(file.listenUi) ?? "127.0.0.1:9347"),
     tls: readTls(values.tls ?? text(file.tls) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),
+    retention: readRetention({
+      age: values["retain-age"] ?? text(file.retainAge),
+      size: values["retain-size"] ?? text(file.retainSize),
+      archive: values.archive ?? text(file.archive),
+    }),
     witnesses: values.witness ?? [file.witness ?? []].flat(),
     notify: pathOf(values.notify ?? text(file.notify)),
     instance: instanceName(stateDir),
@@ -81,6 +106,9 @@ function parse(args: readonly string[]) {
         tls: { type: "string" },
         witness: { type: "string", multiple: true },
         notify: { type: "string" },
+        "retain-age": { type: "string" },
+        "retain-size": { type: "string" },
+        archive: { type: "string" },
       },
     });
   } catch (cause) {

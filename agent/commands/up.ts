@@ -2,6 +2,8 @@
 import { resolve } from "node:path";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
 import { createController, readNotifySettings } from "../../controller/main.ts";
+import { openArchive } from "../archive/store.ts";
+import { startRetention } from "../archive/thread.ts";
 import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
@@ -42,6 +44,9 @@ export async function serve(
     );
   }
   const witnesses = config.witnesses.map(parseWitness);
+  // A wrong bucket or missing credentials are told at the start, not when the first segment is old.
+  const { retention } = config;
+  if (retention?.archive) openArchive(retention.archive, io.env);
   const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
   // From here on a signal ends in order: what was set up by then is taken away again.
   const stopped = new Promise<void>((stop) => {
@@ -73,8 +78,17 @@ export async function serve(
     await controller.close();
     throw error;
   });
+  const retaining =
+    retention === null
+      ? null
+      : startRetention(
+          { stateDir: config.stateDir, settings: retention, publishing: false },
+          (text) => started.note({ type: "notice", text: `retention: ${text}` }),
+          log,
+        );
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   await stopped;
+  await retaining?.close();
   await control.close();
   await started.close();
   await controller.close();

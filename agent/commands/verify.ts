@@ -184,7 +184,8 @@ function sayRecord(result: Verification): string {
   const crashes =
     interruptions === 0 ? "" : `, ${interruptions} interruption${interruptions === 1 ? "" : "s"} of the agent visible`;
   const unsigned = result.unsigned > 0 ? ` The last ${result.unsigned} are chained and not yet signed.` : "";
-  return `OK: ${result.entries} entries in ${result.sessions} sessions, ${result.heads} signed heads${crashes}.${unsigned}\n`;
+  const pruned = result.pruned === 0 ? "" : ` (${result.pruned} older ones were taken out by retention)`;
+  return `OK: ${result.entries} entries${pruned} in ${result.sessions} sessions, ${result.heads} signed heads${crashes}.${unsigned}\n`;
 }
 
 function sayTree({ firstBad, size, receipts, origin, witnessed }: TreeVerification): string {

@@ -21,6 +21,7 @@ import { WeirError } from "../errors.ts";
 import { bodyOf, Chain, decodeEntry, linkOf } from "./chain.ts";
 import { type Head, headsFile, openAgentKey, readHeads, signHead } from "./heads.ts";
 import { lockDirectory } from "./lock.ts";
+import { type Pruned, readPruned } from "./pruned.ts";
 import { frameHeadBytes, readFrames, segmentPath, segmentsOf, writeFrame } from "./segment.ts";
 
 const segmentBytesMax = 64 * 1024 * 1024;
@@ -94,7 +95,7 @@ class SpoolRecorder implements Recorder {
     this.#unlock = unlock;
     this.#key = openAgentKey(stateDir);
     const ended = readHeads(join(stateDir, headsFile)).at(-1);
-    const recovered = recover(dir, ended?.size ?? 0);
+    const recovered = recover(dir, ended?.size ?? 0, readPruned(stateDir));
     const agent = recovered.agent ?? `${hostname()}-${randomBytes(4).toString("hex")}`;
     this.#chain = new Chain(agent, recovered.size, recovered.link);
     this.#flushed = { size: recovered.size, link: recovered.link };
@@ -289,16 +290,18 @@ interface Recovered {
  * Reads what an earlier run left, cuts a torn tail, and finds sessions without an end. What the agent has signed for
  * was on the disk: when that is damaged nothing is cut, and the start is refused.
  */
-function recover(dir: string, signedSize: number): Recovered {
+function recover(dir: string, signedSize: number, pruned: Pruned | null): Recovered {
   const found: Recovered = {
-    agent: null,
-    size: 0,
-    link: Buffer.alloc(32),
-    segment: 1,
+    agent: pruned?.agent ?? null,
+    size: pruned?.size ?? 0,
+    link: pruned === null ? Buffer.alloc(32) : Buffer.from(pruned.link, "hex"),
+    segment: (pruned?.segment ?? 0) + 1,
     segmentBytes: 0,
     cutBytes: 0,
     open: new Map(),
   };
+  for (const { session, seq, link } of pruned?.open ?? [])
+    found.open.set(session, { seq, link: Buffer.from(link, "hex") });
   const segments = segmentsOf(dir);
   for (const [at, path] of segments.entries()) {
     const frames = readFrames(path);

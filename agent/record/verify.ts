@@ -6,6 +6,7 @@ import { WeirError } from "../errors.ts";
 import { bodyOf, type ChainedEntry, decodeEntry, firstLink, linkOf } from "./chain.ts";
 import { HoleFinder, placed, sentenceOf } from "./gap.ts";
 import { type Head, headIsSigned, headsFile, publicKeyFile, readHeads } from "./heads.ts";
+import { type Pruned, prunedIsSigned, readPruned } from "./pruned.ts";
 import { readFrames, segmentsOf } from "./segment.ts";
 
 export type Fault =
@@ -31,7 +32,10 @@ export interface FirstBad {
 
 export interface Verification {
   readonly ok: boolean;
+  /** With those that retention took out. */
   readonly entries: number;
+  /** Taken out by retention; the agent signed for what they were. */
+  readonly pruned: number;
   readonly sessions: number;
   readonly heads: number;
   /** Crashes that the record tells of itself. */
@@ -54,9 +58,11 @@ export function verifyLog(
   const { heads: own, unreadable } = tryHeads(join(stateDir, headsFile));
   const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
   const tails = new Map<string, { seq: number; link: Buffer }>();
+  let before: Pruned | null = null;
   const finish = (firstBad: FirstBad | null): Verification => ({
     ok: firstBad === null,
     entries: state.entries,
+    pruned: before?.size ?? 0,
     sessions: state.sessions,
     heads: own.length,
     interruptions: state.interruptions,
@@ -64,6 +70,20 @@ export function verifyLog(
     firstBad,
   });
   if (unreadable !== null) return finish(aboutHeads("damaged", null, unreadable));
+  try {
+    before = readPruned(stateDir);
+  } catch (error) {
+    return finish(aboutHeads("damaged", null, error instanceof Error ? error.message : String(error)));
+  }
+  if (before !== null) {
+    if (!prunedIsSigned(before, key)) {
+      const sentence = `What retention took out, ${before.size} entries, is not signed for by this key.`;
+      return finish(aboutHeads("wrong-key", before.size - 1, sentence));
+    }
+    state.entries = before.size;
+    state.previous = Buffer.from(before.link, "hex");
+    for (const { session, seq, link } of before.open) tails.set(session, { seq, link: Buffer.from(link, "hex") });
+  }
   const unsigned = own.find((head) => !headIsSigned(head, key));
   if (unsigned !== undefined) {
     const sentence = `The head over ${unsigned.size} entries is not signed by this key.`;
@@ -76,7 +96,7 @@ export function verifyLog(
     const sentence = `The agent signed for ${before} entries and later for ${after}: the record was cut in between.`;
     return finish(aboutHeads("truncated", after, sentence));
   }
-  const agent = agentOf(stateDir) ?? own[0]?.agent ?? null;
+  const agent = before?.agent ?? agentOf(stateDir) ?? own[0]?.agent ?? null;
   const heads = [...own, ...logged.filter((head) => agent === null || head.agent === agent)].sort(bySize);
   const stranger = heads.find((head) => !headIsSigned(head, key));
   if (stranger !== undefined) {
@@ -89,8 +109,12 @@ export function verifyLog(
     return finish(aboutHeads("split-view", fork.size - 1, sentence));
   }
 
+  const atCut = before === null ? null : checkHeads(heads, state);
+  if (atCut !== null) return finish({ ...atCut, segment: null, offset: null });
   for (const path of segmentsOf(join(stateDir, "spool"))) {
     const segment = path.slice(path.lastIndexOf("/") + 1);
+    // Told of as taken out, and not removed yet.
+    if (before !== null && Number.parseInt(segment, 10) <= before.segment) continue;
     const frames = readFrames(path);
     let next = frames.next();
     for (; !next.done; next = frames.next()) {
