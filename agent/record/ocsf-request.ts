@@ -148,7 +148,8 @@ function httpRequest(http: Readonly<Record<string, unknown>>, fields: Fields, by
   const [scheme, host, path, query] = ["scheme", "host", "path", "query"].map((key) => String(http[key] ?? ""));
   return {
     uid: String(fields["operationId"]),
-    http_method: http["method"],
+    // The schema has a list of them; the name of another one is the activity's.
+    ...(methods.includes(String(http["method"])) ? { http_method: http["method"] } : {}),
     ...(bytes >= 0 ? { body_length: bytes } : {}),
     url: {
       ...{ scheme, hostname: host, path },

@@ -1,16 +1,16 @@
 /**
  * Entries as OCSF 1.9 events (schema.ocsf.io): what runs on a database is Datastore Activity (6005), requests over HTTP
- * are told by ocsf-request.ts, a refused connection is Network Activity (4001), all else a Base Event. Each event carries an attestation of the profile
+ * are told by ocsf-request.ts, sessions, logins and the agent itself by ocsf-session.ts, all else is a Base Event. Each event carries an attestation of the profile
  * `record_integrity`: its fingerprint is over the event's own canonical JSON (RFC 8785) and holds the one before, so
  * that an export can be checked without the record. What is signed is the record; `weir verify` checks that.
  */
 import { hash } from "node:crypto";
 import { type RecordedDetails, readDetails } from "./details.ts";
+import { actor, ends, type Json, wellFormed } from "./ocsf-parts.ts";
 import { type RequestEvent, requestEvent, responseEvent } from "./ocsf-request.ts";
+import { sessionEvent } from "./ocsf-session.ts";
 import type { Fields, ReadEntry } from "./read.ts";
 import { type SignedSeal, sealType } from "./seal.ts";
-
-type Json = { [key: string]: unknown };
 
 const schemaVersion = "1.9.0";
 const datastoreActivity = 6005;
@@ -144,8 +144,11 @@ function eventOf(entry: ReadEntry, known: Known): Json {
         message: fields["reason"],
       };
     }
-    default:
-      return { ...base(entry, 0, 99, type), ...ends(known.flow), message: type, unmapped: fields };
+    default: {
+      const event = sessionEvent(entry, known.flow, known.target);
+      if (event === null) return { ...base(entry, 0, 99, type), message: type, unmapped: fields };
+      return { ...baseOf(entry, { ...event, profiles: [] }), ...event.fields };
+    }
   }
 }
 
@@ -185,7 +188,7 @@ function operation(fields: Fields, known: Known): Json {
     ...decided(fields, known),
     database: { name: fields["database"], type_id: 1 },
     type_id: 1,
-    query_info: { datastore_query: wellFormed(fields["text"]), uid: String(fields["operationId"]) },
+    query_info: { query_string: wellFormed(fields["text"]), uid: String(fields["operationId"]) },
   };
 }
 
@@ -219,7 +222,6 @@ function result(fields: Fields, known: Known): Json {
     ...ended(fields, known),
     // Datastore Activity wants a database, and the result does not say which: the target stands for it.
     database: { name: known.target, type_id: 1 },
-    query_info: { uid: String(fields["operationId"]), bytes_out: fields["bytes"] },
   };
 }
 
@@ -234,7 +236,8 @@ function ended(fields: Fields, known: Known): Json {
     status_id: error === null ? 1 : 2,
     ...(error === null ? {} : { status_code: error.code, status_detail: wellFormed(error.message) }),
     unmapped: {
-      ...{ tag: fields["tag"], rows: fields["rows"], masked: fields["masked"] },
+      operation_uid: String(fields["operationId"]),
+      ...{ tag: fields["tag"], rows: fields["rows"], masked: fields["masked"], bytes: fields["bytes"] },
       ...(toolCalls === undefined ? {} : { tool_calls: toolCalls }),
       ...(typeof text === "string" ? { text: wellFormed(text) } : {}),
     },
@@ -248,42 +251,6 @@ function control(action: string): Json {
   return { action_id: 0, action: "Unknown", disposition_id: 99, disposition: "Held for approval" };
 }
 
-function ends(flow: Fields | null): Json {
-  const source = flow?.["source"] as { address: string; port: number } | undefined;
-  const destination = flow?.["destination"] as { address: string; port: number } | undefined;
-  const hostname = flow?.["hostname"];
-  return {
-    src_endpoint: source === undefined ? {} : { ip: source.address, port: source.port },
-    ...(destination === undefined
-      ? {}
-      : {
-          dst_endpoint: {
-            ip: destination.address,
-            port: destination.port,
-            ...(typeof hostname === "string" ? { hostname } : {}),
-          },
-        }),
-  };
-}
-
-function actor(flow: Fields | null, user: string): Json {
-  const process = (flow?.["process"] ?? null) as Fields | null;
-  return {
-    user: { name: user },
-    ...(process === null
-      ? {}
-      : {
-          process: {
-            pid: process["pid"],
-            name: process["comm"],
-            cmd_line: wellFormed((process["commandLine"] as string[]).join(" ")),
-            file: { path: process["exe"], name: String(process["exe"]).split("/").at(-1), type_id: 1 },
-            user: { uid: String(process["uid"]) },
-          },
-        }),
-  };
-}
-
 /** Datastore Activity: 1 Read, 2 Update, 3 Connect, 4 Query, 5 Write, 6 Create, 7 Delete, 99 Other. */
 function activityOf(fields: Fields): number {
   if (fields["kind"] === "connect") return 3;
@@ -295,9 +262,4 @@ function activityOf(fields: Fields): number {
   if (any("insert", "copy") && fields["writes"] === true) return 5;
   if (any("select")) return 4;
   return 99;
-}
-
-/** Half of a surrogate pair has no canonical form. */
-function wellFormed<T>(value: T): T | string {
-  return typeof value === "string" ? value.toWellFormed() : value;
 }

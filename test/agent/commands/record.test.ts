@@ -158,10 +158,10 @@ test("weir export --format ocsf: Datastore Activity, with attestations that can 
   const [read, drop] = [events[5], events[6]];
   assert.deepEqual([read.class_uid, read.category_uid, read.activity_id, read.type_uid], [6005, 6, 4, 600_504]);
   assert.deepEqual([read.action_id, drop.action_id, drop.disposition_id, drop.severity_id], [1, 2, 2, 3]);
-  assert.equal(read.query_info.datastore_query, "SELECT name FROM users");
+  assert.equal(read.query_info.query_string, "SELECT name FROM users");
   assert.deepEqual(read.dst_endpoint, { ip: "10.0.0.5", port: 5432, hostname: "db.example" });
   assert.deepEqual([read.actor.user.name, read.actor.process.pid], ["ada", 7]);
-  assert.deepEqual([events[7].status_id, events[7].query_info.uid], [1, "1"]);
+  assert.deepEqual([events[7].status_id, events[7].unmapped.operation_uid], [1, "1"]);
   assert.deepEqual([events[12].class_uid, events[12].type_uid], [4001, 400_105]);
   assert.deepEqual([events[13].action_id, events[13].activity_id], [0, 2]);
   for (const [at, event] of events.entries()) {

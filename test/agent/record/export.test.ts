@@ -85,7 +85,7 @@ test("OCSF: classes, activities and profiles", () => {
       metadata.profiles.includes("ai_operation"),
     ]),
     [
-      [0, 99, "SessionStart", false],
+      [4001, 1, undefined, false],
       [4002, 7, undefined, false],
       [4002, 99, "Result", false],
       [6003, 99, "messages", true],
@@ -96,7 +96,7 @@ test("OCSF: classes, activities and profiles", () => {
       [4002, 99, "BREW", false],
       [6005, 4, undefined, false],
       [6005, 99, "Result", false],
-      [0, 99, "SessionEnd", false],
+      [4001, 2, undefined, false],
     ],
   );
   for (const { type_uid, class_uid, activity_id } of events)
