@@ -125,6 +125,8 @@ void decrypt(struct connection *one)
 		if (result == 1) {
 			one->secured = true;
 			add_event(one, event_secure, 0, 0);
+			if (one->server)
+				acknowledge(one);
 		}
 	}
 	/* read_room holds all that one read can bring, so the slab does not end before the bytes do. */

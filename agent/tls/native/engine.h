@@ -108,6 +108,7 @@ void decrypt(struct connection *);
 /* stream.c: the kernel's side */
 void send_cipher(struct connection *);
 void set_interest(struct connection *);
+void acknowledge(struct connection *);
 void fail(struct connection *, int number, const char *message);
 void close_connection(struct connection *);
 
