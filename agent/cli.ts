@@ -21,6 +21,12 @@ const commands: Readonly<Record<string, Command>> = {
     summary: "the agent alone, without the web page",
     load: () => import("./commands/agent.ts"),
   },
+  controller: {
+    cleansUp: true,
+    summary: "the controller over Kafka: store, approvals, page",
+    load: () => import("./commands/controller.ts"),
+  },
+  topics: { summary: "create and show Kafka's topics and access rules", load: () => import("./commands/topics.ts") },
   run: { summary: "run a command with all its descendants intercepted", load: () => import("./commands/run.ts") },
   sessions: { summary: "list, show and replay what is recorded", load: () => import("./commands/sessions.ts") },
   approvals: { summary: "the queue of held operations", load: () => import("./commands/approvals.ts") },

@@ -7,6 +7,7 @@ import { parseDocument } from "yaml";
 import { type RetentionSettings, readRetention } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
 import { WeirError } from "./errors.ts";
+import { type KafkaWords, kafkaHelp, kafkaOptions, type PublishConfig, readPublishConfig } from "./kafka/settings.ts";
 
 export type Scope =
   | { readonly kind: "run" }
@@ -30,6 +31,8 @@ export interface AgentConfig {
   readonly notify: string | null;
   /** Names this agent's chains, cgroups and pins. */
   readonly instance: string;
+  /** Null: the record stays on this host. */
+  readonly kafka: PublishConfig | null;
 }
 
 export const configHelp = `  --policy FILE|DIR         policy, repeatable (default: policies/defaults)
@@ -45,24 +48,38 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --retain-size 50GiB       take out the oldest parts above this size (MiB, GiB, TiB)
   --archive DIR|s3://BUCKET/PREFIX
                             where such parts are kept (S3: credentials, AWS_REGION, AWS_ENDPOINT_URL from the environment)
-  --config FILE             the same settings as YAML: policy, scope, state, listenUi, onFailure, tls, witness, notify,
-                            retainAge, retainSize, archive
+${kafkaHelp}  --schema-registry URL     entries in the Confluent wire format, their schemas registered there
+  --kafka-library NAME      kafkajs (default) or platformatic
+  --controller-key FILE     public key of controllers (PEM) that may approve and revoke over Kafka, repeatable
+  --config FILE             the same settings as YAML, in camel case: policy, listenUi, onFailure, kafkaCa, …
 `;
 
-const settings = [
-  "policy",
-  "scope",
-  "state",
-  "listenUi",
-  "onFailure",
-  "tls",
-  "witness",
-  "notify",
-  "retainAge",
-  "retainSize",
-  "archive",
-] as const;
-type Settings = Partial<Record<(typeof settings)[number], string | readonly string[]>>;
+const kafkaSettings = {
+  ...kafkaOptions,
+  "schema-registry": { type: "string" },
+  "kafka-library": { type: "string" },
+  "controller-key": { type: "string", multiple: true },
+} as const;
+const kafkaNames = Object.keys(kafkaSettings) as (keyof typeof kafkaSettings)[];
+const options = {
+  policy: { type: "string", multiple: true },
+  scope: { type: "string" },
+  state: { type: "string" },
+  "listen-ui": { type: "string" },
+  "on-failure": { type: "string" },
+  tls: { type: "string" },
+  witness: { type: "string", multiple: true },
+  notify: { type: "string" },
+  "retain-age": { type: "string" },
+  "retain-size": { type: "string" },
+  archive: { type: "string" },
+  ...kafkaSettings,
+} as const;
+const settings = Object.keys(options).map(camelCase);
+const lists: readonly string[] = Object.entries(options)
+  .filter(([, option]) => "multiple" in option)
+  .map(([name]) => camelCase(name));
+type Settings = Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /** Throws WEIR_USAGE for a bad word, WEIR_CONFIG_INVALID for a bad file. */
 export function readConfig(
@@ -71,45 +88,49 @@ export function readConfig(
 ): AgentConfig {
   const { values } = parse(args);
   const file: Settings = values.config === undefined ? {} : readConfigFile(values.config);
-  const stateDir = resolve(values.state ?? text(file.state) ?? defaults.env["WEIR_STATE"] ?? defaultStateDir);
-  const policies = values.policy ?? (file.policy === undefined ? undefined : [file.policy].flat());
+  const stateDir = resolve(values.state ?? text(file["state"]) ?? defaults.env["WEIR_STATE"] ?? defaultStateDir);
+  const policies = values.policy ?? (file["policy"] === undefined ? undefined : [file["policy"]].flat());
   return Object.freeze({
     policyPaths: (policies ?? [defaults.policyDir]).map((path) => resolve(path)),
-    scope: readScope(values.scope ?? text(file.scope) ?? "run"),
+    scope: readScope(values.scope ?? text(file["scope"]) ?? "run"),
     stateDir,
-    onFailure: readOnFailure(values["on-failure"] ?? text(file.onFailure) ?? "closed"),
-    ui: readAddress(values["listen-ui"] ?? text(file.listenUi) ?? "127.0.0.1:9347"),
-    tls: readTls(values.tls ?? text(file.tls) ?? defaults.env["WEIR_TLS"] ?? "native"),
+    onFailure: readOnFailure(values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
+    ui: readAddress(values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347"),
+    tls: readTls(values.tls ?? text(file["tls"]) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),
     retention: readRetention({
-      age: values["retain-age"] ?? text(file.retainAge),
-      size: values["retain-size"] ?? text(file.retainSize),
-      archive: values.archive ?? text(file.archive),
+      age: values["retain-age"] ?? text(file["retainAge"]),
+      size: values["retain-size"] ?? text(file["retainSize"]),
+      archive: values.archive ?? text(file["archive"]),
     }),
-    witnesses: values.witness ?? [file.witness ?? []].flat(),
-    notify: pathOf(values.notify ?? text(file.notify)),
+    witnesses: values.witness ?? [file["witness"] ?? []].flat(),
+    notify: pathOf(values.notify ?? text(file["notify"])),
     instance: instanceName(stateDir),
+    kafka: readPublishConfig(kafkaWords(values, file), defaults.env),
   });
+}
+
+/** The command line counts before the file. */
+function kafkaWords(values: KafkaWords & Readonly<Record<string, unknown>>, file: Settings) {
+  const words: Record<string, unknown> = {};
+  for (const name of kafkaNames) {
+    const given = values[name] ?? file[camelCase(name)];
+    if (given === undefined) continue;
+    if (kafkaSettings[name].type === "boolean") words[name] = given === true || given === "true";
+    else words[name] = name === "controller-key" ? [given].flat() : given;
+  }
+  return words as KafkaWords & { "schema-registry"?: string; "kafka-library"?: string; "controller-key"?: string[] };
+}
+
+function camelCase(name: string): string {
+  return name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
 }
 
 function parse(args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args],
-      options: {
-        config: { type: "string" },
-        policy: { type: "string", multiple: true },
-        scope: { type: "string" },
-        state: { type: "string" },
-        "listen-ui": { type: "string" },
-        "on-failure": { type: "string" },
-        tls: { type: "string" },
-        witness: { type: "string", multiple: true },
-        notify: { type: "string" },
-        "retain-age": { type: "string" },
-        "retain-size": { type: "string" },
-        archive: { type: "string" },
-      },
+      options: { config: { type: "string" }, ...options },
     });
   } catch (cause) {
     throw new WeirError("WEIR_USAGE", cause instanceof Error ? cause.message : String(cause), { cause });
@@ -132,17 +153,16 @@ function readConfigFile(path: string): Settings {
     throw new WeirError("WEIR_CONFIG_INVALID", `${path}: a map of settings is expected.`);
   }
   for (const [key, setting] of Object.entries(value)) {
-    if (!(settings as readonly string[]).includes(key)) {
+    if (!settings.includes(key)) {
       throw new WeirError("WEIR_CONFIG_INVALID", `${path}: unknown setting ${key}; there are ${settings.join(", ")}.`);
     }
     const good =
       typeof setting === "string" ||
-      ((key === "policy" || key === "witness") &&
-        Array.isArray(setting) &&
-        setting.every((s) => typeof s === "string"));
+      (key === "kafkaTls" && setting === true) ||
+      (lists.includes(key) && Array.isArray(setting) && setting.every((s) => typeof s === "string"));
     if (!good) throw new WeirError("WEIR_CONFIG_INVALID", `${path}: ${key} has to be a text.`);
   }
-  return value as Settings;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, one === true ? "true" : one])) as Settings;
 }
 
 function text(value: string | readonly string[] | undefined): string | undefined {

@@ -1,6 +1,6 @@
 /** The embedded controller: the approval queue and the web page. */
 import { randomBytes } from "node:crypto";
-import { ApprovalStore } from "./approvals/store.ts";
+import { type Approval, ApprovalStore } from "./approvals/store.ts";
 import { type EmbeddedAudit, startEmbeddedAudit } from "./audit/embedded.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
 import { type Page, startPage } from "./http/server.ts";
@@ -29,6 +29,8 @@ export interface ControllerOptions {
   /** Who is told of what waits; nobody by default. */
   readonly notify?: NotifySettings | null;
   readonly witnesses?: readonly WitnessName[];
+  /** Told of each approval that waits or is decided. */
+  readonly changed?: (approval: Approval) => void;
   readonly log?: (level: "info" | "warn", message: string) => void;
 }
 
@@ -45,6 +47,7 @@ export async function createController(options: ControllerOptions): Promise<Cont
     changed(approval) {
       page?.changed(approval);
       notifier?.changed(approval);
+      options.changed?.(approval);
     },
   });
   if (listen !== null) {

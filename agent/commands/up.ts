@@ -13,6 +13,7 @@ import { controlAnswers } from "./control-answers.ts";
 import { holdIn } from "./hold-in.ts";
 import { hostState } from "./host-state.ts";
 import type { CommandIo } from "./io.ts";
+import { joinKafka } from "./kafka-join.ts";
 
 export const help = `weir up [options]
 
@@ -54,21 +55,24 @@ export async function serve(
     process.once("SIGTERM", stop);
   });
   let agent: Agent | null = null;
+  const kafka = joinKafka(config, () => controller.approvals, log);
   const controller = await createController({
     stateDir: config.stateDir,
     listen: options.page ? config.ui : null,
     state: hostState(() => agent, config),
     witnesses,
     notify: config.notify === null ? null : readNotifySettings(config.notify, io.env),
+    changed: (approval) => kafka.changed(approval),
     log,
   });
-  const started = await startAgent({ config, hold: holdIn(controller.approvals), log }).catch(
+  const started = await startAgent({ config, hold: kafka.hold(holdIn(controller.approvals)), log }).catch(
     async (error: unknown) => {
       await controller.close();
       throw error;
     },
   );
   agent = started;
+  await kafka.start(started);
   const control = await startControl({
     path: config.controlSocket,
     peerOf: (socket) => peerCredentials((socket as unknown as { _handle: { fd: number } })._handle.fd),
@@ -90,7 +94,9 @@ export async function serve(
   await stopped;
   await retaining?.close();
   await control.close();
+  await kafka.leave();
   await started.close();
+  await kafka.close();
   await controller.close();
   return 0;
 }

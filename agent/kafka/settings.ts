@@ -1,7 +1,8 @@
 /** The words of a command line that say how Kafka is reached; for `weir agent`, `weir controller` and `weir topics`. */
+import { createPublicKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { WeirError } from "../errors.ts";
-import type { KafkaSettings } from "./transport.ts";
+import type { KafkaSettings, TransportName } from "./transport.ts";
 
 /** For node:util's parseArgs. */
 export const kafkaOptions = {
@@ -29,6 +30,65 @@ export type KafkaWords = {
     ? boolean
     : string;
 };
+
+/** What an agent publishes with. */
+export interface PublishConfig {
+  readonly settings: KafkaSettings;
+  readonly registry: string | null;
+  readonly library: TransportName;
+  /** Whose decisions and revocations count. */
+  readonly controllerKeys: readonly KeyObject[];
+}
+
+type PublishWords = KafkaWords & {
+  readonly "schema-registry"?: string;
+  readonly "kafka-library"?: string;
+  readonly "controller-key"?: readonly string[];
+};
+
+/** Null without `--kafka`. Throws WEIR_USAGE. */
+export function readPublishConfig(words: PublishWords, env: NodeJS.ProcessEnv): PublishConfig | null {
+  const settings = readKafkaSettings(words, env);
+  const { "schema-registry": registry, "kafka-library": library, "controller-key": keys = [] } = words;
+  if (settings === null) {
+    for (const [name, given] of Object.entries({ registry, library, keys: keys[0] }))
+      if (given !== undefined) throw new WeirError("WEIR_USAGE", `${flagOf[name]} says nothing without --kafka.`);
+    return null;
+  }
+  if (library !== undefined && library !== "kafkajs" && library !== "platformatic")
+    throw new WeirError("WEIR_USAGE", `--kafka-library ${library}: expected kafkajs or platformatic.`);
+  return {
+    settings,
+    registry: registry === undefined ? null : readRegistry(registry),
+    library: library ?? "kafkajs",
+    controllerKeys: keys.map(readControllerKey),
+  };
+}
+
+const flagOf: Readonly<Record<string, string>> = {
+  registry: "--schema-registry",
+  library: "--kafka-library",
+  keys: "--controller-key",
+};
+
+export function readRegistry(text: string): string {
+  if (!URL.canParse(text) || !/^https?:/.test(text))
+    throw new WeirError("WEIR_USAGE", "--schema-registry: expected an address, https://…");
+  return text;
+}
+
+function readControllerKey(path: string): KeyObject {
+  const pem = readText("--controller-key", path);
+  try {
+    // A private key would be taken, too; it has no business on this host.
+    if (pem.includes("PRIVATE")) throw new Error("private");
+    const key = createPublicKey(pem);
+    if (key.asymmetricKeyType !== "ed25519") throw new Error("type");
+    return key;
+  } catch (cause) {
+    throw new WeirError("WEIR_USAGE", `--controller-key ${path}: expected a public Ed25519 key (PEM).`, { cause });
+  }
+}
 
 const mechanisms = ["scram-sha-256", "scram-sha-512", "plain"] as const;
 

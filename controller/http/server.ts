@@ -13,7 +13,7 @@ import { approvalRoutes, shown } from "./approval-routes.ts";
 import { assetRoutes } from "./assets.ts";
 import { liveRoute } from "./live.ts";
 import type { Person } from "./people.ts";
-import { openRecordReader } from "./record-reader.ts";
+import { openRecordReader, type RecordReader } from "./record-reader.ts";
 import { recordRoutes } from "./record-routes.ts";
 import { type HostState, stateRoutes } from "./state-routes.ts";
 
@@ -39,6 +39,8 @@ export interface PageOptions {
   readonly approvals: ApprovalStore;
   readonly stateDir: string;
   readonly state: HostState;
+  /** Default: the record of the agent in `stateDir`. The page closes it. */
+  readonly record?: RecordReader;
 }
 
 export interface Page {
@@ -49,7 +51,7 @@ export interface Page {
 }
 
 export async function startPage(options: PageOptions): Promise<Page> {
-  const record = openRecordReader(options.stateDir);
+  const record = options.record ?? openRecordReader(options.stateDir);
   const app = fastify({
     bodyLimit: bodyBytesMax,
     forceCloseConnections: true,

@@ -54,6 +54,8 @@ function facetsOf(row: SessionRow, { timeMs }: ChainedEntry, verdict: string | n
     ["job", row.job],
     ["job", row.job?.slice(row.job.indexOf(":") + 1)],
     ["user", row.user],
+    ["database", row.database],
+    ["protocol", row.protocol],
     ["verdict", verdict],
   ];
   const facets = pairs.flatMap(([name, value]) => (value ? [facet(name, value)] : []));
@@ -84,7 +86,7 @@ export function periodsOf({ fromMs, toMs }: SessionQuery): string[] {
   return count > 0 && count <= weeksMax ? Array.from({ length: count }, (_, at) => `${name}${first + at}`) : [];
 }
 
-const facetNames = ["identity", "target", "host", "job", "user", "verdict"] as const;
+const facetNames = ["identity", "target", "host", "job", "user", "database", "protocol", "verdict"] as const;
 
 /** Of a query: the facets that have to be there, and the words of its text. */
 export function termsOf(query: SessionQuery): { facets: string[]; words: string[] } {

@@ -25,6 +25,8 @@ export function emptyRow({ agent, session, timeMs }: ChainedEntry): SessionRow {
     denied: 0,
     held: 0,
     end: null,
+    rows: 0,
+    masked: 0,
     entries: 0,
   };
 }
@@ -43,6 +45,12 @@ export function withEntry(row: SessionRow, entry: ChainedEntry): SessionRow {
         operations: row.operations + 1,
         denied: row.denied + (fields["action"] === "deny" ? 1 : 0),
         held: row.held + (fields["action"] === "hold" ? 1 : 0),
+      };
+    case "Result":
+      return {
+        ...next,
+        rows: row.rows + Number(fields["rows"]),
+        masked: row.masked + Number(fields["masked"]),
       };
     case "SessionEnd":
       return { ...next, endedAtMs: entry.timeMs, end: String(fields["reason"]) };

@@ -19,7 +19,7 @@ type Row = Readonly<Record<string, string | number | null | Uint8Array>>;
 
 export const sessionColumns = `s.num, a.agent, s.id, s.entries, s.started_at, s.ended_at, s.last_at, s.target, s.protocol,
   s.destination, s.hostname, s.process, s.uid, s.job, s.identity, s.issuer, s.user, s.database, s.operations, s.denied,
-  s.held, s.ending`;
+  s.held, s.ending, s.rows, s.masked`;
 const fromSessions = "FROM sessions s JOIN agents a ON a.num = s.agent";
 /** Documents looked at for one page: sessions with many statements that match come many times. */
 const documentsMax = 20_000;
@@ -159,6 +159,8 @@ export function sessionOf(row: Row): SessionRow {
     denied: number("denied"),
     held: number("held"),
     end: maybe("ending"),
+    rows: number("rows"),
+    masked: number("masked"),
     entries: number("entries"),
   };
 }

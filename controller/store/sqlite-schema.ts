@@ -47,6 +47,7 @@ CREATE TABLE sessions (
   target TEXT NOT NULL, protocol TEXT NOT NULL, destination TEXT NOT NULL, hostname TEXT, process TEXT NOT NULL,
   uid INTEGER, job TEXT, identity TEXT, issuer TEXT, user TEXT NOT NULL, database TEXT NOT NULL,
   operations INTEGER NOT NULL, denied INTEGER NOT NULL, held INTEGER NOT NULL, ending TEXT,
+  rows INTEGER NOT NULL DEFAULT 0, masked INTEGER NOT NULL DEFAULT 0,
   UNIQUE (id, agent));
 CREATE INDEX sessions_started ON sessions (started_at);
 CREATE TABLE entries (

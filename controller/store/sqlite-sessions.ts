@@ -43,7 +43,7 @@ export class SqliteSessions {
       update: db.prepare(
         `UPDATE sessions SET tail = ?, entries = ?, started_at = ?, ended_at = ?, last_at = ?, target = ?, protocol = ?,
            destination = ?, hostname = ?, process = ?, uid = ?, job = ?, identity = ?, issuer = ?, user = ?,
-           database = ?, operations = ?, denied = ?, held = ?, ending = ? WHERE num = ?`,
+           database = ?, operations = ?, denied = ?, held = ?, ending = ?, rows = ?, masked = ? WHERE num = ?`,
       ),
       document: db.prepare("INSERT INTO documents (rowid, words, facets) VALUES (?, ?, ?)"),
       found: db.prepare("INSERT INTO found (session, at) VALUES (?, ?)"),
@@ -121,10 +121,23 @@ export class SqliteSessions {
 
   #save({ num, row, tail }: Known): void {
     const { entries, startedAtMs, endedAtMs, lastAtMs, target, protocol, destination, hostname, process, uid } = row;
-    const { job, identity, issuer, user, database, operations, denied, held, end } = row;
+    const { job, identity, issuer, user, database, operations, denied, held, end, rows, masked } = row;
     const times = [startedAtMs, endedAtMs, lastAtMs] as const;
     const place = [target, protocol, destination, hostname, process, uid, job] as const;
     const who = [identity, issuer, user, database] as const;
-    this.#statements.update.run(tail, entries, ...times, ...place, ...who, operations, denied, held, end, num);
+    this.#statements.update.run(
+      tail,
+      entries,
+      ...times,
+      ...place,
+      ...who,
+      operations,
+      denied,
+      held,
+      end,
+      rows,
+      masked,
+      num,
+    );
   }
 }

@@ -37,6 +37,8 @@ export interface SessionQuery {
   /** `github:12345` or `12345`. */
   readonly job?: string;
   readonly user?: string;
+  readonly database?: string;
+  readonly protocol?: string;
   /** Sessions with an operation of this verdict; with `text` it is the same operation. */
   readonly verdict?: "allow" | "deny" | "hold";
   readonly fromMs?: number;
@@ -61,6 +63,9 @@ export interface SessionRow extends SessionSummary {
   readonly identity: string | null;
   readonly issuer: string | null;
   readonly lastAtMs: number;
+  /** Over all its results. */
+  readonly rows: number;
+  readonly masked: number;
   /** Entries that are here: the next one's `seq`, unless the beginning is not. */
   readonly entries: number;
 }

@@ -1,0 +1,132 @@
+/** `weir controller`: the controller alone, over Kafka and a store. */
+import { isIP } from "node:net";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { startService } from "../../controller/service.ts";
+import { openSigningKey } from "../../controller/signing-key.ts";
+import { openSqliteStore } from "../../controller/store/sqlite.ts";
+import { WeirError } from "../errors.ts";
+import { revocationMessage } from "../kafka/revocation-messages.ts";
+import { kafkaHelp, kafkaOptions, readKafkaSettings, readRegistry } from "../kafka/settings.ts";
+import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
+import type { CommandIo } from "./io.ts";
+
+const stateDirDefault = "/var/lib/weir-controller";
+
+export const help = `weir controller --kafka HOST:PORT,… [options]
+weir controller revoke|restore SUBJECT --kafka HOST:PORT,… [--issuer URL] [--reason TEXT]
+
+Takes what agents publish into its store, shows what they hold, and sends back what people decide. Any number run side
+by side. Prints "weir controller ready …" when it is up; Kafka may come later.
+
+"revoke" ends every flow of an identity on every agent and refuses new ones; "restore" takes that back.
+
+  --state DIR               its store and its key (default ${stateDirDefault}); agents get DIR/controller-key.pub.pem
+                            as --controller-key. Controllers side by side need the same controller-key.pem
+  --group NAME              consumer group (default weir-controllers)
+  --schema-registry URL     where schemas of entries in the Confluent wire format are
+  --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9349; port 0 takes a free one)
+  --no-ui                   no page
+${kafkaHelp}`;
+
+export async function run(args: readonly string[], io: CommandIo): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      ...kafkaOptions,
+      state: { type: "string" },
+      group: { type: "string" },
+      "schema-registry": { type: "string" },
+      "listen-ui": { type: "string", default: "127.0.0.1:9349" },
+      "no-ui": { type: "boolean", default: false },
+      issuer: { type: "string" },
+      reason: { type: "string", default: "" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    io.stdout.write(help);
+    return 0;
+  }
+  const kafka = readKafkaSettings(values, io.env);
+  if (kafka === null) throw new WeirError("WEIR_USAGE", "--kafka HOST:PORT,… is missing.");
+  const stateDir = resolve(values.state ?? io.env["WEIR_CONTROLLER_STATE"] ?? stateDirDefault);
+  const [word, subject, ...more] = positionals;
+  if (word === undefined) return serve({ kafka, stateDir, values }, io);
+  if ((word !== "revoke" && word !== "restore") || subject === undefined || more.length > 0)
+    throw new WeirError("WEIR_USAGE", help);
+  return revoke(
+    word === "revoke",
+    subject,
+    { kafka, stateDir, issuer: values.issuer ?? null, reason: values.reason },
+    io,
+  );
+}
+
+interface ServeOptions {
+  readonly kafka: KafkaSettings;
+  readonly stateDir: string;
+  readonly values: {
+    readonly group?: string | undefined;
+    readonly "schema-registry"?: string | undefined;
+    readonly "listen-ui": string;
+    readonly "no-ui": boolean;
+  };
+}
+
+async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): Promise<number> {
+  const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
+  const listen = values["no-ui"] ? null : address(values["listen-ui"]);
+  const registry = values["schema-registry"] === undefined ? null : readRegistry(values["schema-registry"]);
+  const stopped = new Promise<void>((stop) => {
+    process.once("SIGINT", stop);
+    process.once("SIGTERM", stop);
+  });
+  const store = openSqliteStore(join(stateDir, "store"));
+  const service = await startService({
+    ...{ kafka, store, stateDir, listen, registry, log },
+    ...(values.group === undefined ? {} : { groupId: values.group }),
+  }).catch(async (error: unknown) => {
+    await store.close().catch(() => {});
+    throw error;
+  });
+  const page = service.url === null ? "" : `page: ${service.url}\n`;
+  io.stdout.write(`weir controller ready state=${stateDir} key=${service.publicKeyPath}\n${page}`);
+  await stopped;
+  await service.close();
+  return 0;
+}
+
+interface RevokeOptions {
+  readonly kafka: KafkaSettings;
+  readonly stateDir: string;
+  readonly issuer: string | null;
+  readonly reason: string;
+}
+
+/** Straight to Kafka: the controller that runs beside it hears of it there, as the agents do. */
+async function revoke(revoked: boolean, subject: string, options: RevokeOptions, io: CommandIo): Promise<number> {
+  const { kafka, stateDir, issuer, reason } = options;
+  const { privateKey } = openSigningKey(stateDir);
+  const transport = await openTransport(kafka);
+  const by = `uid ${process.getuid?.() ?? "?"} on the controller`;
+  try {
+    await transport.send([
+      revocationMessage({ subject, issuer, revoked, reason, by, version: Date.now() }, privateKey),
+    ]);
+  } finally {
+    await transport.close();
+  }
+  io.stdout.write(`${subject} ${revoked ? "is revoked" : "holds again"}${issuer === null ? "" : ` (${issuer})`}\n`);
+  return 0;
+}
+
+function address(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/i.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65_535 || (isIP(host) === 0 && host !== "localhost"))
+    throw new WeirError("WEIR_USAGE", `--listen-ui ${text}: expected ADDR:PORT, for example 127.0.0.1:9349.`);
+  return { host, port };
+}

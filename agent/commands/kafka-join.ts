@@ -1,0 +1,142 @@
+/** Joins the agent to Kafka: its spool goes out by a thread, held operations are asked of controllers, revocations come in. */
+import { createPrivateKey, type KeyObject } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Approval, ApprovalStore } from "../../controller/main.ts";
+import type { Held, HoldOutcome, HoldRequest } from "../act/ports.ts";
+import type { AgentConfig } from "../config.ts";
+import { groupPrefixes } from "../kafka/acls.ts";
+import { type Feed, openFeed } from "../kafka/feed.ts";
+import { type Outbox, openOutbox } from "../kafka/outbox.ts";
+import type { PublishConfig } from "../kafka/settings.ts";
+import { topics } from "../kafka/topics.ts";
+import { openTransport } from "../kafka/transport.ts";
+import type { Agent } from "../main.ts";
+import { type ApprovalLink, linkApprovals } from "../publish/approval-link.ts";
+import { linkRevocations } from "../publish/revocation-link.ts";
+import { type PublishThread, startPublishThread } from "../publish/thread.ts";
+
+type Log = (level: "info" | "warn", message: string) => void;
+type Hold = (request: HoldRequest, decided: (outcome: HoldOutcome) => void) => Held;
+
+export interface KafkaJoin {
+  /** The queue as the agent's `hold`, which controllers hear of, too. */
+  hold(queue: Hold): Hold;
+  /** An approval of the queue changed. */
+  changed(approval: Approval): void;
+  /** The agent is there. */
+  start(agent: Agent): Promise<void>;
+  /** Controllers decide no longer. Before the agent closes. */
+  leave(): Promise<void>;
+  /** What is in the spool by now goes out, for a while. After the agent is closed. */
+  close(): Promise<void>;
+}
+
+/** What Kafka has not acknowledged by then goes out after the next start. */
+const drainWithinMs = 5_000;
+
+/** Null `kafka`: nothing of it. */
+export function joinKafka(config: AgentConfig, approvals: () => ApprovalStore, log: Log): KafkaJoin {
+  const { kafka } = config;
+  if (kafka === null)
+    return { hold: (queue) => queue, changed() {}, async start() {}, async leave() {}, async close() {} };
+  return new Joined(config, kafka, approvals, log);
+}
+
+class Joined implements KafkaJoin {
+  readonly #config: AgentConfig;
+  readonly #kafka: PublishConfig;
+  readonly #approvals: () => ApprovalStore;
+  readonly #log: Log;
+  #thread: PublishThread | null = null;
+  #link: ApprovalLink | null = null;
+  #outbox: Outbox | null = null;
+  #feed: Feed | null = null;
+
+  constructor(config: AgentConfig, kafka: PublishConfig, approvals: () => ApprovalStore, log: Log) {
+    this.#config = config;
+    this.#kafka = kafka;
+    this.#approvals = approvals;
+    this.#log = log;
+  }
+
+  hold(queue: Hold): Hold {
+    return (request, decided) => {
+      const held = queue(request, decided);
+      const approval = this.#approvals().get(held.id);
+      if (approval?.status === "pending") this.#ask(approval, request);
+      return held;
+    };
+  }
+
+  #ask(approval: Approval, { verdict }: HoldRequest): void {
+    const { id, status: _, createdAtMs, expiresAtMs, decidedBy: __, decidedReason: ___, ...summary } = approval;
+    const { policy, onTimeout } = verdict;
+    this.#link?.held({ id, session: summary.session, policy, createdAtMs, expiresAtMs, onTimeout, summary });
+  }
+
+  changed({ id, status, decidedBy, decidedReason, grantedUntilMs }: Approval): void {
+    if (status === "pending") return;
+    this.#link?.settled(id, { status, by: decidedBy ?? "", reason: decidedReason ?? "", grantedUntilMs });
+  }
+
+  async start(agent: Agent): Promise<void> {
+    const { settings, registry, library, controllerKeys } = this.#kafka;
+    const { stateDir } = this.#config;
+    const name = agent.recorder.agentId;
+    this.#thread = startPublishThread(
+      { stateDir, kafka: settings, transport: library, ...(registry === null ? {} : { registry }) },
+      this.#log,
+    );
+    // Who may not decide is not asked.
+    if (controllerKeys.length === 0) return;
+    this.#outbox = openOutbox(await openTransport(settings, library), this.#log);
+    this.#link = linkApprovals({
+      agent: name,
+      key: agentKey(stateDir),
+      trusted: controllerKeys,
+      outbox: this.#outbox,
+      decide: (id, decision, by, reason, grantMs) =>
+        this.#approvals().decide(id, decision, by, reason, grantMs) !== null,
+      log: this.#log,
+    });
+    const link = this.#link;
+    const revoked = linkRevocations({
+      path: join(stateDir, "revocation-versions.json"),
+      trusted: controllerKeys,
+      apply({ subject, issuer, revoked: isRevoked, reason, by }) {
+        if (isRevoked) agent.revoker.revoke({ what: subject, issuer, reason, by });
+        // The topic is read from its start: who is let in again may never have been revoked here.
+        else if (agent.identities.restore({ subject, sid: null, issuer })) agent.guard.check();
+      },
+      log: this.#log,
+    });
+    this.#feed = openFeed({
+      kafka: settings,
+      groupId: `${groupPrefixes.agents}${name}`,
+      topics: [
+        { topic: topics.approvals, from: "end" },
+        { topic: topics.revocations, from: "start" },
+      ],
+      take(message) {
+        if (message.topic === topics.approvals) link.take(message);
+        else revoked(message);
+      },
+      log: this.#log,
+    });
+  }
+
+  async leave(): Promise<void> {
+    await this.#feed?.close();
+  }
+
+  async close(): Promise<void> {
+    await this.#outbox?.close();
+    await this.#thread?.close(drainWithinMs);
+  }
+}
+
+/** Made by the recorder. */
+function agentKey(stateDir: string): KeyObject {
+  return createPrivateKey(readFileSync(join(stateDir, "agent-key.pem")));
+}

@@ -1,0 +1,65 @@
+/**
+ * Identities that controllers revoked, from the compacted topic. Versions are kept on the disk: who writes an older word
+ * to the topic, or takes one away, gives nobody back what he lost.
+ */
+import type { KeyObject } from "node:crypto";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { WeirError } from "../errors.ts";
+import type { FeedMessage } from "../kafka/feed.ts";
+import { asRevocation, type RevocationWord, revocationKey } from "../kafka/revocation-messages.ts";
+import { readSigned } from "../kafka/signed.ts";
+import { topics } from "../kafka/topics.ts";
+
+export interface RevocationLinkOptions {
+  /** Where versions are kept. */
+  readonly path: string;
+  readonly trusted: readonly KeyObject[];
+  /** Takes effect at once. */
+  apply(word: RevocationWord): void;
+  log(level: "info" | "warn", message: string): void;
+}
+
+/** Identities whose version is remembered. */
+const identitiesMax = 100_000;
+
+export function linkRevocations({ path, trusted, apply, log }: RevocationLinkOptions): (message: FeedMessage) => void {
+  const versions = readVersions(path);
+  return ({ topic, key, value }) => {
+    if (topic !== topics.revocations || value === null) return;
+    const signed = readSigned("revocation", value);
+    const word = signed === null ? null : asRevocation(signed.body);
+    if (signed === null || word === null || revocationKey(word) !== key)
+      return log("warn", "revocations: a message cannot be read.");
+    if (word.version <= (versions.get(key) ?? 0)) return;
+    if (!trusted.some((one) => signed.isSignedBy(one)))
+      return log("warn", `revocations: a word on ${word.subject} is not signed by a controller that is trusted.`);
+    if (versions.size >= identitiesMax && !versions.has(key))
+      return log("warn", `revocations: there are more than ${identitiesMax}.`);
+    // First what it says, then that it was said: killed in between, it is applied again.
+    apply(word);
+    versions.set(key, word.version);
+    writeVersions(path, versions);
+    log("info", `revocations: ${word.subject} ${word.revoked ? "is revoked" : "holds again"} (${word.by})`);
+  };
+}
+
+function readVersions(path: string): Map<string, number> {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return new Map();
+    throw error;
+  }
+  try {
+    return new Map(Object.entries(JSON.parse(text) as Record<string, number>));
+  } catch (cause) {
+    // Without it an older word would count again.
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path} cannot be read.`, { cause });
+  }
+}
+
+function writeVersions(path: string, versions: ReadonlyMap<string, number>): void {
+  writeFileSync(`${path}.new`, JSON.stringify(Object.fromEntries(versions)), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}

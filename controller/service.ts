@@ -1,0 +1,131 @@
+/**
+ * `weir controller`: consumes what agents publish into the store, shows what they hold, and sends back what people decide.
+ * Any number run side by side: they share the partitions of the record, and each hears of every approval.
+ */
+import { randomBytes } from "node:crypto";
+import { groupPrefixes } from "../agent/kafka/acls.ts";
+import { openFeed } from "../agent/kafka/feed.ts";
+import { openOutbox } from "../agent/kafka/outbox.ts";
+import { openRegistry } from "../agent/kafka/registry.ts";
+import {
+  asRevocation,
+  type RevocationWord,
+  revocationKey,
+  revocationMessage,
+} from "../agent/kafka/revocation-messages.ts";
+import { readSigned } from "../agent/kafka/signed.ts";
+import { topics } from "../agent/kafka/topics.ts";
+import { type KafkaSettings, openTransport } from "../agent/kafka/transport.ts";
+import { ApprovalStore } from "./approvals/store.ts";
+import { ApprovalQueue } from "./consume/approval-queue.ts";
+import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
+import { EntrySchemas } from "./consume/schemas.ts";
+import { type Page, startPage } from "./http/server.ts";
+import { openSigningKey } from "./signing-key.ts";
+import { readFromStore } from "./store/page-reader.ts";
+import type { Store } from "./store/store.ts";
+
+export interface ServiceOptions {
+  readonly kafka: KafkaSettings;
+  /** Closed with the service. */
+  readonly store: Store;
+  readonly stateDir: string;
+  readonly registry?: string | null;
+  readonly groupId?: string;
+  /** Null: no page. */
+  readonly listen: { readonly host: string; readonly port: number } | null;
+  log(level: "info" | "warn", message: string): void;
+}
+
+export interface ControllerService {
+  readonly approvals: ApprovalStore;
+  /** PEM, for the agents' `--controller-key`. */
+  readonly publicKeyPath: string;
+  readonly url: string | null;
+  status(): ConsumerStatus;
+  /** Resolves when Kafka has it. */
+  revoke(word: Omit<RevocationWord, "version">): Promise<RevocationWord>;
+  close(): Promise<void>;
+}
+
+export async function startService(options: ServiceOptions): Promise<ControllerService> {
+  const { kafka, store, log } = options;
+  const signing = openSigningKey(options.stateDir);
+  const outbox = openOutbox(await openTransport(kafka), log);
+  let page: Page | null = null;
+  const approvals: ApprovalStore = new ApprovalStore({
+    now: Date.now,
+    newId: () => queue.nextId(),
+    changed: (approval) => page?.changed(approval),
+  });
+  const queue: ApprovalQueue = new ApprovalQueue({
+    approvals,
+    history: store,
+    key: signing.privateKey,
+    keyOf: (agent) => store.keyOf(agent),
+    outbox,
+    log,
+  });
+  const lookup = options.registry ? openRegistry(options.registry).schema : null;
+  const consumer = await startConsumer({
+    kafka,
+    sink: store,
+    schemas: new EntrySchemas(lookup),
+    ...(options.groupId === undefined ? {} : { groupId: options.groupId }),
+    log,
+  });
+  const feed = openFeed({
+    kafka,
+    groupId: `${options.groupId ?? groupPrefixes.controllers}-${randomBytes(8).toString("hex")}`,
+    topics: [
+      { topic: topics.approvals, from: "start" },
+      { topic: topics.revocations, from: "start" },
+    ],
+    async take(message) {
+      if (message.topic === topics.approvals) return queue.take(message);
+      const signed = readSigned("revocation", message.value);
+      const word = signed === null ? null : asRevocation(signed.body);
+      if (signed === null || word === null || !signed.isSignedBy(signing.publicKey)) return;
+      await store.putRevocation({ identity: revocationKey(word), version: word.version, message: signed.text });
+    },
+    log,
+  });
+
+  async function close(): Promise<void> {
+    await page?.close();
+    await feed.close();
+    await outbox.close();
+    await consumer.close();
+    await store.close();
+  }
+
+  try {
+    if (options.listen !== null)
+      page = await startPage({
+        ...options.listen,
+        token: randomBytes(24).toString("base64url"),
+        approvals,
+        stateDir: options.stateDir,
+        state: { agents: () => [], live: () => [], end: () => false },
+        record: readFromStore(store),
+      });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+
+  return {
+    approvals,
+    publicKeyPath: signing.publicKeyPath,
+    url: page?.url ?? null,
+    status: () => consumer.status(),
+    async revoke(said) {
+      const identity = revocationKey(said);
+      const last = (await store.revocations()).find((row) => row.identity === identity)?.version ?? 0;
+      const word: RevocationWord = { ...said, version: Math.max(Date.now(), last + 1) };
+      await outbox.send(revocationMessage(word, signing.privateKey));
+      return word;
+    },
+    close,
+  };
+}

@@ -1,0 +1,242 @@
+/** Agent and controller over a real broker with SASL and access rules: records, approvals, revocations; and who lies. */
+import assert from "node:assert/strict";
+import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { HoldRequest } from "../../agent/act/ports.ts";
+import { joinKafka, type KafkaJoin } from "../../agent/commands/kafka-join.ts";
+import { type AgentConfig, readConfig } from "../../agent/config.ts";
+import { aclsOf, applyAcls } from "../../agent/kafka/acls.ts";
+import { createTopics } from "../../agent/kafka/admin.ts";
+import { type ApprovalDecision, approvalMessage, requestDigest } from "../../agent/kafka/approval-messages.ts";
+import { revocationMessage } from "../../agent/kafka/revocation-messages.ts";
+import { openTransport, type Transport } from "../../agent/kafka/transport.ts";
+import type { Agent } from "../../agent/main.ts";
+import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
+import { type Approval, ApprovalStore } from "../../controller/approvals/store.ts";
+import { type ControllerService, startService } from "../../controller/service.ts";
+import { openSqliteStore } from "../../controller/store/sqlite.ts";
+import type { Store } from "../../controller/store/store.ts";
+import { fill, sessionA } from "../agent/record/sample.ts";
+import { startKafka, type TestKafka, users } from "../support/kafka.ts";
+
+interface Revoked {
+  readonly subject: string;
+  readonly issuer: string | null;
+  readonly reason: string;
+}
+
+let dir: string;
+let kafka: TestKafka;
+let service: ControllerService;
+let store: Store;
+let recorder: Recorder;
+let join_: KafkaJoin;
+let approvals: ApprovalStore;
+let forge: Transport;
+let controllerKey: KeyObject;
+const logs: string[] = [];
+const revoked: Revoked[] = [];
+const restored: string[] = [];
+let checks = 0;
+let ids = 0;
+
+before(async () => {
+  dir = mkdtempSync(join(tmpdir(), "weir-service-"));
+  kafka = await startKafka({ sasl: true, acls: true });
+  await createTopics(kafka.settings, { partitions: 3, replicas: 1 });
+  await applyAcls(kafka.settings, aclsOf({ agent: "agent", controller: "controller" }));
+  const stateDir = join(dir, "controller");
+  store = openSqliteStore(join(stateDir, "store"));
+  const log = (_: string, message: string): void => void logs.push(message);
+  service = await startService({ kafka: kafka.settingsFor("controller"), store, stateDir, listen: null, log });
+  controllerKey = createPrivateKey(readFileSync(join(stateDir, "controller-key.pem")));
+  const config: AgentConfig = readConfig(
+    [
+      ...["--state", join(dir, "agent"), "--kafka", kafka.brokers.join(","), "--kafka-user", "agent"],
+      ...["--controller-key", service.publicKeyPath],
+    ],
+    { policyDir: dir, env: { WEIR_KAFKA_PASSWORD: users.agent } },
+  );
+  recorder = await openRecorder({ stateDir: config.stateDir });
+  join_ = joinKafka(config, () => approvals, log);
+  approvals = new ApprovalStore({
+    now: Date.now,
+    newId: () =>
+      `aaaaaa${"abcdefghijklmnopqrstuvwxyz"[Math.floor(ids / 26)]}${"abcdefghijklmnopqrstuvwxyz"[ids++ % 26]}`,
+    changed: (approval) => join_.changed(approval),
+  });
+  const agent = {
+    recorder,
+    identities: {
+      revoke: (word: Revoked) => void revoked.push(word),
+      restore: (subject: string) => restored.push(subject) > 0,
+    },
+    guard: { check: () => (checks += 1) },
+  };
+  await join_.start(agent as unknown as Agent);
+  forge = await openTransport(kafka.settings);
+});
+after(async () => {
+  await join_?.leave();
+  await recorder?.close();
+  await join_?.close();
+  await service?.close();
+  await forge?.close();
+  await kafka?.stop();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+async function until(what: () => boolean | Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await what()); tries += 1) {
+    assert.ok(tries < 1_500, `never: ${what}\n${logs.join("\n")}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+const summary = {
+  user: "ada",
+  database: "app",
+  target: "orders-db",
+  process: "psql[7]",
+  cgroup: "/job",
+  text: "DELETE FROM orders",
+  rule: "ask-first",
+  reason: "deletes are asked for",
+  session: sessionA,
+  protocol: "postgres",
+  host: "build-1",
+  job: "github:12",
+  identity: { subject: "ada", issuer: "https://login.example" },
+  approvers: ["dba"],
+  risks: ["It changes every row."],
+  highlights: ["delete"],
+  language: "sql",
+  digest: "abc",
+} as const;
+
+interface Waiting {
+  readonly id: string;
+  readonly outcome: Promise<{ decision: string; by: string; reason: string }>;
+  withdraw(reason: string): void;
+}
+
+function hold(timeoutMs = 60_000): Waiting {
+  const { promise: outcome, resolve } = Promise.withResolvers<{ decision: string; by: string; reason: string }>();
+  const held = join_.hold((_, decided) => {
+    const one = approvals.hold({ ...summary, digest: `${ids}` }, { timeoutMs, onTimeout: "deny" }, decided);
+    assert.ok(one);
+    return one;
+  })({ verdict: { policy: "policy-1", onTimeout: "deny" } } as HoldRequest, resolve);
+  return { ...held, outcome };
+}
+
+function shown(id: string): Approval | null {
+  return service.approvals.get(id);
+}
+
+test("what the agent records is in the controller's store, its chain followed to the signed head", async () => {
+  fill(recorder);
+  recorder.flush();
+  await recorder.synced();
+  await until(async () => (await store.session(sessionA))?.end === "the client closed");
+  await until(async () => {
+    await store.advance();
+    return (await store.agents())[0]?.signed === 12;
+  });
+  assert.deepEqual(await store.faults(), []);
+});
+
+test("a held operation is shown by the controller, and a person's word there decides it once", async () => {
+  const one = hold();
+  await until(() => shown(one.id)?.status === "pending");
+  const { text, approvers, host, risks } = shown(one.id) as Approval;
+  assert.deepEqual([text, approvers, host, risks], [summary.text, ["dba"], "build-1", summary.risks]);
+  service.approvals.decide(one.id, "approved", "eve", "looked at it");
+  assert.deepEqual(await one.outcome, { decision: "approved", by: "eve", reason: "looked at it" });
+  assert.equal(service.approvals.decide(one.id, "denied", "mallory", ""), null);
+  await until(async () => (await store.approval(recorder.agentId, one.id))?.status === "approved");
+  assert.equal((await store.approval(recorder.agentId, one.id))?.decidedBy, "eve");
+});
+
+test("a denial brings its reason; what is decided or withdrawn on the host is settled at the controller", async () => {
+  const [denied, local, gone] = [hold(), hold(), hold()];
+  await until(() => [denied, local, gone].every(({ id }) => shown(id)?.status === "pending"));
+  service.approvals.decide(denied.id, "denied", "eve", "not on a Friday");
+  assert.deepEqual(await denied.outcome, { decision: "denied", by: "eve", reason: "not on a Friday" });
+  approvals.decide(local.id, "approved", "uid 0", "on the host");
+  gone.withdraw("the client went away");
+  await until(() => shown(local.id)?.status === "approved" && shown(gone.id)?.status === "withdrawn");
+  assert.equal(shown(local.id)?.decidedBy, "uid 0");
+});
+
+test("a decision counts only when a trusted controller signed it, for this very request", async () => {
+  const one = hold();
+  await until(() => shown(one.id)?.status === "pending");
+  const row = await store.approval(recorder.agentId, one.id);
+
+  const good: ApprovalDecision = {
+    ...{ agent: recorder.agentId, id: one.id, request: requestDigest(String(row?.request)), decision: "approved" },
+    ...{ by: "mallory", reason: "", grantMs: 0, atMs: Date.now() },
+  };
+  const stranger = generateKeyPairSync("ed25519").privateKey;
+  const agentKey = createPrivateKey(readFileSync(join(dir, "agent/agent-key.pem")));
+  const signedWell = approvalMessage("approval-decision", good, controllerKey);
+  await forge.send([
+    approvalMessage("approval-decision", good, stranger),
+    approvalMessage("approval-decision", good, agentKey),
+    approvalMessage("approval-decision", { ...good, request: "00" }, controllerKey),
+    approvalMessage("approval-decision", { ...good, agent: "another" }, controllerKey),
+    approvalMessage("approval-decision", { ...good, decision: "yes" } as never, controllerKey),
+    // What was signed as something else.
+    {
+      ...approvalMessage("approval-outcome", good as never, controllerKey),
+      headers: { "weir-kind": "approval-decision" },
+    },
+    { ...signedWell, value: Buffer.from(String(signedWell.value).replace("mallory", "eve")) },
+    { ...signedWell, value: Buffer.from("{") },
+  ]);
+  // In the same partition, behind them.
+  const other = hold();
+  await until(() => logs.filter((line) => line.includes(one.id)).length >= 4);
+  assert.equal(approvals.get(one.id)?.status, "pending");
+  await forge.send([signedWell, signedWell]);
+  assert.equal((await one.outcome).by, "mallory");
+  // Replayed onto the next one that waits, it says nothing.
+  await forge.send([signedWell]);
+  await until(() => shown(other.id)?.status === "pending");
+  assert.equal(approvals.get(other.id)?.status, "pending");
+  other.withdraw("");
+});
+
+test("a request in the name of an agent that has not signed it is not shown", async () => {
+  const stranger = generateKeyPairSync("ed25519").privateKey;
+  const request = {
+    ...{ agent: recorder.agentId, id: "zzzzzzzz", session: sessionA, policy: "p", createdAtMs: Date.now() },
+    ...{ expiresAtMs: Date.now() + 60_000, onTimeout: "deny" as const, summary },
+  } as const;
+  const seen = logs.length;
+  await forge.send([approvalMessage("approval-request", request, stranger)]);
+  await until(() => logs.slice(seen).some((line) => line.includes("is not signed by it")));
+  assert.equal(shown("zzzzzzzz"), null);
+});
+
+test("a revocation takes effect on the agent at once; an older, a forged and a deleted one change nothing", async () => {
+  const ada = { subject: "ada", issuer: "https://login.example" };
+  const word = await service.revoke({ ...ada, revoked: true, reason: "left the company", by: "eve" });
+  await until(() => revoked.length === 1 && checks === 1);
+  assert.deepEqual([revoked[0]?.subject, revoked[0]?.reason], ["ada", "left the company"]);
+  const older = { ...ada, revoked: false, reason: "", by: "mallory", version: word.version - 1 };
+  const stranger = generateKeyPairSync("ed25519").privateKey;
+  const forged = { ...older, version: word.version + 10 };
+  const tombstone = { ...revocationMessage(word, controllerKey), value: null };
+  await forge.send([revocationMessage(older, controllerKey), revocationMessage(forged, stranger), tombstone]);
+  await service.revoke({ subject: "bob", issuer: null, revoked: true, reason: "", by: "eve" });
+  await until(() => revoked.length === 2);
+  assert.deepEqual(restored, []);
+  await service.revoke({ ...ada, revoked: false, reason: "", by: "eve" });
+  await until(() => restored.length === 1);
+  await until(async () => (await store.revocations()).length === 2);
+});
