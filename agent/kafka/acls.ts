@@ -41,6 +41,14 @@ function agentMay({ writers, agentsRead }: TopicPlan): Acl["operation"][] {
   return may.length === 0 ? [] : ["describe", ...may];
 }
 
+/** As Kafka's own command takes them, for who sets access rules elsewhere. */
+export function commandsOf(acls: readonly Acl[]): string[] {
+  return acls.map(({ principal, resource, name, operation }) => {
+    const pattern = resource === "group" ? " --resource-pattern-type prefixed" : "";
+    return `kafka-acls.sh --add --allow-principal ${principal} --operation ${operation} --${resource} ${name}${pattern}`;
+  });
+}
+
 /** Kafka's numbers for them (org.apache.kafka.common.acl, …resource). */
 const operations = { read: 3, write: 4, describe: 8 } as const;
 const resources = { topic: 2, group: 3 } as const;

@@ -13,19 +13,28 @@ export interface TopicsWish {
 
 export interface TopicOutcome {
   readonly topic: string;
-  readonly outcome: "created" | "unchanged" | "differs";
+  readonly outcome: "created" | "unchanged" | "differs" | "missing";
   /** What differs: setting, as it is, as it should be. */
   readonly differences: readonly { readonly name: string; readonly is: string; readonly wanted: string }[];
 }
 
-export async function createTopics(settings: KafkaSettings, wish: TopicsWish): Promise<TopicOutcome[]> {
+export function createTopics(settings: KafkaSettings, wish: TopicsWish): Promise<TopicOutcome[]> {
+  return outcomesOf(settings, wish, true);
+}
+
+/** The same without making any. */
+export function lookAtTopics(settings: KafkaSettings, wish: TopicsWish): Promise<TopicOutcome[]> {
+  return outcomesOf(settings, wish, false);
+}
+
+async function outcomesOf(settings: KafkaSettings, wish: TopicsWish, create: boolean): Promise<TopicOutcome[]> {
   const plans = wish.plans ?? topicPlans;
   const admin = kafkajsClient(settings).admin();
   try {
     await admin.connect();
     const there = new Set(await admin.listTopics());
     const missing = plans.filter(({ topic }) => !there.has(topic));
-    if (missing.length > 0) {
+    if (create && missing.length > 0) {
       await admin.createTopics({
         waitForLeaders: true,
         topics: missing.map((plan) => ({
@@ -39,14 +48,17 @@ export async function createTopics(settings: KafkaSettings, wish: TopicsWish): P
     const old = plans.filter((plan) => !missing.includes(plan));
     const differing = old.length === 0 ? new Map() : await differences(admin, old, wish);
     return plans.map(({ topic }) => {
-      if (missing.some((plan) => plan.topic === topic)) return { topic, outcome: "created", differences: [] };
+      if (missing.some((plan) => plan.topic === topic))
+        return { topic, outcome: create ? "created" : "missing", differences: [] };
       const found = differing.get(topic) ?? [];
       return { topic, outcome: found.length === 0 ? "unchanged" : "differs", differences: found };
     });
   } catch (cause) {
     if (cause instanceof WeirError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new WeirError("WEIR_KAFKA_UNREACHABLE", `The topics could not be made: ${reason}`, { cause });
+    throw new WeirError("WEIR_KAFKA_UNREACHABLE", `The topics could not be ${create ? "made" : "read"}: ${reason}`, {
+      cause,
+    });
   } finally {
     await admin.disconnect().catch(() => {});
   }

@@ -43,6 +43,18 @@ async function send(settings: KafkaSettings, library: TransportName, topic: stri
   }
 }
 
+test("weir topics ls and acls change nothing", async () => {
+  const looked = await weirTopics("ls", ...words, "--replicas", "1", "--json");
+  assert.equal(looked.code, 1);
+  const { topics: outcomes } = JSON.parse(looked.out) as { topics: { outcome: string }[] };
+  assert.ok(outcomes.length === topicPlans.length && outcomes.every(({ outcome }) => outcome === "missing"));
+  const { code, out } = await weirTopics("acls", "--agent-user", "agent");
+  assert.equal(code, 0);
+  assert.match(out, /--allow-principal User:agent --operation write --topic weir\.sessions\.v1\n/);
+  assert.match(out, /--operation read --group weir-agent- --resource-pattern-type prefixed\n/);
+  assert.doesNotMatch(out, /read --topic weir\.sessions/);
+});
+
 test("weir topics create makes every topic with its settings, and says what differs later", async () => {
   const users = ["--agent-user", "agent", "--controller-user", "controller"];
   const made = await weirTopics("create", ...words, "--partitions", "3", "--replicas", "1", ...users, "--json");
