@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { startService } from "../../controller/service.ts";
 import { openSigningKey } from "../../controller/signing-key.ts";
-import { openSqliteStore } from "../../controller/store/sqlite.ts";
+import { openStore } from "../../controller/store/store.ts";
 import { WeirError } from "../errors.ts";
 import { revocationMessage } from "../kafka/revocation-messages.ts";
 import { kafkaHelp, kafkaOptions, readKafkaSettings, readRegistry } from "../kafka/settings.ts";
@@ -23,6 +23,8 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
 
   --state DIR               its store and its key (default ${stateDirDefault}); agents get DIR/controller-key.pub.pem
                             as --controller-key. Controllers side by side need the same controller-key.pem
+  --store postgres://…      PostgreSQL in place of SQLite below DIR: controllers side by side share one. Without a
+                            password in it PGPASSWORD or PGPASSFILE counts
   --group NAME              consumer group (default weir-controllers)
   --schema-registry URL     where schemas of entries in the Confluent wire format are
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9349; port 0 takes a free one)
@@ -36,6 +38,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     options: {
       ...kafkaOptions,
       state: { type: "string" },
+      store: { type: "string" },
       group: { type: "string" },
       "schema-registry": { type: "string" },
       "listen-ui": { type: "string", default: "127.0.0.1:9349" },
@@ -68,6 +71,7 @@ interface ServeOptions {
   readonly kafka: KafkaSettings;
   readonly stateDir: string;
   readonly values: {
+    readonly store?: string | undefined;
     readonly group?: string | undefined;
     readonly "schema-registry"?: string | undefined;
     readonly "listen-ui": string;
@@ -83,7 +87,7 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
   });
-  const store = openSqliteStore(join(stateDir, "store"));
+  const store = await openStore(values.store ?? join(stateDir, "store"));
   const service = await startService({
     ...{ kafka, store, stateDir, listen, registry, log },
     ...(values.group === undefined ? {} : { groupId: values.group }),

@@ -26,6 +26,13 @@ export interface Intaken {
   stored(): void;
 }
 
+/** Names as agents give them; a store need not hold others. */
+const nameShape = /^[\x21-\x7e]{1,200}$/;
+
+function isPlaced({ agent, session, seq, agentSeq }: DecodedEntry["entry"]): boolean {
+  return nameShape.test(agent) && nameShape.test(session) && seq >= 0 && agentSeq >= 0;
+}
+
 /** Ends of sessions that are remembered, 150 bytes each; the store knows the others. */
 const tailsMax = 50_000;
 
@@ -51,7 +58,9 @@ export class Intake {
       if (message.topic === topics.checkpoints) await this.#checkpoint(message, result);
       else {
         const entry = await this.#schemas.decode(message.value);
-        if (typeof entry === "string") result.refuse(message, "unreadable", `An entry cannot be read: ${entry}.`);
+        if (typeof entry !== "string" && !isPlaced(entry.entry))
+          result.refuse(message, "unreadable", "An entry has no name or place that an agent would give it.");
+        else if (typeof entry === "string") result.refuse(message, "unreadable", `An entry cannot be read: ${entry}.`);
         else decoded.push({ message, entry });
       }
     }
@@ -194,7 +203,9 @@ function has(value: unknown, fields: Readonly<Record<string, string>>): boolean 
   return Object.entries(fields).every(([name, type]) => typeof (value as Record<string, unknown>)[name] === type);
 }
 
-const isIntroduction = (value: unknown): value is Introduction => has(value, { agent: "string", publicKey: "string" });
+const isNamed = (value: { agent: string }): boolean => nameShape.test(value.agent);
+const isIntroduction = (value: unknown): value is Introduction =>
+  has(value, { agent: "string", publicKey: "string" }) && isNamed(value as Introduction);
 const isHead = (value: unknown): value is Head =>
   has(value, {
     agent: "string",
@@ -203,7 +214,10 @@ const isHead = (value: unknown): value is Head =>
     timeMs: "number",
     closed: "boolean",
     signature: "string",
-  });
+  }) &&
+  isNamed(value as Head) &&
+  Number.isSafeInteger((value as Head).size) &&
+  (value as Head).size >= 0;
 
 function readKey(pem: string): KeyObject | null {
   try {

@@ -14,6 +14,7 @@ export interface SearchDocument {
 
 /** Of a statement; what is longer is found by its beginning. */
 const wordsCharactersMax = 4_000;
+const tokenCharactersMax = 64;
 const dayMs = 24 * 60 * 60 * 1_000;
 const weekMs = 7 * dayMs;
 const daysMax = 62;
@@ -75,6 +76,12 @@ function facet(name: string, value: string): string {
     remembered.set(key, word);
   }
   return word;
+}
+
+/** The words of a text as both indexes have them: letters and digits, lower case, without accents. */
+export function tokensOf(text: string): string[] {
+  const plain = text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  return [...new Set(plain.match(/[\p{L}\p{N}]+/gu) ?? [])].map((token) => token.slice(0, tokenCharactersMax));
 }
 
 /** Days or weeks that a query's time lies in: one of them has to be there. Empty: any. */

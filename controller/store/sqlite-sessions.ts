@@ -4,8 +4,9 @@ import { type ChainedEntry, firstLink } from "../../agent/record/chain.ts";
 import type { SessionTail } from "../consume/session-chain.ts";
 import { documentOf } from "./search.ts";
 import { emptyRow, withEntry } from "./session-row.ts";
-import { sessionColumns, sessionOf } from "./sqlite-queries.ts";
+import { sessionColumns } from "./sqlite-queries.ts";
 import type { SessionRow } from "./store.ts";
+import { sessionOf } from "./stored-row.ts";
 
 /** Rows in memory, about 1 KB each. */
 const sessionsMax = 20_000;

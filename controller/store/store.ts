@@ -1,7 +1,8 @@
 /**
  * What a controller keeps and what it is asked: sessions with their entries, agents with their chains, approvals and
- * revocations. SQLite stands behind it (sqlite.ts).
+ * revocations. SQLite (sqlite.ts) and PostgreSQL (postgres.ts) stand behind it, held by the same tests.
  */
+import { WeirError } from "../../agent/errors.ts";
 import type { ReadEntry, SessionSummary } from "../../agent/record/read.ts";
 import type { Fault, RecordSink } from "../consume/sink.ts";
 
@@ -130,3 +131,11 @@ export const entriesPageMax = 5_000;
 export const entriesPageBytesMax = 16 * 1024 * 1024;
 export const faultsPageMax = 1_000;
 export const approvalsPageMax = 1_000;
+
+/** `postgres://…` or a directory for SQLite. */
+export async function openStore(where: string): Promise<Store> {
+  if (/^postgres(ql)?:\/\//.test(where)) return (await import("./postgres.ts")).openPostgresStore(where);
+  if (/^[a-z]+:\/\//.test(where))
+    throw new WeirError("WEIR_USAGE", `--store ${where.replace(/:\/\/.*/, "://…")}: expected postgres://…`);
+  return (await import("./sqlite.ts")).openSqliteStore(where);
+}

@@ -148,6 +148,10 @@ test("poison is put aside byte for byte, with where it came from, and stops noth
     Buffer.concat([cut, payloads[0] as Buffer, Buffer.from([0])]),
     Buffer.concat([Buffer.from([0xc3, 1, 1, 2, 3, 4, 5, 6, 7, 8]), payloads[0] as Buffer]),
     Buffer.concat([Buffer.from([0, 0, 0, 0, 9]), payloads[0] as Buffer]),
+    // Names that a store may not hold, or that lend another's.
+    ...["a\0b", "a\nb", "", "x".repeat(300)].map((session) =>
+      Buffer.concat([cut, new Chain("host").append(session, operation(1, "SELECT 1"), 1)]),
+    ),
     // A length that is beyond all memory.
     Buffer.concat([cut, Buffer.from("feffffffffffffff7f", "hex")]),
     Buffer.concat([cut, Buffer.alloc(1 << 16, 0xff)]),

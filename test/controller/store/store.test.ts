@@ -4,13 +4,14 @@ import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { after, type TestContext, test } from "node:test";
 import type { EntryBody } from "../../../agent/core/record.ts";
 import type { CheckedEntry } from "../../../controller/consume/sink.ts";
 import { parseSearch } from "../../../controller/store/search.ts";
 import { openSqliteStore } from "../../../controller/store/sqlite.ts";
-import type { Store } from "../../../controller/store/store.ts";
+import { openStore, type Store } from "../../../controller/store/store.ts";
 import { flow, operation, result, sessionEnd } from "../../agent/record/sample.ts";
+import { type Postgres, startPostgres } from "../../support/postgres.ts";
 import { batch, Writer } from "./checked.ts";
 
 interface Opened {
@@ -35,7 +36,26 @@ const stores: Readonly<Record<string, (t: TestContext) => Promise<Opened>>> = {
       },
     };
   },
+  async postgres(t) {
+    server ??= await startPostgres({ tls: false, hba: ["host all all 127.0.0.1/32 trust"] });
+    databases += 1;
+    await server.admin(`CREATE DATABASE store_${databases}`);
+    const url = `postgres://${server.user}@${server.host}:${server.port}/store_${databases}`;
+    let store = await openStore(url);
+    t.after(() => store.close().catch(() => {}));
+    return {
+      store,
+      async reopen() {
+        store = await openStore(url);
+        return store;
+      },
+    };
+  },
 };
+
+let server: Postgres | null = null;
+let databases = 0;
+after(() => server?.stop());
 
 const ada = { subject: "ada@example.com", issuer: "https://login.example", groups: [] };
 
@@ -244,3 +264,26 @@ for (const [which, open] of Object.entries(stores)) {
 function note(event: "start" | "stop"): EntryBody {
   return { type: "agent", event, detail: "" };
 }
+
+test("postgres: controllers side by side that have the same entries store them once", async (t) => {
+  const { store, reopen } = await (stores["postgres"] as (typeof stores)[string])(t);
+  const others = [await reopen(), await reopen()];
+  // The last one is closed by who opened it.
+  t.after(() => Promise.all([store, others[0]].map((other) => other?.close())));
+  const writers = ["host-1", "host-2"].map((agent) => new Writer(agent));
+  const sessions = Array.from({ length: 30 }, (_, at) =>
+    sessionOf(writers[at % 2] as Writer, name(at), `SELECT x${at} FROM users`),
+  );
+  const shuffled = [sessions.flat(), [...sessions].reverse().flat(), sessions.slice(10).flat()];
+  await Promise.all([store, ...others].map((one, at) => one.store(batch(shuffled[at] ?? []))));
+  await Promise.all([store, ...others].map((one) => one.advance()));
+  for (let at = 0; at < 30; at += 1) assert.equal((await store.entries(name(at))).length, 5);
+  assert.deepEqual(
+    (await store.agents()).map(({ size, broken }) => [size, broken]),
+    [
+      [75, null],
+      [75, null],
+    ],
+  );
+  assert.equal((await store.sessions({ text: "users", limit: 100 })).sessions.length, 30);
+});
