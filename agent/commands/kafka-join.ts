@@ -107,7 +107,7 @@ class Joined implements KafkaJoin {
       apply({ subject, issuer, revoked: isRevoked, reason, by }) {
         if (isRevoked) agent.revoker.revoke({ what: subject, issuer, reason, by });
         // The topic is read from its start: who is let in again may never have been revoked here.
-        else if (agent.identities.restore({ subject, sid: null, issuer })) agent.guard.check();
+        else agent.identities.restore({ subject, sid: null, issuer });
       },
       log: this.#log,
     });

@@ -86,7 +86,7 @@ export async function serve(
     retention === null
       ? null
       : startRetention(
-          { stateDir: config.stateDir, settings: retention, publishing: false },
+          { stateDir: config.stateDir, settings: retention, publishing: config.kafka !== null },
           (text) => started.note({ type: "notice", text: `retention: ${text}` }),
           log,
         );
