@@ -19,6 +19,8 @@ export interface AgentConfig {
   readonly scope: Scope;
   readonly stateDir: string;
   readonly onFailure: "closed" | "open";
+  /** What an ordered end leaves behind: `closed` keeps the rules for the next start, as an installed service does. */
+  readonly onStop: "closed" | "open";
   readonly ui: { readonly host: string; readonly port: number };
   /** Who ends TLS: the addon, where it loads, or node:tls alone. */
   readonly tls: "native" | "node";
@@ -48,6 +50,7 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --retain-size 50GiB       take out the oldest parts above this size (MiB, GiB, TiB)
   --archive DIR|s3://BUCKET/PREFIX
                             where such parts are kept (S3: credentials, AWS_REGION, AWS_ENDPOINT_URL from the environment)
+  --on-stop open|closed     what an ordered end leaves: nothing (default), or the rules, closed, for the next start
 ${kafkaHelp}  --schema-registry URL     entries in the Confluent wire format, their schemas registered there
   --kafka-library NAME      kafkajs (default) or platformatic
   --controller-key FILE     public key of controllers (PEM) that may approve and revoke over Kafka, repeatable
@@ -67,6 +70,7 @@ const options = {
   state: { type: "string" },
   "listen-ui": { type: "string" },
   "on-failure": { type: "string" },
+  "on-stop": { type: "string" },
   tls: { type: "string" },
   witness: { type: "string", multiple: true },
   notify: { type: "string" },
@@ -94,7 +98,8 @@ export function readConfig(
     policyPaths: (policies ?? [defaults.policyDir]).map((path) => resolve(path)),
     scope: readScope(values.scope ?? text(file["scope"]) ?? "run"),
     stateDir,
-    onFailure: readOnFailure(values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
+    onFailure: readOpenOrClosed("--on-failure", values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
+    onStop: readOpenOrClosed("--on-stop", values["on-stop"] ?? text(file["onStop"]) ?? "open"),
     ui: readAddress(values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347"),
     tls: readTls(values.tls ?? text(file["tls"]) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),
@@ -179,9 +184,9 @@ function readScope(value: string): Scope {
   throw new WeirError("WEIR_USAGE", `--scope ${value}: expected run, host or cgroup:/PATH.`);
 }
 
-function readOnFailure(value: string): "closed" | "open" {
+function readOpenOrClosed(option: string, value: string): "closed" | "open" {
   if (value === "closed" || value === "open") return value;
-  throw new WeirError("WEIR_USAGE", `--on-failure ${value}: expected closed or open.`);
+  throw new WeirError("WEIR_USAGE", `${option} ${value}: expected closed or open.`);
 }
 
 function readTls(value: string): "native" | "node" {

@@ -84,10 +84,19 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     targets: redirectedTargets(policy.current),
     egress: policy.current.defaults.egress,
     onFailure: config.onFailure,
+    onStop: config.onStop,
     ports: listeners.ports,
     onRefused: (event) => {
       const to = `${event.destination.address}:${event.destination.port}/${event.transport}`;
       note({ type: "refused", code: "WEIR_DENIED", reason: `${to}: ${event.reason}`, flow: null });
+    },
+    onRestored: (detail) => {
+      log("warn", `somebody changed the firewall, it is put back: ${detail}`);
+      note({ type: "agent", event: "firewall-restored", detail });
+    },
+    onEnded: (detail) => {
+      log("info", `connections older than the rules are ended: ${detail}`);
+      note({ type: "agent", event: "flows-ended", detail });
     },
     onNotice: (text) => log("info", text),
   }).catch(async (error: unknown) => {

@@ -14,6 +14,7 @@ import { holdIn } from "./hold-in.ts";
 import { hostState } from "./host-state.ts";
 import type { CommandIo } from "./io.ts";
 import { joinKafka } from "./kafka-join.ts";
+import { tellServiceManager } from "./service-manager.ts";
 
 export const help = `weir up [options]
 
@@ -91,8 +92,10 @@ export async function serve(
           log,
         );
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
+  const manager = tellServiceManager(io.env, log);
   await stopped;
   await retaining?.close();
+  manager.stopping();
   await control.close();
   await kafka.leave();
   await started.close();

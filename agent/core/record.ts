@@ -53,7 +53,17 @@ export type EntryBody =
   | { readonly type: "notice"; readonly text: string }
   | {
       readonly type: "agent";
-      readonly event: "start" | "stop" | "recovered" | "policy-loaded" | "policy-rejected" | "bypass-open";
+      readonly event:
+        | "start"
+        | "stop"
+        | "recovered"
+        | "policy-loaded"
+        | "policy-rejected"
+        | "bypass-open"
+        /** Somebody changed the rules; they are put back. */
+        | "firewall-restored"
+        /** Connections older than the rules of a whole host, ended. */
+        | "flows-ended";
       readonly detail: string;
     }
   | {

@@ -5,6 +5,7 @@
  *   mangle INPUT  → WEIR-i-I   DNS answers go past the judge, so that it knows a name before the client uses it
  *   nat OUTPUT    → WEIR-i-N   marked `redirect`: to the agent's listener
  *   filter OUTPUT → WEIR-i-F   what bears no mark of the judge is rejected
+ *   FORWARD, for a whole host → WEIR-i-M and WEIR-i-W: containers and namespaces behind a bridge, the same way
  *
  * The queue may be bypassed on purpose (`--queue-bypass`): when nobody listens any more, a first packet gets on without a
  * mark and filter rejects it, so that a dead agent is closed and answers at once, where a queue without bypass would
@@ -44,9 +45,15 @@ export interface Marks {
 const portsPerRuleMax = 15;
 const quicPort = 443;
 
-export function chainNames(instance: string): { judge: string; answers: string; redirect: string; last: string } {
+export function chainNames(instance: string) {
   const base = `WEIR-${instance}`;
-  return { judge: `${base}-M`, answers: `${base}-I`, redirect: `${base}-N`, last: `${base}-F` };
+  return {
+    judge: `${base}-M`,
+    answers: `${base}-I`,
+    redirect: `${base}-N`,
+    last: `${base}-F`,
+    forwarded: `${base}-W`,
+  } as const;
 }
 
 /** Rules of a table in the form of iptables-save: the jumps that an agent before us has left. */
@@ -62,6 +69,7 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
   const scope = facts.scope.kind === "host" ? "" : ` -m cgroup --path ${JSON.stringify(facts.scope.path)}`;
   const jumps = (from: string, chain: string, match: string): string[] =>
     stale === null ? [] : [`-I ${from} 1${match} -j ${chain}`];
+  const forward = (chain: string): string[] => (facts.scope.kind === "host" ? jumps("FORWARD", chain, "") : []);
   const drops = (table: TableName): string[] => (stale?.[table] ?? []).map((rule) => rule.replace(/^-A /, "-D "));
   // The last line of defence is set first: between the two commits a new flow is rejected, never let through.
   const lines = [
@@ -69,7 +77,11 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
     `:${chains.last} - [0:0]`,
     ...drops("filter"),
     ...lastRules(facts).map((rule) => `-A ${chains.last} ${rule}`),
+    ...(facts.scope.kind === "host"
+      ? [`:${chains.forwarded} - [0:0]`, ...forwardedRules(facts).map((rule) => `-A ${chains.forwarded} ${rule}`)]
+      : []),
     ...jumps("OUTPUT", chains.last, scope),
+    ...forward(chains.forwarded),
     "COMMIT",
     "*nat",
     `:${chains.redirect} - [0:0]`,
@@ -89,6 +101,7 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
     ...judgeRules(facts).map((rule) => `-A ${chains.judge} ${rule}`),
     ...answerRules(facts).map((rule) => `-A ${chains.answers} ${rule}`),
     ...jumps("OUTPUT", chains.judge, scope),
+    ...forward(chains.judge),
     ...jumps("INPUT", chains.answers, " -p udp --sport 53"),
     "COMMIT",
   ];
@@ -136,12 +149,39 @@ function lastRules(facts: FirewallFacts): string[] {
   ];
 }
 
+/**
+ * What comes from a container or another network namespace is decided at the same first packet; a target's flow bears the
+ * mark `redirect`, which lets nothing out here. Answers alone go on unseen: a raw socket in a container could send segments
+ * that open nothing, so none of them passes without a mark.
+ */
+function forwardedRules(facts: FirewallFacts): string[] {
+  const pass = `-m mark --mark ${hex(facts.marks.pass)}`;
+  const answer = "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j RETURN";
+  if (facts.onFailure === "open") {
+    const refused = `-m mark --mark ${hex(facts.marks.refuse)}`;
+    return [answer, `-p tcp ${refused} ${rejectTcp(facts)}`, `${refused} ${rejectOther(facts)}`];
+  }
+  return [
+    answer,
+    ...(facts.egress === "allow" ? ["-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"] : []),
+    `${pass} -j RETURN`,
+    `-p tcp ${rejectTcp(facts)}`,
+    rejectOther(facts),
+  ];
+}
+
 /** A segment that opens a connection, whatever else it carries; a SYN-ACK answers an inbound one. */
 const opening = "-m tcp --tcp-flags SYN,RST,ACK SYN";
 
 /** What is decided already: flows under way, replies of inbound ones (ssh), the agent's own. First, for it is nearly all. */
 function settled(facts: FirewallFacts): string[] {
-  return ["-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN", `-m mark --mark ${hex(facts.marks.agent)} -j RETURN`];
+  // On a whole host with egress denied nothing of its own passes by being established: redirected flows go to loopback, the
+  // agent's bear its mark, and what was open before the start (QUIC, a tunnel) has to be judged like a first packet.
+  const own = facts.scope.kind === "host" && facts.egress === "deny" && facts.onFailure === "closed";
+  return [
+    `-m conntrack --ctstate RELATED,ESTABLISHED${own ? " --ctdir REPLY" : ""} -j RETURN`,
+    `-m mark --mark ${hex(facts.marks.agent)} -j RETURN`,
+  ];
 }
 
 /** Name resolution, and for a whole host what keeps its network alive. */

@@ -17,6 +17,10 @@ export interface Firewall {
   readonly reject: boolean;
   /** Replaces the contents of the chains. */
   update(plan: FirewallPlan): Promise<void>;
+  /** Sets the chains and the jumps anew, whatever somebody has made of them. */
+  replace(plan: FirewallPlan): Promise<void>;
+  /** What stands now of ours, and what was put before it; equal texts mean that nobody has touched it. */
+  standing(): Promise<string>;
   remove(): Promise<void>;
 }
 
@@ -39,7 +43,43 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
     reject = false;
     await set(plan, "replace");
   }
-  return { reject, update: (next) => set(next, "keep"), remove: () => removeFirewall(plan.instance) };
+  return {
+    reject,
+    update: (next) => set(next, "keep"),
+    replace: (next) => set(next, "replace"),
+    async standing() {
+      const found = await Promise.all(families.map((family) => standing(family, plan.instance)));
+      return found.join("\n");
+    },
+    remove: () => removeFirewall(plan.instance),
+  };
+}
+
+/**
+ * Our rules as the kernel lists them, and what comes before our jumps: an ACCEPT there would let out what we reject.
+ * Other agents' jumps are no such thing.
+ */
+async function standing(family: 4 | 6, instance: string): Promise<string> {
+  const names = Object.values(chainNames(instance));
+  const isOurs = (line: string): boolean => names.some((name) => line.split(" ").includes(name));
+  const lines: string[] = [];
+  let before: string[] = [];
+  for (const line of (await run(saveProgram(family), [], "")).split("\n")) {
+    if (line.startsWith("*")) {
+      lines.push(line);
+      before = [];
+    } else if (line.startsWith("-A ")) {
+      const [, chain] = line.split(" ");
+      if (isOurs(line)) {
+        lines.push(...before.filter((one) => one.startsWith(`-A ${chain} `)), line);
+      } else if (!/ -j WEIR-/.test(line)) before.push(line);
+    }
+  }
+  return lines.join("\n");
+}
+
+function saveProgram(family: 4 | 6): string {
+  return family === 4 ? "iptables-save" : "ip6tables-save";
 }
 
 /** Takes out whatever is left of this instance, and nothing else. */
@@ -71,13 +111,13 @@ interface Leftovers {
 }
 
 async function leftovers(family: 4 | 6, instance: string): Promise<Leftovers> {
-  const names = new Set(Object.values(chainNames(instance)));
+  const names = new Set<string>(Object.values(chainNames(instance)));
   const found: Leftovers = {
     jumps: { filter: [], nat: [], mangle: [] },
     chains: { filter: [], nat: [], mangle: [] },
   };
   let table: TableName | null = null;
-  for (const line of (await run(family === 4 ? "iptables-save" : "ip6tables-save", [], "")).split("\n")) {
+  for (const line of (await run(saveProgram(family), [], "")).split("\n")) {
     if (line.startsWith("*")) table = line.slice(1) in found.jumps ? (line.slice(1) as TableName) : null;
     if (table === null) continue;
     const chain = /^:(\S+) /.exec(line)?.[1];

@@ -11,11 +11,13 @@ import { canonicalAddress, familyOf, isLoopback } from "./address.ts";
 import { processInfo } from "./attribution.ts";
 import { type BpfRoutes, bpfRoutes } from "./bpf-routes.ts";
 import { type CgroupTree, createRunCgroup, killAndRemove, openCgroup, processesOf, removeIfEmpty } from "./cgroup.ts";
+import { endEarlierFlows } from "./earlier-flows.ts";
 import { type FirewallPlan, setFirewall } from "./firewall.ts";
 import type { Marks } from "./firewall-rules.ts";
+import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
 import { createNameTable } from "./name-table.ts";
-import { type Bpf, loadBpf, netnsCookie, originalDestination, socketMarked } from "./native.ts";
+import { type Bpf, loadBpf, netnsCookie, originalDestination, rulesGeneration, socketMarked } from "./native.ts";
 import { configuredResolvers, resolveNames } from "./resolvers.ts";
 import { compileTargets, type Route } from "./target-map.ts";
 
@@ -40,6 +42,8 @@ export interface InterceptionOptions {
   readonly targets: readonly Target[];
   readonly egress: "deny" | "allow";
   readonly onFailure: "closed" | "open";
+  /** What an ordered end leaves: `closed` keeps rules and redirection standing for the next start. Default `open`. */
+  readonly onStop?: "closed" | "open";
   /** The agent's listeners on 127.0.0.1 and ::1. */
   readonly ports: { readonly v4: number; readonly v6: number };
   /** False: the firewall alone redirects (a kernel without cgroup BPF; the tests of the second line). */
@@ -47,6 +51,10 @@ export interface InterceptionOptions {
   /** Those of /etc/resolv.conf when not given. */
   readonly resolvers?: readonly string[];
   onRefused(event: RefusedEvent): void;
+  /** Somebody changed our rules, and they stand again. */
+  onRestored?(detail: string): void;
+  /** Connections that were open before the rules of a whole host, ended now. */
+  onEnded?(detail: string): void;
   onNotice(text: string): void;
 }
 
@@ -131,7 +139,22 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     reject = firewall.reject;
     const bpf = options.bpf === false ? null : openBpf();
     if (bpf !== null) undo.push(() => bpf.close());
-    return running(firewall, bpf);
+    const watch = await watchFirewall({
+      generation: rulesGeneration,
+      standing: firewall.standing,
+      restore: () => firewall.replace(plan()),
+      onRestored: (detail) => options.onRestored?.(detail),
+      onNotice,
+    });
+    undo.push(() => watch.close());
+    if (scope.kind === "host" && options.onFailure === "closed") {
+      const ended = await endEarlierFlows().catch((error: unknown) => {
+        onNotice(`Connections older than the rules go on: ${error instanceof Error ? error.message : error}`);
+        return "";
+      });
+      if (ended !== "") options.onEnded?.(ended);
+    }
+    return running(firewall, bpf, watch);
   } catch (error) {
     for (const step of undo.reverse()) await step();
     throw error;
@@ -176,7 +199,11 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     for (const { name, address } of found) names.learn(name, address, 0, Date.now());
   }
 
-  function running(firewall: Awaited<ReturnType<typeof setFirewall>>, bpf: Bpf | null): Interception {
+  function running(
+    firewall: Awaited<ReturnType<typeof setFirewall>>,
+    bpf: Bpf | null,
+    watch: FirewallWatch,
+  ): Interception {
     let updates = Promise.resolve();
     let applied = JSON.stringify(plan());
     /** One after the other: two restores at once could leave the older one standing. */
@@ -186,7 +213,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
         const next = plan();
         if (closed || JSON.stringify(next) === applied) return;
         try {
-          await firewall.update(next);
+          await watch.change(() => firewall.update(next));
           applied = JSON.stringify(next);
         } catch (error) {
           onNotice(`The firewall keeps its former rules: ${error instanceof Error ? error.message : error}`);
@@ -265,6 +292,13 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       closed = true;
       clearInterval(timer);
       await updates;
+      await watch.close();
+      if (options.onStop === "closed" && scope.kind !== "run") {
+        // The next agent takes both over; until then the kernel refuses, as if this one had been killed.
+        bpf?.close({ keepPins: true });
+        packets.close();
+        return;
+      }
       const emptied = scope.kind === "run" ? await killAndRemove(tree) : true;
       if (!emptied) {
         onNotice("Processes of the scope would not end; redirection and rules stay, closed.");

@@ -137,3 +137,13 @@ export function netnsCookie(fd = -1): bigint {
 export function listenInNamespace(path: string, family: 4 | 6, address: string, port: number): number {
   return addon().listenInNamespace(path, family, address, port);
 }
+
+/** One datagram to a Unix socket; `@` at the front names an abstract one. How a service speaks to systemd (sd_notify(3)). */
+export function sendDatagram(path: string, message: string): void {
+  addon().sendDatagram(path, Buffer.from(message));
+}
+
+/** Grows with every change of nf_tables in this network namespace; null where the kernel has none (legacy iptables). */
+export function rulesGeneration(): number | null {
+  return addon().rulesGeneration();
+}

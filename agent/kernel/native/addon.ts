@@ -67,6 +67,8 @@ export interface Addon {
   socketCookie(fd: number): bigint;
   netnsCookie(fd: number): bigint;
   listenInNamespace(path: string, family: 4 | 6, address: string, port: number): number;
+  sendDatagram(path: string, message: Uint8Array): void;
+  rulesGeneration(): number | null;
   closeFd(fd: number): void;
 }
 

@@ -1,0 +1,115 @@
+/**
+ * Sees when somebody else changes the rules and puts them back. nf_tables counts its changes, and asking for the count
+ * costs microseconds: so it is asked often, and the rules are listed only when it has moved. The legacy iptables counts
+ * nothing; there the rules are listed now and then.
+ */
+
+/** A removed rule is back within about so long: what a flood of new flows could use. */
+const askEveryMs = 20;
+const listEveryMs = 5_000;
+/** A tool that takes our rules out again and again is told once in so long. */
+const toldEveryMs = 1_000;
+
+export interface FirewallWatchOptions {
+  generation(): number | null;
+  standing(): Promise<string>;
+  /** Puts the rules back. */
+  restore(): Promise<void>;
+  onRestored(detail: string): void;
+  onNotice(text: string): void;
+}
+
+export interface FirewallWatch {
+  /** Runs a change of our own, one at a time, and takes what stands afterwards for right. */
+  change<Result>(own: () => Promise<Result>): Promise<Result>;
+  /** Ends when the last change has ended. */
+  close(): Promise<void>;
+}
+
+export async function watchFirewall(options: FirewallWatchOptions): Promise<FirewallWatch> {
+  let right = await options.standing();
+  let seen = options.generation();
+  let listedMs = Date.now();
+  let toldMs = 0;
+  let untold = 0;
+  let closed = false;
+  let turn: Promise<unknown> = Promise.resolve();
+  let looking = false;
+
+  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = turn.then(work);
+    turn = result.catch(() => {});
+    return result;
+  }
+
+  async function look(): Promise<void> {
+    const generation = options.generation();
+    const standing = await options.standing();
+    seen = generation;
+    listedMs = Date.now();
+    if (closed || standing === right) return;
+    await options.restore();
+    // What the kernel lists after our own change is right by definition, whatever its words for it are.
+    seen = options.generation();
+    right = await options.standing();
+    tell(difference(right, standing));
+  }
+
+  function tell(detail: string): void {
+    const nowMs = Date.now();
+    if (nowMs - toldMs < toldEveryMs) {
+      untold += 1;
+      return;
+    }
+    options.onRestored(untold === 0 ? detail : `${detail}; ${untold} more times in between`);
+    toldMs = nowMs;
+    untold = 0;
+  }
+
+  const timer = setInterval(() => {
+    if (looking || closed) return;
+    const generation = options.generation();
+    if (generation === null ? Date.now() - listedMs < listEveryMs : generation === seen) return;
+    looking = true;
+    void inTurn(look)
+      .catch((error: unknown) => {
+        options.onNotice(`The firewall could not be put back: ${error instanceof Error ? error.message : error}`);
+      })
+      .finally(() => {
+        looking = false;
+      });
+  }, askEveryMs);
+  timer.unref();
+
+  return {
+    change: (own) =>
+      inTurn(async () => {
+        const result = await own();
+        seen = options.generation();
+        right = await options.standing();
+        return result;
+      }),
+    async close() {
+      closed = true;
+      clearInterval(timer);
+      await turn;
+    },
+  };
+}
+
+/** At most so many rules are named in a record. */
+const rulesToldMax = 4;
+
+function difference(right: string, found: string): string {
+  const had = new Set(found.split("\n"));
+  const wanted = new Set(right.split("\n"));
+  const gone = [...wanted].filter((line) => !had.has(line)).map((line) => `missing: ${line}`);
+  const added = [...had].filter((line) => !wanted.has(line)).map((line) => `foreign: ${line}`);
+  const all = [...gone, ...added];
+  const told = all.slice(0, rulesToldMax).join("; ");
+  return all.length === 0
+    ? "the order of the rules"
+    : all.length > rulesToldMax
+      ? `${told}; and ${all.length - rulesToldMax} more`
+      : told;
+}
