@@ -7,7 +7,7 @@ interface Command {
   readonly summary: string;
   /** It has to take away what it set up: a reader that goes does not end it. */
   readonly cleansUp?: true;
-  load(): Promise<{ run(args: readonly string[], io: CommandIo): Promise<number> }>;
+  load(): Promise<{ readonly help: string; run(args: readonly string[], io: CommandIo): Promise<number> }>;
 }
 
 const commands: Readonly<Record<string, Command>> = {
@@ -40,6 +40,18 @@ const commands: Readonly<Record<string, Command>> = {
   doctor: {
     summary: "what this kernel and host can do, and what is missing",
     load: () => import("./commands/doctor.ts"),
+  },
+  install: {
+    summary: "make Weir a service of this host: units, firewall, trust",
+    load: () => import("./commands/install.ts"),
+  },
+  uninstall: { summary: "take away what install made", load: () => import("./commands/uninstall.ts") },
+  completion: {
+    summary: "what shells complete, and the manual page",
+    async load() {
+      const { help, run } = await import("./commands/completion.ts");
+      return { help, run: (args, io) => run(args, io, commands) };
+    },
   },
   demo: {
     cleansUp: true,

@@ -108,6 +108,41 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
   return `${lines.join("\n")}\n`;
 }
 
+/**
+ * A whole host without an agent: what `weir install` sets before the network comes up. The chains are the agent's, so that
+ * it takes them over in one commit. No mark lets anything out, for nobody has given one yet.
+ */
+export function closedRules(family: 4 | 6, instance: string): string {
+  const never = { agent: 1, redirect: 2, pass: 3, refuse: 4 };
+  const facts: FirewallFacts = {
+    family,
+    instance,
+    scope: { kind: "host" },
+    marks: never,
+    queue: 0,
+    port: 0,
+    resolvers: [],
+    egress: "deny",
+    onFailure: "closed",
+    loopback: [],
+    targetPorts: [],
+    reject: true,
+  };
+  const { last, forwarded } = chainNames(instance);
+  const unmarked = (rules: string[]): string[] => rules.filter((rule) => !rule.includes("--mark"));
+  return [
+    "*filter",
+    `:${last} - [0:0]`,
+    `:${forwarded} - [0:0]`,
+    ...unmarked(lastRules(facts)).map((rule) => `-A ${last} ${rule}`),
+    ...unmarked(forwardedRules(facts)).map((rule) => `-A ${forwarded} ${rule}`),
+    `-I OUTPUT 1 -j ${last}`,
+    `-I FORWARD 1 -j ${forwarded}`,
+    "COMMIT",
+    "",
+  ].join("\n");
+}
+
 function judgeRules(facts: FirewallFacts): string[] {
   const queue = `-j NFQUEUE --queue-num ${facts.queue} --queue-bypass`;
   return [
