@@ -1,12 +1,21 @@
 /** `weir install`: the agent as a service of this host, behind a firewall that outlives it. */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { readPolicyFiles } from "../config.ts";
+import { readConfig, readPolicyFiles } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import { loadPolicy } from "../policy/index.ts";
 import { openAuthority } from "../tls/authority.ts";
-import { changeOf, filesToPlace, manifestPath, place, prefix, readManifest, units } from "./install/files.ts";
+import {
+  changeOf,
+  filesToPlace,
+  manifestPath,
+  place,
+  prefix,
+  readManifest,
+  settingsPath,
+  units,
+} from "./install/files.ts";
 import { isActive, isBooted, systemctl } from "./install/systemd.ts";
 import { type CommandIo, defaultStateDir } from "./io.ts";
 import { run as trust } from "./trust.ts";
@@ -35,6 +44,8 @@ Run it again after an upgrade: units are renewed and the agent is started anew; 
   --dry-run                 says what would be done, and does nothing
 `;
 
+const defaultPolicies = join(prefix, "policies/defaults");
+
 interface Options {
   readonly root: string;
   readonly start: boolean;
@@ -47,8 +58,8 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     args: [...args],
     options: {
       policy: { type: "string", multiple: true },
-      scope: { type: "string", default: "host" },
-      "on-failure": { type: "string", default: "closed" },
+      scope: { type: "string" },
+      "on-failure": { type: "string" },
       "no-trust": { type: "boolean", default: false },
       "no-start": { type: "boolean", default: false },
       root: { type: "string", default: "/" },
@@ -60,15 +71,21 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     io.stdout.write(help);
     return 0;
   }
-  const { scope, "on-failure": onFailure, policy = null } = values;
+  const { scope = "host", "on-failure": onFailure = "closed", policy = null } = values;
   if (!/^(host|run|cgroup:\/.*)$/.test(scope)) throw new WeirError("WEIR_USAGE", `--scope ${scope}: see --help.`);
   if (!/^(closed|open)$/.test(onFailure)) throw new WeirError("WEIR_USAGE", `--on-failure ${onFailure}: see --help.`);
+  const isAgain = existsSync(join(values.root, settingsPath));
+  if (isAgain && (values.scope !== undefined || values["on-failure"] !== undefined || policy !== null))
+    throw new WeirError(
+      "WEIR_USAGE",
+      `${settingsPath} is there already; change it there, then: systemctl restart weir`,
+    );
   if (!values["dry-run"] && process.getuid?.() !== 0)
     throw new WeirError("WEIR_NOT_ROOT", "weir install changes the host, which needs root: sudo weir install.");
   const options: Options = {
     root: values.root,
     start: !values["no-start"] && values.root === "/",
-    trust: !values["no-trust"],
+    trust: !values["no-trust"] && readManifest(values.root)?.trust !== false,
     dryRun: values["dry-run"],
   };
   const paths = policy?.map((path) => resolve(path)) ?? null;
@@ -102,7 +119,7 @@ async function install(
     const change = changeOf(root, file);
     if (change !== null) steps.push({ say: `${change === "new" ? "place" : "renew"} ${file.path}`, do: () => {} });
   }
-  steps.push({ say: `list them in ${manifestPath}`, do: () => place(root, files) });
+  steps.push({ say: `list them in ${manifestPath}`, do: () => place(root, files, options.trust) });
   if (options.trust) {
     steps.push({
       say: "put the certificate authority into the trust stores",
@@ -128,18 +145,15 @@ async function install(
     if (!options.dryRun) await step.do();
     io.stdout.write(`${options.dryRun ? "would " : ""}${step.say}\n`);
   }
-  if (!options.dryRun)
-    io.stdout.write(start ? started(settings.scope) : `${units.join(", ")} start at the next boot\n`);
+  if (!options.dryRun) io.stdout.write(start ? started : `${units.join(", ")} start at the next boot\n`);
   return 0;
 }
 
 /** What is there already counts: an upgrade must not start with a policy that the operator has broken meanwhile. */
-function policyInForce(root: string): string[] {
-  const own = "/etc/weir/policy";
-  const placed = Object.keys(readManifest(root)?.files ?? {}).some((path) => path.startsWith(`${own}/`));
-  return [placed ? join(root, own) : join(prefix, "policies/defaults")];
+function policyInForce(root: string): readonly string[] {
+  if (!existsSync(join(root, settingsPath))) return [defaultPolicies];
+  const config = readConfig(["--config", join(root, settingsPath)], { policyDir: defaultPolicies, env: {} });
+  return config.policyPaths.map((path) => join(root, path));
 }
 
-function started(scope: string): string {
-  return `weir is installed: scope ${scope}\n  what happens     journalctl -u weir, weir sessions\n  the policy       /etc/weir/policy (read again when it changes)\n  take it away     weir uninstall\n`;
-}
+const started = `weir is installed\n  what happens     journalctl -u weir, weir sessions\n  the policy       /etc/weir/policy (read again when it changes)\n  take it away     weir uninstall\n`;

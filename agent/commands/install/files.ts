@@ -20,6 +20,7 @@ import { closedRules } from "../../kernel/firewall-rules.ts";
 /** Where this Weir lives; the units name it. */
 export const prefix = resolve(import.meta.dirname, "../../..");
 export const manifestPath = "/etc/weir/installed.json";
+export const settingsPath = "/etc/weir/weir.yaml";
 const unitDir = "/etc/systemd/system";
 export const units = ["weir-firewall.service", "weir.service"] as const;
 /** The chains and pins of the agent on the default state directory. */
@@ -52,7 +53,7 @@ export function filesToPlace({ scope, onFailure, policy }: InstallSettings): Pla
   const defaults = join(prefix, "policies/defaults");
   const policies = readdirSync(defaults).filter((name) => /\.yaml$/.test(name) && !name.endsWith(".cases.yaml"));
   return [
-    { path: "/etc/weir/weir.yaml", ours: false, text: config.join("\n") },
+    { path: settingsPath, ours: false, text: config.join("\n") },
     ...(policy === null
       ? policies.map((name) => ({
           path: `/etc/weir/policy/${name}`,
@@ -80,6 +81,8 @@ function unitText(name: string): string {
 export interface Manifest {
   readonly files: Readonly<Record<string, string>>;
   readonly directories: readonly string[];
+  /** Whether the trust stores are Weir's business: an upgrade does as the first install did. */
+  readonly trust: boolean;
 }
 
 export function readManifest(root: string): Manifest | null {
@@ -104,7 +107,7 @@ export function changeOf(root: string, file: Placed): "new" | "changed" | null {
   return contentOf(path) === (file.link ?? file.text) ? null : "changed";
 }
 
-export function place(root: string, files: readonly Placed[]): void {
+export function place(root: string, files: readonly Placed[], trust: boolean): void {
   const former = readManifest(root);
   const placed: Record<string, string> = { ...former?.files };
   const made = [...(former?.directories ?? [])];
@@ -119,7 +122,7 @@ export function place(root: string, files: readonly Placed[]): void {
     renameSync(`${path}.new`, path);
     placed[file.path] = digest(file.link ?? file.text ?? "");
   }
-  const manifest: Manifest = { files: placed, directories: made };
+  const manifest: Manifest = { files: placed, directories: made, trust };
   writeFileSync(join(root, `${manifestPath}.new`), `${JSON.stringify(manifest, null, 2)}\n`, { mode: 0o644 });
   renameSync(join(root, `${manifestPath}.new`), join(root, manifestPath));
 }
