@@ -112,7 +112,7 @@ async function install(
       "WEIR_KERNEL_UNSUPPORTED",
       "No systemd runs here. `weir install --no-start` places the files; `weir up --scope host` runs without systemd.",
     );
-  const files = filesToPlace(settings);
+  const files = filesToPlace(root, settings);
   const stateDir = join(root, defaultStateDir);
   const steps: { readonly say: string; do(): unknown }[] = [];
   for (const file of files) {
@@ -153,7 +153,9 @@ async function install(
 function policyInForce(root: string): readonly string[] {
   if (!existsSync(join(root, settingsPath))) return [defaultPolicies];
   const config = readConfig(["--config", join(root, settingsPath)], { policyDir: defaultPolicies, env: {} });
-  return config.policyPaths.map((path) => join(root, path));
+  // Placed with the files, where it is missing.
+  const isMissing = (path: string): boolean => path === policyDirectory && !existsSync(join(root, path));
+  return config.policyPaths.map((path) => (isMissing(path) ? defaultPolicies : join(root, path)));
 }
 
 const started = `weir is installed\n  what happens     journalctl -u weir, weir sessions\n  the policy       /etc/weir/policy (read again when it changes)\n  take it away     weir uninstall\n`;

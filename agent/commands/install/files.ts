@@ -21,6 +21,7 @@ import { closedRules } from "../../kernel/firewall-rules.ts";
 export const prefix = resolve(import.meta.dirname, "../../..");
 export const manifestPath = "/etc/weir/installed.json";
 export const settingsPath = "/etc/weir/weir.yaml";
+export const policyDirectory = "/etc/weir/policy";
 const unitDir = "/etc/systemd/system";
 export const units = ["weir-firewall.service", "weir.service"] as const;
 /** The chains and pins of the agent on the default state directory. */
@@ -40,10 +41,10 @@ export interface InstallSettings {
   readonly policy: readonly string[] | null;
 }
 
-export function filesToPlace({ scope, onFailure, policy }: InstallSettings): Placed[] {
+export function filesToPlace(root: string, { scope, onFailure, policy }: InstallSettings): Placed[] {
   const config = [
     "# Settings of the installed agent; `weir up --help` explains them. Restart after a change: systemctl restart weir",
-    `policy: ${JSON.stringify(policy ?? ["/etc/weir/policy"])}`,
+    `policy: ${JSON.stringify(policy ?? [policyDirectory])}`,
     `scope: ${scope}`,
     `onFailure: ${onFailure}`,
     "# An ordered stop leaves the host closed; `weir uninstall` opens it.",
@@ -54,9 +55,10 @@ export function filesToPlace({ scope, onFailure, policy }: InstallSettings): Pla
   const policies = readdirSync(defaults).filter((name) => /\.yaml$/.test(name) && !name.endsWith(".cases.yaml"));
   return [
     { path: settingsPath, ours: false, text: config.join("\n") },
-    ...(policy === null
+    // What the operator took out of it does not come back with an upgrade.
+    ...(policy === null && !existsSync(join(root, policyDirectory))
       ? policies.map((name) => ({
-          path: `/etc/weir/policy/${name}`,
+          path: `${policyDirectory}/${name}`,
           ours: false,
           text: readFileSync(join(defaults, name), "utf8"),
         }))
