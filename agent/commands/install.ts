@@ -11,6 +11,7 @@ import {
   filesToPlace,
   manifestPath,
   place,
+  policyDirectory,
   prefix,
   readManifest,
   settingsPath,
