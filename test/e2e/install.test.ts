@@ -35,7 +35,7 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
   before(async () => {
     out = mkdtempSync(join(tmpdir(), "weir-package-"));
     for (const version of ["0.1.0", "0.1.1"])
-      execFileSync("scripts/package", ["--fast", "--version", version], {
+      execFileSync(join(root, "scripts/package"), ["--fast", "--version", version], {
         cwd: root,
         stdio: ["ignore", "ignore", "inherit"],
       });
