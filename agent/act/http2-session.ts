@@ -352,8 +352,11 @@ class StreamDriver implements ExchangeSink {
     server.on("trailers", (_trailers, _flags, raw) => {
       this.#serverTrailers = new Headers((raw as unknown as string[] | undefined) ?? flat(_trailers));
     });
+    let whole = false;
     server.on("end", () => {
-      if (answered) exchange.responseEnd(this.#serverTrailers);
+      if (!answered) return;
+      whole = server.rstCode === NGHTTP2_NO_ERROR;
+      exchange.responseEnd(this.#serverTrailers);
     });
     server.on("wantTrailers", () => {
       server.sendTrailers(this.#requestTrailers === null ? {} : objectOf(this.#requestTrailers));
@@ -361,7 +364,8 @@ class StreamDriver implements ExchangeSink {
     server.on("drain", () => this.#steerClient());
     server.on("error", () => {});
     server.on("close", () => {
-      if (exchange.over) return;
+      // What is being decoded may end later than the stream that brought it.
+      if (exchange.over || whole) return;
       const code = server.rstCode;
       if (answered) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
       exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", `The server broke off its answer (RST_STREAM ${code}).`);

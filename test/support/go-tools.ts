@@ -41,7 +41,7 @@ export function startGrpcServer(namespace: Namespace): Promise<GoServer> {
 
 /** node:http2 on 443, as `h2.internal`. */
 export function startNodeHttp2(namespace: Namespace): Promise<GoServer> {
-  const program = resolve(import.meta.dirname, "h2-origin-server.ts");
+  const program = join(import.meta.dirname, "h2-origin-server.ts");
   return startServer(namespace, "h2.internal", ({ cert, key }) => [process.execPath, program, cert, key]);
 }
 

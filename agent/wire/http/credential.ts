@@ -3,7 +3,7 @@
  * response that carries it.
  */
 import type { ReplyReader } from "./dialect.ts";
-import { type Headers, mediaType, type RequestHead, type ResponseHead } from "./message.ts";
+import type { Headers, RequestHead, ResponseHead } from "./message.ts";
 import { splitTarget } from "./request-facts.ts";
 import { signV4 } from "./sigv4.ts";
 
@@ -58,16 +58,52 @@ export function applyCredential(
   }
 }
 
-/** Hides the credential in the response's fields at once; null: its body cannot carry it. */
-export function scrubberFor(credential: HttpCredential, head: ResponseHead): ReplyReader | null {
+/** Hides the credential in what a response says beside its body: the fields, and the words after the status. */
+export function scrubHead(credential: HttpCredential, head: ResponseHead): void {
   const secrets = secretsOf(credential);
   scrubFields(head.headers, secrets);
-  if (secrets.length === 0 || /^(?:image|video|audio|font)\//.test(mediaType(head.headers))) return null;
-  return new Scrubber(secrets.map((secret) => Buffer.from(secret, "utf8")));
+  const reason = hidden(head.reason, secrets);
+  if (reason === head.reason) return;
+  head.reason = reason;
+  head.headers.changed = true;
 }
 
-/** As it is, and as servers repeat it. */
+export function scrubTrailers(credential: HttpCredential, trailers: Headers): void {
+  scrubFields(trailers, secretsOf(credential));
+}
+
+/** Whatever type the body says it has: who can make a server repeat the key may choose the type too. */
+export function scrubberFor(credential: HttpCredential): ReplyReader | null {
+  return openScrubber(credential, 1);
+}
+
+/**
+ * For what comes after a 101: nobody says where a message ends, and one whose last letter a secret begins with must not
+ * wait for the next. So only what looks much like a secret already is held back.
+ */
+export function tunnelScrubberFor(credential: HttpCredential): ReplyReader | null {
+  return openScrubber(credential, scrubbedBytesMin);
+}
+
+function openScrubber(credential: HttpCredential, heldBytesMin: number): ReplyReader | null {
+  const secrets = secretsOf(credential).map((secret) => Buffer.from(secret, "utf8"));
+  return secrets.length === 0 ? null : new Scrubber(secrets, heldBytesMin);
+}
+
+/** Forms of one credential; credentials are made anew for each connection, and gone with it. */
+const known = new WeakMap<HttpCredential, string[]>();
+
+/** As it is, and as servers repeat it; the longest first. */
 function secretsOf(credential: HttpCredential): string[] {
+  let secrets = known.get(credential);
+  if (secrets === undefined) {
+    secrets = formsOf(credential);
+    known.set(credential, secrets);
+  }
+  return secrets;
+}
+
+function formsOf(credential: HttpCredential): string[] {
   const plain: string[] = [];
   if (credential.kind === "bearer") plain.push(credential.token);
   else if (credential.kind === "basic") plain.push(credential.password, basic(credential));
@@ -75,24 +111,47 @@ function secretsOf(credential: HttpCredential): string[] {
     plain.push(credential.secretAccessKey);
     if (credential.sessionToken !== null) plain.push(credential.sessionToken);
   } else plain.push(credential.value);
-  const forms = plain.flatMap((secret) => [
-    secret,
-    encodeURIComponent(secret),
-    Buffer.from(secret, "utf8").toString("base64").replace(/=+$/, ""),
-    JSON.stringify(secret).slice(1, -1),
-  ]);
+  const forms = plain
+    .filter((secret) => secret.length >= scrubbedBytesMin)
+    .flatMap((secret) => [
+      ...[secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1), htmlEscaped(secret)],
+      ...[Buffer.from(secret, "utf8").toString("hex"), Buffer.from(secret, "utf8").toString("hex").toUpperCase()],
+      ...[Buffer.from(secret, "utf8").toString("base64").replace(/=+$/, ""), ...base64Forms(secret)],
+    ]);
   return [...new Set(forms)].filter((form) => form.length >= scrubbedBytesMin).sort((a, b) => b.length - a.length);
+}
+
+/**
+ * In base64 of a longer text (`Bearer …`) a secret looks different by where it stands in its groups of three bytes.
+ * Letters at its edges depend on its neighbours, and are left as they are.
+ */
+function base64Forms(secret: string): string[] {
+  const bytes = Buffer.from(secret, "utf8");
+  return [0, 1, 2].flatMap((before) => {
+    const text = Buffer.concat([Buffer.alloc(before), bytes]).toString("base64");
+    const whole = text.slice(Math.ceil((before * 8) / 6), Math.floor(((before + bytes.length) * 8) / 6));
+    return [whole, whole.replaceAll("+", "-").replaceAll("/", "_")];
+  });
+}
+
+function htmlEscaped(secret: string): string {
+  return secret.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 }
 
 function scrubFields(headers: Headers, secrets: readonly string[]): void {
   const { fields } = headers;
   for (let at = 1; at < fields.length; at += 2) {
-    for (const secret of secrets) {
-      if (!(fields[at] as string).includes(secret)) continue;
-      fields[at] = (fields[at] as string).replaceAll(secret, "*".repeat(secret.length));
-      headers.changed = true;
-    }
+    const value = hidden(fields[at] as string, secrets);
+    if (value === fields[at]) continue;
+    fields[at] = value;
+    headers.changed = true;
   }
+}
+
+function hidden(text: string, secrets: readonly string[]): string {
+  let out = text;
+  for (const secret of secrets) if (out.includes(secret)) out = out.replaceAll(secret, "*".repeat(secret.length));
+  return out;
 }
 
 /** Overwrites secrets in a stream of bytes; holds back only what a secret could still begin with. */
@@ -100,10 +159,12 @@ class Scrubber implements ReplyReader {
   readonly preservesLength = true;
   masked = 0;
   readonly #secrets: readonly Buffer[];
+  readonly #heldBytesMin: number;
   #held = Buffer.alloc(0);
 
-  constructor(secrets: readonly Buffer[]) {
+  constructor(secrets: readonly Buffer[], heldBytesMin: number) {
     this.#secrets = secrets;
+    this.#heldBytesMin = heldBytesMin;
   }
 
   get heldBytes(): number {
@@ -118,7 +179,8 @@ class Scrubber implements ReplyReader {
         this.masked += 1;
       }
     }
-    const open = openBytes(all, this.#secrets);
+    const begun = openBytes(all, this.#secrets);
+    const open = begun < this.#heldBytesMin ? 0 : begun;
     this.#held = Buffer.from(all.subarray(all.length - open));
     return all.subarray(0, all.length - open);
   }

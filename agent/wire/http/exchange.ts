@@ -8,7 +8,7 @@ import type { EntryBody } from "../../core/record.ts";
 import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
 import type { HttpContext } from "./context.ts";
-import { applyCredential, scrubberFor } from "./credential.ts";
+import { applyCredential, scrubberFor, scrubHead, scrubTrailers, tunnelScrubberFor } from "./credential.ts";
 import type { Described, DialectExchange, HoldingStream, Refusal, ReplyReader } from "./dialect.ts";
 import { requestBodyBytesMax } from "./dialect.ts";
 import { type BodyLength, Headers, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
@@ -267,6 +267,12 @@ export class Exchange {
 
   #send(permit: Permit, verdict: Verdict): void {
     this.#forget();
+    // Whatever the policy says of such a request: the key is for the target's own hosts.
+    if (this.#context.credential !== null && this.#operation?.traits.includes("host-mismatch") === true) {
+      const message = "The request names another host than the one that the target's credential is for.";
+      this.#refuse(failure("WEIR_DENIED", message), 403);
+      return;
+    }
     const { cancels } = this.#dialect;
     if (cancels != null) this.#context.named.giveUp(cancels);
     this.#permit = permit;
@@ -288,8 +294,8 @@ export class Exchange {
     }
     if (verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.reads === "whole")
       this.#askIdentity();
-    if (verdict.transforms.masks.length > 0 && headers.has("sec-websocket-extensions"))
-      headers.delete("sec-websocket-extensions");
+    const isRead = verdict.transforms.masks.length > 0 || this.#context.credential !== null;
+    if (isRead && headers.has("sec-websocket-extensions")) headers.delete("sec-websocket-extensions");
     const target =
       this.#context.credential === null ? null : applyCredential(head, body, this.#context.credential, this.#now());
     this.#sink.sendHead(head, target, permit);
@@ -316,6 +322,7 @@ export class Exchange {
   responseHead(head: ResponseHead): void {
     if (this.#phase !== "forwarding") return;
     const permit = this.#allowed();
+    if (this.#context.credential !== null) scrubHead(this.#context.credential, head);
     if (head.status === 101) {
       if (!this.#openTunnel(permit.verdict)) return;
       this.#status = 101;
@@ -343,6 +350,7 @@ export class Exchange {
   /** False: frames of another protocol would have to be masked and cannot be read; the client was told. */
   #openTunnel(verdict: Verdict): boolean {
     const { masks, redactions = [] } = verdict.transforms;
+    this.#scrubber = this.#context.credential === null ? null : tunnelScrubberFor(this.#context.credential);
     if (masks.length === 0 && redactions.length === 0) return true;
     this.#reader = redactions.length > 0 ? null : (this.#context.tunnel(this.head, verdict) ?? null);
     if (this.#reader !== null) return true;
@@ -354,7 +362,8 @@ export class Exchange {
   tunnelled(bytes: Buffer): void {
     if (this.#phase !== "forwarding") return;
     try {
-      this.#out(this.#reader === null ? bytes : this.#reader.push(bytes));
+      const read = this.#reader === null ? bytes : this.#reader.push(bytes);
+      this.#out(this.#scrubber === null ? read : this.#scrubber.push(read));
     } catch (error) {
       this.#unreadable(error);
     }
@@ -364,7 +373,7 @@ export class Exchange {
   #openReaders(head: ResponseHead, verdict: Verdict): boolean {
     if (head.body.kind === "none") return true;
     this.#reader = this.#dialect.reply(head, verdict);
-    this.#scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential, head);
+    this.#scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential);
     if (this.#reader === null && this.#scrubber === null) return true;
     const coding = head.headers.get("content-encoding")?.trim().toLowerCase() ?? "";
     if (coding !== "" && coding !== "identity") {
@@ -419,6 +428,7 @@ export class Exchange {
 
   responseEnd(trailers: Headers | null): void {
     if (this.#phase !== "forwarding") return;
+    if (trailers !== null && this.#context.credential !== null) scrubTrailers(this.#context.credential, trailers);
     this.#responseTrailers = trailers;
     if (this.#decoding) this.#sink.decodeEnd();
     else this.#ended(trailers);
@@ -463,7 +473,8 @@ export class Exchange {
   /** The other protocol after a 101 ended. */
   tunnelEnded(): void {
     if (this.#phase !== "forwarding") return;
-    if (this.#reader !== null) this.#out(this.#reader.end());
+    const last = this.#reader?.end() ?? empty;
+    this.#out(this.#scrubber === null ? last : Buffer.concat([this.#scrubber.push(last), this.#scrubber.end()]));
     this.#finish(null);
   }
 

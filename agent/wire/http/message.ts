@@ -95,7 +95,7 @@ export interface RequestHead {
 
 export interface ResponseHead {
   readonly status: number;
-  readonly reason: string;
+  reason: string;
   readonly headers: Headers;
   readonly version: "1.0" | "1.1" | "2";
   body: BodyLength;
