@@ -67,33 +67,49 @@ function gapBefore(text: string, at: number, from: number): number {
   return 0;
 }
 
-/** The end of the longest card that begins with the group at `start`; 0: none does. */
+/**
+ * The end of the longest card that begins with the group at `start`; 0: none does. Luhn's sum is carried along for both
+ * cases, since which digits count twice depends on where the card ends.
+ */
 function cardEnd(text: string, start: number): number {
-  let digits = "";
+  const first = text.charCodeAt(start) - 0x30;
+  if (first < 2 || first > 6) return 0;
+  let digits = 0;
   let best = 0;
+  let evenTwice = 0;
+  let oddTwice = 0;
+  let same = true;
   // Dots also part the numbers of versions and addresses: of them only groups as cards have them.
   let dotted = false;
   let shortest = digitsMax;
   for (let at = start; ; ) {
-    const end = groupEnd(text, at);
-    if (end === at || digits.length + end - at > digitsMax) return best;
-    digits += text.slice(at, end);
-    shortest = Math.min(shortest, end - at);
-    if (digits.length >= digitsMin && (!dotted || shortest >= 4) && isCard(digits)) best = end;
-    const gap = gapLength(text, end);
+    const group = at;
+    for (; is(text, at, digit); at += 1) {
+      if (digits === digitsMax) return best;
+      const value = text.charCodeAt(at) - 0x30;
+      if (digits === 1 && !isIssuer(first, value)) return 0;
+      same &&= value === first;
+      const twice = value > 4 ? value * 2 - 9 : value * 2;
+      evenTwice += digits % 2 === 0 ? twice : value;
+      oddTwice += digits % 2 === 0 ? value : twice;
+      digits += 1;
+    }
+    if (at === group) return best;
+    shortest = Math.min(shortest, at - group);
+    if (digits >= digitsMin && !same && (!dotted || shortest >= 4)) {
+      // The last digit counts once.
+      if ((digits % 2 === 0 ? evenTwice : oddTwice) % 10 === 0) best = at;
+    }
+    const gap = gapLength(text, at);
     if (gap === 0) return best;
-    dotted ||= text.charCodeAt(end) === 0x2e;
-    at = end + gap;
+    dotted ||= text.charCodeAt(at) === 0x2e;
+    at += gap;
   }
 }
 
-/** Issuer ranges of ISO/IEC 7812 in use, and Luhn's check digit. */
-function isCard(digits: string): boolean {
-  if (!/^(?:4|5[1-5]|2[2-7]|3[47]|3[0689]|6(?:011|4[4-9]|5|2)|50|5[6-9]|6[0-9]|35)/.test(digits)) return false;
-  let sum = 0;
-  for (let at = digits.length - 1, twice = false; at >= 0; at -= 1, twice = !twice) {
-    const digit = digits.charCodeAt(at) - 48;
-    sum += twice ? (digit > 4 ? digit * 2 - 9 : digit * 2) : digit;
-  }
-  return sum % 10 === 0 && !/^(.)\1+$/.test(digits);
+/** Ranges of ISO/IEC 7812 in use, by their first two digits. */
+function isIssuer(first: number, second: number): boolean {
+  if (first === 2) return second >= 2 && second <= 7;
+  if (first === 3) return second === 0 || second >= 4;
+  return true;
 }

@@ -58,23 +58,36 @@ export const ibanDetector: Detector = {
  * right. `open`: what comes may still be a part of it.
  */
 function read(text: string, start: number): { end: number; open: boolean } {
-  let plain = "";
+  const country = text.slice(start, start + 2);
+  const large = country.toUpperCase();
+  const usual = lengths.get(large) ?? 0;
+  let count = 0;
   let end = 0;
   let at = start;
-  while (plain.length <= charactersMax) {
+  // Moved behind the rest and read as a number, the first four characters are six digits.
+  let head = 0;
+  let rest = 0;
+  let isLarge = true;
+  const isRight = (): boolean => (isLarge || count === usual) && (rest * 1_000_000 + head) % 97 === 1;
+  while (count <= charactersMax) {
     if (is(text, at, alphanumeric)) {
-      plain += text.charAt(at);
+      const code = text.charCodeAt(at);
+      const value = code < 0x3a ? code - 0x30 : (code | 0x20) - 0x57;
+      if (count < 4) head = head * (value > 9 ? 100 : 10) + value;
+      else rest = (rest * (value > 9 ? 100 : 10) + value) % 97;
+      isLarge &&= code < 0x61;
+      count += 1;
       at += 1;
       // At its country's length it ends even when letters follow; in small letters that is too likely by chance.
-      if (plain.length === lengths.get(plain.slice(0, 2)) && isIban(plain)) end = at;
+      if (count === usual && country === large && isRight()) end = at;
       continue;
     }
     // A border: the end of the text, a separator, or a sign.
-    if (plain.length >= charactersMin && isIban(plain)) end = at;
+    if (count >= charactersMin && isRight()) end = at;
     if (at >= text.length) return { end, open: true };
-    const gap = plain.length < 4 ? 0 : gapLength(text, at);
+    const gap = count < 4 ? 0 : gapLength(text, at);
     if (gap === 0 || !is(text, at + gap, alphanumeric))
-      return { end, open: plain.length >= 4 && (at + Math.max(gap, 1) >= text.length || isCutGap(text, at)) };
+      return { end, open: count >= 4 && (at + Math.max(gap, 1) >= text.length || isCutGap(text, at)) };
     at += gap;
   }
   return { end, open: false };
@@ -83,16 +96,4 @@ function read(text: string, start: number): { end: number; open: boolean } {
 /** The first bytes of a no-break space at the text's end. */
 function isCutGap(text: string, at: number): boolean {
   return text.charCodeAt(at) === 0xe2 && text.charCodeAt(at + 1) === 0x80 && at + 2 >= text.length;
-}
-
-/** Moved and read as a number, the rest by 97 is 1. */
-function isIban(plain: string): boolean {
-  const large = plain.toUpperCase();
-  if (large !== plain && lengths.get(large.slice(0, 2)) !== plain.length) return false;
-  let rest = 0;
-  for (const letter of large.slice(4) + large.slice(0, 4)) {
-    const value = Number.parseInt(letter, 36);
-    rest = (rest * (value > 9 ? 100 : 10) + value) % 97;
-  }
-  return rest === 1;
 }

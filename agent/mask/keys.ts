@@ -1,6 +1,6 @@
 /** Keys with a prefix of their own, and AWS secrets, which have none but stand behind a name. */
 import { alphanumeric, assigns, base64, classAt, is, isEdge, isEscapeLetter, token } from "./chars.ts";
-import type { Detector, Follow } from "./detector.ts";
+import type { Detector, Follow, Found } from "./detector.ts";
 import { awsLetters, githubLetters, skLetters } from "./prefilter.ts";
 import { firstHead } from "./search.ts";
 
@@ -86,33 +86,48 @@ const behindName = new RegExp(`${named}$`);
 /** The longest name before a secret. */
 const namedCharactersMax = 44;
 const secret = new RegExp(`${named}[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])`, "y");
-const names = /aws|AWS|[sS]ecret|SECRET/g;
-const nextId = firstHead(/A(?:KIA|SIA|GPA|IDA|ROA)/g, alphanumeric, /[A-Z0-9]{20}(?![A-Za-z0-9])/y);
+/** Both kinds in one pass: looked for one after the other, each would be searched for to the text's end again and again. */
+const heads = new RegExp(`(${idHeads.join("|")})|aws|AWS|[sS]ecret|SECRET`, "g");
+const id = /[A-Z0-9]{20}(?![A-Za-z0-9])/y;
+
+function idAt(text: string, at: number): boolean {
+  id.lastIndex = at;
+  return isEdge(text, at, alphanumeric) && id.test(text);
+}
 
 /** A secret is found from the name before it on. */
-const nextSecret: Detector["next"] = (text, from, open) => {
-  names.lastIndex = Math.max(0, from - namedCharactersMax);
-  for (let name = names.exec(text); name !== null && name.index < open; name = names.exec(text)) {
-    secret.lastIndex = name.index;
-    if (secret.test(text)) {
-      const end = secret.lastIndex;
-      const start = end - secretCharacters;
-      if (start >= open) return null;
-      if (start >= from) return { start, end };
+function nextAws(text: string, from: number, open: number): Found | null {
+  heads.lastIndex = Math.max(0, from - namedCharactersMax);
+  for (let head = heads.exec(text); head !== null && head.index < open; head = heads.exec(text)) {
+    const at = head.index;
+    heads.lastIndex = at + 1;
+    if (head[1] !== undefined) {
+      if (at >= from && idAt(text, at)) return { start: at, end: at + idCharacters };
+      continue;
     }
-    names.lastIndex = name.index + 1;
+    secret.lastIndex = at;
+    if (!secret.test(text)) continue;
+    const end = secret.lastIndex;
+    const start = end - secretCharacters;
+    // What comes before it is looked at first.
+    for (let before = Math.max(from, at); before < start; before += 1)
+      if (text.charCodeAt(before) === 0x41 && isIdHead(text, before) && idAt(text, before))
+        return before < open ? { start: before, end: before + idCharacters } : null;
+    if (start >= open) continue;
+    if (start >= from) return { start, end };
   }
   return null;
-};
+}
+
+function isIdHead(text: string, at: number): boolean {
+  return idHeads.includes(text.slice(at, at + 4));
+}
 
 export const awsDetector: Detector = {
   name: "aws-key",
   needs: awsLetters,
   follow: null,
-  next(text, from, open) {
-    const secret = nextSecret(text, from, open);
-    return nextId(text, from, secret?.start ?? open) ?? secret;
-  },
+  next: nextAws,
   tail(text, from) {
     let at = text.length;
     const reach = Math.max(from, at - secretCharacters);

@@ -99,7 +99,9 @@ export function maskerOf({ steps, key }: MaskPlan): Masker {
   /** bytea as text, `\\x6162…`: what it stands for is looked into, and written back as hex. */
   function maskHex(bytes: Buffer, start: number, end: number): number {
     let found = 0;
-    for (let at = bytes.indexOf("\\x", start, "latin1"); at >= 0 && at < end; at = bytes.indexOf("\\x", at, "latin1")) {
+    // Not beyond its end: behind it the rows of a whole read may stand.
+    const text = bytes.subarray(0, end);
+    for (let at = text.indexOf("\\x", start, "latin1"); at >= 0; at = text.indexOf("\\x", at, "latin1")) {
       at += 2;
       let to = at;
       while (to < end && isHexDigit(bytes[to] as number)) to += 1;

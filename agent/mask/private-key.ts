@@ -35,11 +35,14 @@ export const privateKeyDetector: Detector = {
   /** The phase counts the characters of the body, from 1. */
   follow(text, at, phase, final) {
     const limit = at + bodyCharactersMax - (phase - 1);
-    let end = text.indexOf(stop, at);
-    const stopped = end >= 0 && end <= limit;
+    // No farther than the key can go: a text of nothing but heads would be searched to its end for each.
+    const body = text.slice(at, limit + stop.length);
+    const found = body.indexOf(stop);
+    const stopped = found >= 0;
+    let end = at + found;
     if (!stopped) end = final ? text.length : endBefore(text, at, stop);
-    const zero = text.indexOf("\0", at);
-    if (zero >= 0 && zero < end && zero <= limit) return { at: zero, phase: 0 };
+    const zero = body.indexOf("\0");
+    if (zero >= 0 && at + zero < end && at + zero <= limit) return { at: at + zero, phase: 0 };
     if (end > limit) return { at: limit, phase: 0 };
     if (stopped) {
       footer.lastIndex = end;

@@ -188,18 +188,45 @@ function isHigh(text: string, at: number): boolean {
   return code >= 0xd800 && code <= 0xdbff;
 }
 
-/** `text` begins at `base` of the marks' places. */
+/** `text` begins at `base` of the marks' places. Each character is written once, however many marks there are. */
 function paint(text: string, marks: readonly Mark[], base: number, filler: string): string {
-  let out = text;
+  const sorted = [...marks].sort((a, b) => a.from - b.from);
+  const parts: string[] = [];
+  let clear = 0;
+  for (let i = 0; i < sorted.length; ) {
+    const from = Math.max(0, (sorted[i] as Mark).from - base);
+    let to = Math.min(text.length, (sorted[i] as Mark).to - base);
+    let next = i + 1;
+    for (; next < sorted.length && (sorted[next] as Mark).from - base < to; next += 1)
+      to = Math.max(to, Math.min(text.length, (sorted[next] as Mark).to - base));
+    if (from < to) {
+      parts.push(text.slice(clear, from));
+      clear = to;
+      if (next === i + 1) parts.push(hiddenPart(sorted[i] as Mark, from, to, base, filler));
+      else parts.push(paintOver(text.slice(from, to), sorted.slice(i, next), base + from, filler));
+    }
+    i = next;
+  }
+  parts.push(text.slice(clear));
+  return parts.join("");
+}
+
+/** Marks that overlap: of two on one place the later step's is seen. */
+function paintOver(text: string, marks: readonly Mark[], base: number, filler: string): string {
+  const cells = text.split("");
   for (const mark of [...marks].sort((a, b) => a.step - b.step)) {
     const from = Math.max(0, mark.from - base);
     const to = Math.min(text.length, mark.to - base);
     if (from >= to) continue;
-    const hidden =
-      mark.text === null || filler !== "*"
-        ? filler.repeat(to - from)
-        : mark.text.slice(from + base - mark.from, to + base - mark.from);
-    out = out.slice(0, from) + hidden + out.slice(to);
+    const hidden = hiddenPart(mark, from, to, base, filler);
+    for (let at = from; at < to; at += 1) cells[at] = hidden[at - from] as string;
   }
-  return out;
+  return cells.join("");
+}
+
+/** What is seen of a mark between two places of the painted text. */
+function hiddenPart(mark: Mark, from: number, to: number, base: number, filler: string): string {
+  return mark.text === null || filler !== "*"
+    ? filler.repeat(to - from)
+    : mark.text.slice(from + base - mark.from, to + base - mark.from);
 }

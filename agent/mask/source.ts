@@ -4,12 +4,12 @@
 const linesMax = 400;
 const lineCharactersMax = 400;
 
-const fence = /^\s*(?:```|~~~)\s*[A-Za-z+#-]+\s*$/m;
+const fence = /^[ \t]*(?:```|~~~)[ \t]*[A-Za-z+#-]+[ \t]*$/m;
 const keyword =
   /^\s*(?:import|from|export|package|module|use|using|namespace|#include|#define|const|let|var|function|func|fn|def|class|struct|enum|interface|trait|impl|type|public|private|protected|static|final|abstract|async|await|return|if|else|elif|for|foreach|while|do|switch|case|match|try|catch|except|finally|throw|raise|with|yield|new|void|int|char|bool|float|double|string|unsigned|select|insert|update|create|alter|begin|end)\b/;
 const ending = /[;{}),:[\]>]\s*$|^\s*[{}()[\]]+[;,]?\s*$/;
 const operator =
-  /[=!<>]==?|=>|->|::|&&|\|\||[+\-*/|&]=|\w\s=\s\S|\w\(.*\)|\w\[.*\]|\$\{|^\s*@\w+|^\s*(?:\/\/|\/\*|#\s)/;
+  /[=!<>]==?|=>|->|::|&&|\|\||[+\-*/|&]=|\w\s=\s\S|\w\([^()]*\)|\w\[[^[\]]*\]|\$\{|^\s*@\w+|^\s*(?:\/\/|\/\*|#\s)/;
 const indentation = /^(?: {2,}|\t+)\S/;
 const sentence = /^[\s>*-]*[A-Z]?[a-z',]+(?: [A-Za-z',-]+){4,}[.?!:]?\s*$/;
 
