@@ -44,6 +44,7 @@ export const errorTable = {
   WEIR_SPOOL_CORRUPT: "A spool segment is damaged.",
   WEIR_CHAIN_BROKEN: "The chain of records is broken.",
   WEIR_ARCHIVE: "The archive did not take an old part of the record.",
+  WEIR_FORWARD: "A receiver of the record did not take it.",
   // publish
   WEIR_KAFKA_UNREACHABLE: "Kafka did not take or give what it was asked for.",
   WEIR_SHUTDOWN: "The agent is stopping.",

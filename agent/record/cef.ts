@@ -5,6 +5,7 @@
  * no place in a header.
  */
 import { readDetails } from "./details.ts";
+import { inertText } from "./inert.ts";
 import type { Fields, ReadEntry } from "./read.ts";
 
 const version = "0.1.0";
@@ -37,11 +38,15 @@ export function cefLines(): (entry: ReadEntry) => string {
 }
 
 function escapeHeader(text: string): string {
-  return text.replace(/[\\|]/g, "\\$&").replace(/[\r\n]+/g, " ");
+  return inertText(text.replace(/[\r\n]+/g, " ")).replace(/[\\|]/g, "\\$&");
 }
 
 function escapeValue(text: string): string {
-  return text.replace(/[\\=]/g, "\\$&").replace(/\r\n|\r|\n/g, "\\n");
+  // A line break has an escape of its own; what else a terminal would act on is shown as what it is.
+  return text
+    .split(/\r\n|\r|\n/)
+    .map((line) => inertText(line).replace(/[\\=]/g, "\\$&"))
+    .join("\\n");
 }
 
 function nameOf(type: string, fields: Fields): string {

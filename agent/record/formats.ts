@@ -1,14 +1,18 @@
 /** Entries as lines of the formats that leave the agent, and the seal at the end of those that can be checked. */
 import type { KeyObject } from "node:crypto";
 import { cefLines } from "./cef.ts";
+import { csvHeader, csvRows } from "./csv.ts";
+import { inertJson } from "./inert.ts";
 import { ocsfChain } from "./ocsf.ts";
 import type { ReadEntry } from "./read.ts";
 import { lineHash, type SealedFormat, sealType, signSeal } from "./seal.ts";
 
-export const formatNames = ["jsonl", "ocsf", "cef"] as const;
+export const formatNames = ["jsonl", "ocsf", "cef", "csv"] as const;
 export type FormatName = (typeof formatNames)[number];
 
 export interface LineMaker {
+  /** The line before all others; null where the format has none. */
+  readonly header: string | null;
   /**
    * Feed it every entry in order, from the first: a line depends on all before it. `counted`: it is written, too, not
    * only told of.
@@ -19,9 +23,9 @@ export interface LineMaker {
 }
 
 export function lineMaker(format: FormatName): LineMaker {
-  if (format === "cef") {
-    const line = cefLines();
-    return { lineOf: (entry) => line(entry), seal: () => null };
+  if (format === "cef" || format === "csv") {
+    const line = format === "cef" ? cefLines() : csvRows();
+    return { header: format === "csv" ? csvHeader : null, lineOf: (entry) => line(entry), seal: () => null };
   }
   return format === "ocsf" ? ocsfLines() : jsonLines();
 }
@@ -30,10 +34,12 @@ function jsonLines(): LineMaker {
   const count = counter("jsonl");
   let previousLine: string | null = null;
   return {
+    header: null,
     lineOf(entry, counted) {
       // What is left out is no line: the chain is over what is written.
       if (!counted) return "";
-      const line: string = JSON.stringify({ ...entry, time: new Date(entry.timeMs).toISOString(), previousLine });
+      const time = new Date(entry.timeMs).toISOString();
+      const line: string = inertJson(JSON.stringify({ ...entry, time, previousLine }));
       previousLine = lineHash(line);
       count.add(entry);
       return line;
@@ -47,9 +53,10 @@ function ocsfLines(): LineMaker {
   const count = counter("ocsf");
   const chain = ocsfChain();
   return {
+    header: null,
     lineOf(entry, counted) {
       if (counted) count.add(entry);
-      return JSON.stringify(chain.eventOf(entry));
+      return inertJson(JSON.stringify(chain.eventOf(entry)));
     },
     seal: (key, timeMs) => JSON.stringify(chain.sealEvent(signSeal(count.seal(chain.last, timeMs), key))),
   };
