@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
+import { openAnomalies } from "../../../agent/act/anomalies.ts";
 import { Desk } from "../../../agent/act/desk.ts";
 import { type Hold, joinHolds } from "../../../agent/act/joint-holds.ts";
 import type { SessionPorts } from "../../../agent/act/ports.ts";
@@ -83,6 +84,7 @@ function ask({ hold }: ReturnType<typeof makeAgent>, targetName: string, body: o
     hold,
     record: (_session: string, entry: EntryBody) => void records.push(entry),
     gate: { touch: () => 0, touchLater: () => {} },
+    anomalies: openAnomalies(null),
   } as unknown as SessionPorts;
   const desk = new Desk({
     flow,
