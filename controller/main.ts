@@ -1,5 +1,6 @@
 /** The embedded controller: the approval queue and the web page. */
 import { randomBytes } from "node:crypto";
+import { WeirError } from "../agent/errors.ts";
 import { type Approval, ApprovalStore } from "./approvals/store.ts";
 import { type EmbeddedAudit, startEmbeddedAudit } from "./audit/embedded.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
@@ -34,7 +35,12 @@ export interface ControllerOptions {
   readonly log?: (level: "info" | "warn", message: string) => void;
 }
 
-const noState: HostState = { agents: () => [], live: () => [], end: () => false };
+const noState: HostState = {
+  agents: () => [],
+  live: () => [],
+  end: () => false,
+  revoke: () => Promise.reject(new WeirError("WEIR_CONTROL_REFUSED", "No agent is here to revoke for.")),
+};
 
 export async function createController(options: ControllerOptions): Promise<Controller> {
   const { stateDir, listen, state = noState, notify = null, witnesses = [], log = () => {} } = options;

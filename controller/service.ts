@@ -91,6 +91,14 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     log,
   });
 
+  async function revoke(said: Omit<RevocationWord, "version">): Promise<RevocationWord> {
+    const identity = revocationKey(said);
+    const last = (await store.revocations()).find((row) => row.identity === identity)?.version ?? 0;
+    const word: RevocationWord = { ...said, version: Math.max(Date.now(), last + 1) };
+    await outbox.send(revocationMessage(word, signing.privateKey));
+    return word;
+  }
+
   async function close(): Promise<void> {
     await page?.close();
     await feed.close();
@@ -106,7 +114,12 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
         token: randomBytes(24).toString("base64url"),
         approvals,
         stateDir: options.stateDir,
-        state: { agents: () => [], live: () => [], end: () => false },
+        state: {
+          agents: () => [],
+          live: () => [],
+          end: () => false,
+          revoke: async (revocation) => void (await revoke({ ...revocation, revoked: true })),
+        },
         record: readFromStore(store),
       });
   } catch (error) {
@@ -119,13 +132,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     publicKeyPath: signing.publicKeyPath,
     url: page?.url ?? null,
     status: () => consumer.status(),
-    async revoke(said) {
-      const identity = revocationKey(said);
-      const last = (await store.revocations()).find((row) => row.identity === identity)?.version ?? 0;
-      const word: RevocationWord = { ...said, version: Math.max(Date.now(), last + 1) };
-      await outbox.send(revocationMessage(word, signing.privateKey));
-      return word;
-    },
+    revoke,
     close,
   };
 }

@@ -35,6 +35,11 @@ export function hostState(agent: () => Agent | null, config: AgentConfig): HostS
       }
       return false;
     },
+    async revoke({ subject, issuer, reason, by }) {
+      const running = agent();
+      if (running === null) throw new WeirError("WEIR_CONTROL_REFUSED", "The agent is not ready yet; try again.");
+      running.revoker.revoke({ what: subject, issuer, reason, by });
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 /** Agents and their health, the policy in force, live flows and their end. */
 import type { FastifyInstance } from "fastify";
+import { WeirError } from "../../agent/errors.ts";
 
 export interface AgentState {
   readonly name: string;
@@ -25,9 +26,20 @@ export interface HostState {
   live(): readonly string[];
   /** Ends a live session with an error of its protocol; false: it is not live. */
   end(session: string, reason: string): boolean;
+  /** Ends the live flows of an identity and refuses its next ones. Rejects with a WeirError that says why not. */
+  revoke(revocation: Revocation): Promise<void>;
+}
+
+export interface Revocation {
+  readonly subject: string;
+  /** Null: of every issuer. */
+  readonly issuer: string | null;
+  readonly reason: string;
+  readonly by: string;
 }
 
 const reasonCharactersMax = 500;
+const nameCharactersMax = 512;
 
 export function stateRoutes(app: FastifyInstance, state: HostState): void {
   app.get("/api/agents", async () => state.agents());
@@ -41,7 +53,31 @@ export function stateRoutes(app: FastifyInstance, state: HostState): void {
       return { ended: id };
     },
   );
+  app.post<{ Body: { subject: string; issuer?: string; reason?: string } }>(
+    "/api/revocations",
+    { schema: { body: revokeSchema } },
+    async ({ body: { subject, issuer = null, reason = "" }, person }, reply) => {
+      try {
+        await state.revoke({ subject, issuer, reason, by: person.name });
+      } catch (error) {
+        if (!(error instanceof WeirError)) throw error;
+        return reply.code(409).send({ error: error.message });
+      }
+      return { revoked: subject };
+    },
+  );
 }
+
+const revokeSchema = {
+  type: "object",
+  additionalProperties: false,
+  required: ["subject"],
+  properties: {
+    subject: { type: "string", minLength: 1, maxLength: nameCharactersMax },
+    issuer: { type: "string", minLength: 1, maxLength: nameCharactersMax },
+    reason: { type: "string", maxLength: reasonCharactersMax },
+  },
+} as const;
 
 const endSchema = {
   type: ["object", "null"],

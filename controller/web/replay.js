@@ -1,6 +1,6 @@
 // One session: all of it, or played with its own timing.
 import { api, post } from "./api.js";
-import { button, element, facts, withChildren } from "./dom.js";
+import { button, element, facts, visible, withChildren } from "./dom.js";
 import { code } from "./highlight.js";
 
 const pageSize = 500;
@@ -16,6 +16,7 @@ export function sessionView(main, id) {
   main.append(title, head, bar, list);
   let entries = [];
   let playing = 0;
+  let identity = null;
 
   async function all() {
     entries = [];
@@ -30,6 +31,7 @@ export function sessionView(main, id) {
     await all();
     const start = entries.find(({ type }) => type === "SessionStart");
     if (start !== undefined) head.replaceChildren(headOf(start.fields, id));
+    identity = start?.fields.flow.identity ?? null;
     list.replaceChildren(...entries.map(entryItem).filter((item) => item !== null));
     const live = (await api("/api/live")).includes(id);
     bar.replaceChildren(...controls(live));
@@ -45,12 +47,29 @@ export function sessionView(main, id) {
     }
     const play = button("Replay", "", () => replay(Number(speed.value)));
     const end = live ? button("End this session", "deny", endIt) : null;
-    return [play, speed, button("Show all", "", () => show()), end].filter((node) => node !== null);
+    const revoke = identity === null ? null : button("Revoke this identity", "deny", revokeIt);
+    return [play, speed, button("Show all", "", () => show()), end, revoke].filter((node) => node !== null);
   }
 
   async function endIt() {
     await post(`/api/sessions/${id}/end`, {}).catch((error) => head.append(element("p", error.message, "deny-text")));
     setTimeout(() => show().catch(() => {}), 500);
+  }
+
+  // It ends whatever this person has open, anywhere: once is asked.
+  async function revokeIt(event) {
+    if (event.target.dataset.sure === undefined) {
+      event.target.dataset.sure = "";
+      event.target.textContent = `Sure? All flows of ${visible(identity.subject)} end`;
+      return;
+    }
+    event.target.disabled = true;
+    const { subject, issuer } = identity;
+    const told = await post("/api/revocations", { subject, issuer }).then(
+      () => element("p", `${subject} is revoked.`, "allow-text"),
+      (error) => element("p", error.message, "deny-text"),
+    );
+    head.append(told);
   }
 
   async function replay(speed) {

@@ -5,12 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
+import { openRecorder } from "../../../agent/record/recorder.ts";
 import type { ApprovalSummary, Decided } from "../../../controller/approvals/store.ts";
 import { createController, type HostState } from "../../../controller/main.ts";
-import { sampleLog, sessionA } from "../../agent/record/sample.ts";
+import { flow, sampleLog, sessionA } from "../../agent/record/sample.ts";
 import { axe, openBrowser } from "./browser.ts";
 
 const skip = existsSync("/usr/bin/chromium") ? false : "chromium is not installed: apt-get install chromium";
+const proven = "019a0000-0000-7000-8000-0000000000ff";
 const held: ApprovalSummary = {
   user: "ada",
   database: "app",
@@ -45,6 +47,14 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
   const stateDir = mkdtempSync(join(tmpdir(), "weir-browser-"));
   t.after(() => rmSync(stateDir, { recursive: true, force: true }));
   await sampleLog(stateDir);
+  const recorder = await openRecorder({ stateDir });
+  recorder.append(proven, {
+    type: "session-start",
+    flow: { ...flow(proven), identity: { subject: "bob", issuer: "https://id.example", groups: [] } },
+    target: "app",
+    protocol: "postgres",
+  });
+  await recorder.close();
   const ended: string[] = [];
   const state: HostState = {
     agents: () => [
@@ -66,6 +76,7 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
     ],
     live: () => (ended.length === 0 ? [sessionA] : []),
     end: (session) => ended.push(session) > 0,
+    revoke: async ({ subject, issuer, by }) => void ended.push(`${subject} of ${issuer} by ${by}`),
   };
   const controller = await createController({ stateDir, listen: { host: "127.0.0.1", port: 0 }, state });
   t.after(() => controller.close());
@@ -143,7 +154,7 @@ test("sessions are found, opened, replayed and ended", { skip }, async (t) => {
   const { page, ended, problems } = await open(t);
   await go(page, "sessions", "Sessions");
   await page.waitForSelector("main li.card");
-  assert.equal(await page.locator("main li.card").count(), 2);
+  assert.equal(await page.locator("main li.card").count(), 3);
   await page.fill("input[type=search]", "verdict:deny");
   await page.press("input[type=search]", "Enter");
   await page.waitForSelector("main li.card >> nth=1", { state: "detached" });
@@ -160,6 +171,16 @@ test("sessions are found, opened, replayed and ended", { skip }, async (t) => {
   await page.waitForSelector("text=End this session", { state: "detached" });
   assert.deepEqual(ended, [sessionA]);
   assert.deepEqual(problems, []);
+});
+
+test("an identity is revoked after a second look", { skip }, async (t) => {
+  const { page, ended } = await open(t);
+  await go(page, `session/${proven}`, "Session");
+  await page.click("text=Revoke this identity");
+  assert.deepEqual(ended, []);
+  await page.click("text=Sure? All flows of bob end");
+  await page.waitForSelector("text=bob is revoked.");
+  assert.deepEqual(ended, ["bob of https://id.example by web page"]);
 });
 
 test("the record is verified, the agents and their policy are shown", { skip }, async (t) => {
