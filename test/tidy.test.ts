@@ -79,7 +79,7 @@ const stack: Readonly<Record<string, readonly string[]>> = {
   http1: ["http"],
   sse: [],
   websocket: ["http"],
-  llm: ["http", "sse"],
+  llm: ["http", "sse", "websocket"],
   mcp: ["http", "sse"],
   grpc: ["http"],
 };

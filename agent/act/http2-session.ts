@@ -297,6 +297,10 @@ class StreamDriver implements ExchangeSink {
     });
   }
 
+  askNext(): number {
+    throw new WeirError("WEIR_INTERNAL", "There is no tunnel in HTTP/2.");
+  }
+
   withdraw(reason: string): void {
     this.#options.desk.withdraw(this.#options.id, reason);
   }

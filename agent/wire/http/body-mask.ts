@@ -51,6 +51,7 @@ class StreamedBody implements ReplyReader {
   }
 
   push(bytes: Buffer): Buffer {
+    this.#json?.note(bytes);
     const masked = this.#masker.push(bytes);
     return this.#json?.keep(masked) ?? masked;
   }
@@ -65,21 +66,35 @@ class StreamedBody implements ReplyReader {
   }
 }
 
-/** A star outside of a string stands where a digit of a number was: numbers stay numbers. */
+/** A star that was not there, outside of a string, stands where a digit of a number was: numbers stay numbers. */
 export class JsonNumbers {
+  /** Where stars stood before anything was masked; a mask is as long as what it hides. */
+  #stars: number[] = [];
+  #noted = 0;
+  #kept = 0;
   #inString = false;
   #escaped = false;
   #before = 0x20;
 
+  /** What is about to be masked. */
+  note(bytes: Buffer): void {
+    for (let at = bytes.indexOf(0x2a); at >= 0; at = bytes.indexOf(0x2a, at + 1)) this.#stars.push(this.#noted + at);
+    this.#noted += bytes.length;
+  }
+
   keep(bytes: Buffer): Buffer {
+    const stars = new Set(this.#stars);
     for (let at = 0; at < bytes.length; at += 1) {
       const byte = bytes[at] as number;
       if (this.#escaped) this.#escaped = false;
       else if (byte === 0x22) this.#inString = !this.#inString;
       else if (byte === 0x5c) this.#escaped = this.#inString;
-      else if (byte === 0x2a && !this.#inString) bytes[at] = isDigit(this.#before) ? 0x30 : 0x31;
+      else if (byte === 0x2a && !this.#inString && !stars.has(this.#kept + at))
+        bytes[at] = isDigit(this.#before) ? 0x30 : 0x31;
       this.#before = bytes[at] as number;
     }
+    this.#kept += bytes.length;
+    this.#stars = this.#stars.filter((at) => at >= this.#kept);
     return bytes;
   }
 }

@@ -92,8 +92,8 @@ export interface Tunnel {
   readonly heldBytes: number;
   /** Bytes of the client. Throws a PeerError for what cannot be read. */
   push(bytes: Buffer): void;
-  /** The next thing to do of what was pushed; not called while a decision is waited for. */
-  next(): TunnelStep | null;
+  /** The next thing to do of what was pushed; while a decision is waited for (`asked`) only what may overtake it. */
+  next(asked: boolean): TunnelStep | null;
   /** What responses to the client's messages have cost, each told once. */
   spent(): readonly { readonly inputTokens: number | null; readonly outputTokens: number | null }[];
   /** Bytes that tell the client why the connection ends. */

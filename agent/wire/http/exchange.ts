@@ -14,10 +14,13 @@ import { requestBodyBytesMax } from "./dialect.ts";
 import { type BodyLength, Headers, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
 import { recordedOperation } from "./recorded.ts";
 import { factsOf, traitsOf } from "./request-facts.ts";
+import { TunnelDecisions } from "./tunnel-decisions.ts";
 
 export interface ExchangeSink {
   /** `digest`: retries of one request have the same, and meet one approval; asked for only when it is held. */
   ask(operation: Operation, digest: () => string): void;
+  /** The same inside of a tunnel, for its next message; gives the operation's id. */
+  askNext(operation: Operation, digest: () => string): number;
   withdraw(reason: string): void;
   record(body: EntryBody): void;
   sendHead(head: RequestHead, target: string | null, permit: Permit): void;
@@ -86,6 +89,7 @@ export class Exchange {
   #permit: Permit | null = null;
   #holding: HoldingStream | null = null;
   #beats = 0;
+  #tunnel: TunnelDecisions | null = null;
   #reader: ReplyReader | null = null;
   #scrubber: ReplyReader | null = null;
   #wrapping: { status: number; parts: Buffer[]; bytes: number } | null = null;
@@ -109,7 +113,9 @@ export class Exchange {
 
   /** Bytes held back now. */
   get heldBytes(): number {
-    const reply = (this.#reader?.heldBytes ?? 0) + (this.#scrubber?.heldBytes ?? 0) + (this.#wrapping?.bytes ?? 0);
+    const tunnel = this.#tunnel?.heldBytes ?? 0;
+    const reply =
+      tunnel + (this.#reader?.heldBytes ?? 0) + (this.#scrubber?.heldBytes ?? 0) + (this.#wrapping?.bytes ?? 0);
     return (this.#phase === "forwarding" ? 0 : this.#bytes) + reply;
   }
 
@@ -218,6 +224,10 @@ export class Exchange {
   }
 
   decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null = null): void {
+    if (this.#tunnel !== null && this.#phase === "forwarding") {
+      this.#tunnel.decided(decision, approvalId, retryAfterSeconds);
+      return;
+    }
     if (this.#phase !== "asked" && this.#phase !== "held") return;
     const { verdict } = decision;
     this.#approvalId = approvalId ?? this.#approvalId;
@@ -231,15 +241,7 @@ export class Exchange {
       return;
     }
     if (decision.action === "deny") {
-      const asked = this.#approvalId === null ? "" : ` (approval ${this.#approvalId})`;
-      this.#refuse({
-        kind: retryAfterSeconds === null ? "denied" : "busy",
-        code: this.#approvalId === null ? "WEIR_DENIED" : "WEIR_HOLD_DENIED",
-        message: `Weir denied this request by rule "${verdict.rule}": ${verdict.reason}${asked}`,
-        rule: verdict.rule,
-        approvalId: this.#approvalId,
-        retryAfterSeconds,
-      });
+      this.#refuse(denial(verdict, this.#approvalId, retryAfterSeconds));
       return;
     }
     if (decision.permit !== null) this.#send(decision.permit, verdict);
@@ -294,7 +296,9 @@ export class Exchange {
     }
     if (verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.reads === "whole")
       this.#askIdentity();
-    const isRead = verdict.transforms.masks.length > 0 || this.#context.credential !== null;
+    // Compressed messages could not be read.
+    const isRead =
+      verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.tunnel !== undefined;
     if (isRead && headers.has("sec-websocket-extensions")) headers.delete("sec-websocket-extensions");
     const target =
       this.#context.credential === null ? null : applyCredential(head, body, this.#context.credential, this.#now());
@@ -324,6 +328,12 @@ export class Exchange {
     const permit = this.#allowed();
     if (this.#context.credential !== null) scrubHead(this.#context.credential, head);
     if (head.status === 101) {
+      // Another protocol than the one that was asked for, and decided, is none of the client's (RFC 9110 §7.8).
+      const asked = this.head.headers.get("upgrade")?.toLowerCase() ?? null;
+      if (asked === null || head.headers.get("upgrade")?.toLowerCase() !== asked) {
+        this.#fail("WEIR_FRAME_INVALID", "The server changes to a protocol that the client did not ask for.");
+        return;
+      }
       if (!this.#openTunnel(permit.verdict)) return;
       this.#status = 101;
       this.#responded = true;
@@ -351,6 +361,19 @@ export class Exchange {
   #openTunnel(verdict: Verdict): boolean {
     const { masks, redactions = [] } = verdict.transforms;
     this.#scrubber = this.#context.credential === null ? null : tunnelScrubberFor(this.#context.credential);
+    if (this.#dialect.tunnel !== undefined) {
+      this.#tunnel = new TunnelDecisions(this.#dialect.tunnel(verdict), {
+        sink: this.#sink,
+        permit: this.#allowed(),
+        now: this.#now,
+        fill: (described, bytes) => ({ ...this.#fill(described), bytes }),
+        refusal: denial,
+        recorded: (operation, decided) => recordedOperation(operation, decided, this.#context),
+        tell: (bytes) => this.#tell(bytes),
+      });
+      this.#reader = this.#tunnel.reply;
+      return true;
+    }
     if (masks.length === 0 && redactions.length === 0) return true;
     this.#reader = redactions.length > 0 ? null : (this.#context.tunnel(this.head, verdict) ?? null);
     if (this.#reader !== null) return true;
@@ -362,11 +385,30 @@ export class Exchange {
   tunnelled(bytes: Buffer): void {
     if (this.#phase !== "forwarding") return;
     try {
-      const read = this.#reader === null ? bytes : this.#reader.push(bytes);
-      this.#out(this.#scrubber === null ? read : this.#scrubber.push(read));
+      this.#tell(this.#reader === null ? bytes : this.#reader.push(bytes));
+      this.#tunnel?.answered();
     } catch (error) {
       this.#unreadable(error);
+      return;
     }
+    if (this.#reader?.over === true) this.#finish(null);
+  }
+
+  /** Inside of a tunnel, whoever says it: in order behind what is held back. */
+  #tell(bytes: Buffer): void {
+    this.#out(this.#scrubber === null ? bytes : this.#scrubber.push(bytes));
+  }
+
+  /** What the client sends after a 101. False: it is not read here, and passes as it is. */
+  tunnelSent(bytes: Buffer): boolean {
+    if (this.#tunnel === null || this.#phase !== "forwarding") return false;
+    try {
+      this.#tunnel.push(bytes);
+    } catch (error) {
+      if (error instanceof WeirError) this.#tell(this.#tunnel.farewell(`Weir: ${error.message}`));
+      this.#unreadable(error);
+    }
+    return true;
   }
 
   /** False: what has to be read cannot be, and the client was told. */
@@ -471,10 +513,12 @@ export class Exchange {
   }
 
   /** The other protocol after a 101 ended. */
-  tunnelEnded(): void {
+  tunnelEnded(farewell = ""): void {
     if (this.#phase !== "forwarding") return;
-    const last = this.#reader?.end() ?? empty;
-    this.#out(this.#scrubber === null ? last : Buffer.concat([this.#scrubber.push(last), this.#scrubber.end()]));
+    this.#tunnel?.close(farewell === "" ? "the connection was closed" : farewell);
+    const isTold = farewell !== "" && this.#tunnel !== null;
+    this.#tell(isTold ? (this.#tunnel as TunnelDecisions).farewell(farewell) : (this.#reader?.end() ?? empty));
+    if (this.#scrubber !== null) this.#out(this.#scrubber.end());
     this.#finish(null);
   }
 
@@ -573,6 +617,7 @@ export class Exchange {
   #finish(error: { code: string; message: string } | null): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
+    this.#tunnel?.close(error?.message ?? "the connection was closed");
     this.#forget();
     this.#parts = [];
     if (!this.#recorded) return;
@@ -625,6 +670,19 @@ const none: readonly never[] = Object.freeze([]);
 const empty: Buffer = Buffer.alloc(0);
 /** Digests of a body that was changed are wrong (RFC 9530, RFC 1864). */
 const digestFields = ["content-md5", "digest", "content-digest", "repr-digest", "etag"];
+
+/** What an SDK tells its developer. */
+function denial(verdict: Verdict, approvalId: string | null, retryAfterSeconds: number | null): Refusal {
+  const asked = approvalId === null ? "" : ` (approval ${approvalId})`;
+  return {
+    kind: retryAfterSeconds === null ? "denied" : "busy",
+    code: approvalId === null ? "WEIR_DENIED" : "WEIR_HOLD_DENIED",
+    message: `Weir denied this request by rule "${verdict.rule}": ${verdict.reason}${asked}`,
+    rule: verdict.rule,
+    approvalId,
+    retryAfterSeconds,
+  };
+}
 
 function failure(code: string, message: string): Refusal {
   return {

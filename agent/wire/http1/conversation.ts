@@ -215,7 +215,13 @@ export class Http1Conversation implements Conversation {
     const id = this.#exchanges;
     return {
       ask: (operation, digest) => void this.#out.push({ type: "ask", askId: id, operation, digest }),
-      withdraw: (reason) => void this.#out.push({ type: "withdraw", askId: id, reason }),
+      askNext: (operation, digest) => {
+        this.#exchanges += 1;
+        this.#out.push({ type: "ask", askId: this.#exchanges, operation, digest });
+        return this.#exchanges;
+      },
+      // The last that was asked: there is no other.
+      withdraw: (reason) => void this.#out.push({ type: "withdraw", askId: this.#exchanges, reason }),
       record: (body) => void this.#out.push({ type: "record", body }),
       sendHead: (request, target, permit) => {
         this.#chunkedRequest = request.body.kind === "chunked";
@@ -398,7 +404,7 @@ export class Http1Conversation implements Conversation {
 
   #terminate(code: string, reason: string): void {
     this.#closeAfter = true;
-    if (this.#tunnel !== null) this.#exchange?.tunnelEnded();
+    if (this.#tunnel !== null) this.#exchange?.tunnelEnded(`Weir: ${reason} (${code})`);
     else this.#exchange?.terminate(code, reason);
     this.#close(`${code}: ${reason}`);
   }
@@ -432,12 +438,17 @@ export class Http1Conversation implements Conversation {
   }
 
   #send(bytes: Buffer): void {
-    if (this.#tunnel !== null) this.#queue({ type: "send-server", bytes, permit: this.#tunnel });
+    if (this.#exchange?.tunnelSent(bytes) === true) this.#tunnelOver();
+    else if (this.#tunnel !== null) this.#queue({ type: "send-server", bytes, permit: this.#tunnel });
+  }
+
+  #tunnelOver(): void {
+    if (this.#exchange?.over === true) this.#close("the messages of the connection cannot be passed on");
   }
 
   #receive(bytes: Buffer): void {
     this.#exchange?.tunnelled(bytes);
-    if (this.#exchange?.over === true) this.#close("the server's frames cannot be passed on");
+    this.#tunnelOver();
   }
 
   #reply(bytes: Buffer): void {
@@ -445,7 +456,9 @@ export class Http1Conversation implements Conversation {
   }
 
   #steer(): void {
-    const crowded = this.#requests.heldBytes > waitingBytesMax || this.#waitingBytes > waitingBytesMax;
+    const tunnelled = this.#tunnel === null ? 0 : (this.#exchange?.heldBytes ?? 0);
+    const waiting = Math.max(this.#requests.heldBytes, this.#waitingBytes, tunnelled);
+    const crowded = waiting > waitingBytesMax;
     if (crowded === this.#clientPaused || this.#closed) return;
     this.#clientPaused = crowded;
     this.#out.push({ type: crowded ? "pause" : "resume", side: "client" });

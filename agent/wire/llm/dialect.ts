@@ -13,6 +13,7 @@ import type {
   HoldingStream,
   Refusal,
   ReplyReader,
+  Tunnel,
 } from "../http/dialect.ts";
 import { promptBytesMax } from "../http/dialect.ts";
 import { isText } from "../http/media-type.ts";
@@ -24,6 +25,7 @@ import { dataUrl, readBody } from "./body.ts";
 import { type ReplyMasks, replyMasks } from "./masking.ts";
 import type { RequestFacts } from "./message-facts.ts";
 import type { Placeholders } from "./placeholders.ts";
+import { RealtimeTunnel } from "./realtime.ts";
 import { redactBody } from "./redaction.ts";
 import { ObservedReply, StreamReply, WholeReply } from "./reply.ts";
 import { ReplyRuns } from "./runs.ts";
@@ -48,6 +50,7 @@ const prompted: ReadonlySet<string> = new Set(["chat", "responses", "messages", 
 
 class LlmExchange implements DialectExchange {
   readonly reads: "head" | "whole";
+  readonly tunnel: DialectExchange["tunnel"];
   readonly #head: RequestHead;
   readonly #context: DialectContext;
   readonly #called: Called;
@@ -60,6 +63,16 @@ class LlmExchange implements DialectExchange {
     this.#context = context;
     this.#called = called;
     this.reads = called.call.reads;
+    const { api, call } = called;
+    if (call.api === "realtime" && api.provider === "openai") this.tunnel = (verdict) => this.#realtime(verdict);
+  }
+
+  #realtime(verdict: Verdict): Tunnel {
+    return new RealtimeTunnel({
+      masks: this.#masks(verdict),
+      masking: this.#context,
+      describe: (type, facts, traits) => this.#described(facts, [...traits], type),
+    });
   }
 
   describe(body: Buffer | null): Described {
@@ -79,11 +92,18 @@ class LlmExchange implements DialectExchange {
       }
     }
     this.#stream = call.stream ?? facts?.stream ?? false;
+    return this.#described(facts, traits, "");
+  }
+
+  /** `event`: of a session over a WebSocket. */
+  #described(facts: RequestFacts | null, traits: string[], event: string): Described {
+    const { api, call } = this.#called;
     const texts = (facts?.prompt ?? []).filter((text) => !dataUrl.test(text));
     const prompt = cutTo(texts.join("\n"), promptBytesMax);
-    const model = call.model ?? facts?.model ?? "";
+    const model = (facts?.model || call.model) ?? "";
     const { method } = this.#head;
-    const where = `${method} ${splitTarget(this.#head.target).path}${model === "" ? "" : ` ${model}`}`;
+    const { path } = splitTarget(this.#head.target);
+    const where = [method, path, model, event].filter((word) => word !== "").join(" ");
     return {
       protocol: "llm",
       text: cutTo(prompt === "" ? where : `${where}\n\n${prompt}`, textBytesMax),
@@ -95,7 +115,7 @@ class LlmExchange implements DialectExchange {
         provider: api.provider,
         api: call.api,
         model,
-        stream: this.#stream,
+        stream: event !== "" || this.#stream,
         tools: facts?.tools ?? [],
         tokens: estimateTokens(texts),
         outputTokensMax: facts?.outputTokensMax ?? null,

@@ -19,7 +19,7 @@ export interface EventContext {
 /** An event nests at most as deep as it is half long: a shorter one needs no look before it is parsed. */
 const shallowCharactersMax = 400;
 
-abstract class EventBody implements StreamBody {
+export abstract class EventBody implements StreamBody {
   readonly context: EventContext;
 
   constructor(context: EventContext) {

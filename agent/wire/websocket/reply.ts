@@ -98,6 +98,7 @@ export class WebSocketReply implements ReplyReader {
     }
     if (this.#taken === 0 && (bytes[0] === 0x7b || bytes[0] === 0x5b)) this.#numbers = new JsonNumbers();
     this.#taken += bytes.length;
+    this.#numbers?.note(bytes);
     this.#give(this.#masker?.push(bytes) ?? bytes, out);
   }
 

@@ -58,6 +58,12 @@ test("every split of the bytes gives the same masked frames", () => {
   assert.equal(withoutControl(out), withoutControl(expected));
 });
 
+test("what begins like JSON and is none keeps its own stars", () => {
+  const reply = new WebSocketReply(plan);
+  const out = reply.push(frame(1, "[info] 3 * 4 * 5"));
+  assert.equal(Buffer.concat([out, reply.end()]).toString(), frame(1, "[info] 3 * 4 * 5").toString());
+});
+
 test("what cannot be read is refused", () => {
   assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0xc1, 0x01, 0x00])), /extension/);
   assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0])), /masking key/);

@@ -1,0 +1,145 @@
+/**
+ * The messages that a client sends after a 101, where its API's dialect reads them: one after the other is asked about,
+ * recorded, and sent or answered with a refusal. Later ones wait for the one that is held.
+ */
+import type { Operation } from "../../core/operation.ts";
+import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
+import type { Described, Refusal, ReplyReader, Tunnel, TunnelStep } from "./dialect.ts";
+import type { ExchangeSink } from "./exchange.ts";
+
+export interface TunnelDecisionsOptions {
+  readonly sink: ExchangeSink;
+  /** Of the connection. */
+  readonly permit: Permit;
+  readonly now: () => number;
+  fill(described: Described, bytes: number): Operation;
+  recorded(operation: Operation, verdict: Verdict): Operation;
+  refusal(verdict: Verdict, approvalId: string | null, retryAfterSeconds: number | null): Refusal;
+  /** The client is told something that is not from the server. */
+  tell(bytes: Buffer): void;
+}
+
+type Ask = Extract<TunnelStep, { type: "ask" }>;
+
+interface Asked {
+  readonly step: Ask;
+  readonly operation: Operation;
+  readonly startedMs: number;
+  id: number;
+  approvalId: string | null;
+  recorded: boolean;
+}
+
+/** Responses that were asked for and are not told to be done. */
+const unansweredMax = 1_000;
+
+export class TunnelDecisions {
+  readonly #tunnel: Tunnel;
+  readonly #options: TunnelDecisionsOptions;
+  #asked: Asked | null = null;
+  readonly #unanswered: Asked[] = [];
+
+  constructor(tunnel: Tunnel, options: TunnelDecisionsOptions) {
+    this.#tunnel = tunnel;
+    this.#options = options;
+  }
+
+  get reply(): ReplyReader {
+    return this.#tunnel.reply;
+  }
+
+  /** What of the client's waits. */
+  get heldBytes(): number {
+    return this.#tunnel.heldBytes;
+  }
+
+  push(bytes: Buffer): void {
+    this.#tunnel.push(bytes);
+    this.#go();
+  }
+
+  farewell(message: string): Buffer {
+    return this.#tunnel.farewell(message);
+  }
+
+  #go(): void {
+    const { sink, permit } = this.#options;
+    for (let step = this.#next(); step !== null; step = this.#next()) {
+      if (step.type === "pass") sink.sendBody(step.bytes, permit);
+      else this.#ask(step);
+    }
+  }
+
+  #next(): TunnelStep | null {
+    return this.#tunnel.next(this.#asked !== null);
+  }
+
+  #ask(step: Ask): void {
+    const { sink, now } = this.#options;
+    const operation = this.#options.fill(step.described, step.bytes);
+    const asked: Asked = { step, operation, startedMs: now(), id: 0, approvalId: null, recorded: false };
+    this.#asked = asked;
+    // A message that is sent again is another turn of the same talk: each is its own.
+    asked.id = sink.askNext(operation, () => `${now()} ${operation.text}`);
+  }
+
+  decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null): void {
+    const asked = this.#asked;
+    if (asked === null) return;
+    const { sink, tell, refusal } = this.#options;
+    const { verdict } = decision;
+    asked.approvalId = approvalId ?? asked.approvalId;
+    this.#record(asked, verdict);
+    if (decision.action === "hold") return;
+    this.#asked = null;
+    if (decision.action === "deny" || decision.permit === null) {
+      const refused = refusal(verdict, asked.approvalId, retryAfterSeconds);
+      tell(asked.step.refuse(refused));
+      this.#result(asked, { code: refused.code, message: refused.message });
+    } else {
+      sink.sendBody(asked.step.send(verdict), decision.permit);
+      if (asked.step.answered && this.#unanswered.length < unansweredMax) this.#unanswered.push(asked);
+      else this.#result(asked, null);
+    }
+    this.#go();
+  }
+
+  /** The server has told something: what it cost belongs to what was asked first. */
+  answered(): void {
+    for (const spent of this.#tunnel.spent()) {
+      const asked = this.#unanswered.shift();
+      if (asked !== undefined) this.#result(asked, null, spent);
+    }
+  }
+
+  close(reason: string): void {
+    if (this.#asked !== null) {
+      this.#options.sink.withdraw(reason);
+      if (this.#asked.recorded) this.#result(this.#asked, { code: "closed", message: reason });
+    }
+    this.#asked = null;
+    for (const asked of this.#unanswered.splice(0)) this.#result(asked, { code: "closed", message: reason });
+  }
+
+  #record(asked: Asked, verdict: Verdict): void {
+    if (asked.recorded) return;
+    asked.recorded = true;
+    const { id: operationId, approvalId } = asked;
+    const operation = this.#options.recorded(asked.operation, verdict);
+    this.#options.sink.record({ type: "operation", operationId, operation, verdict, approvalId });
+  }
+
+  #result(asked: Asked, error: { code: string; message: string } | null, spent: object = {}): void {
+    this.#options.sink.record({
+      type: "result",
+      operationId: asked.id,
+      tag: "message",
+      rows: 0,
+      bytes: 0,
+      masked: 0,
+      durationMs: this.#options.now() - asked.startedMs,
+      error,
+      details: JSON.stringify(Object.fromEntries(Object.entries(spent).filter(([, value]) => value !== null))),
+    });
+  }
+}
