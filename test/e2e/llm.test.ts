@@ -157,6 +157,37 @@ describe("SDKs of the model providers", { skip }, () => {
       });
   });
 
+  describe("a realtime session over a WebSocket", () => {
+    const rule = (words: string): Promise<void> => govern(`  - { name: r, match: { protocol: llm }, ${words} }\n`);
+
+    test("the SDK gets the same as direct, and each of its events is recorded", async () => {
+      await rule("verdict: allow");
+      const expected = await direct("realtime.mjs");
+      assert.match(JSON.stringify(expected), new RegExp(secrets.email));
+      assert.deepEqual(await through("realtime.mjs"), expected);
+      const { stdout } = await agent.weir(["export"]);
+      for (const type of ["session.update", "conversation.item.create", "response.create"])
+        assert.ok(stdout.includes(`gpt-realtime ${type}`), type);
+    });
+
+    test("what the model says is masked", async () => {
+      await rule("mask: [{ detector: [credit-card, email] }]");
+      const [line] = await through("realtime.mjs");
+      assert.equal(line?.ok, true, JSON.stringify(line));
+      for (const secret of [secrets.email, secrets.card]) assert.ok(!JSON.stringify(line).includes(secret));
+      assert.match(JSON.stringify(line), /grüße, bye/);
+    });
+
+    test("a forbidden prompt is the SDK's own error, with rule and reason", async () => {
+      await govern(
+        "  - { name: no-customers, match: { when: 'op.prompt.contains(\"customer\")' }, verdict: deny, reason: Not here. }\n",
+      );
+      const [line] = await through("realtime.mjs");
+      assert.equal(line?.ok, false);
+      assert.match(line?.error?.message ?? "", /no-customers.*Not here/);
+    });
+  });
+
   test("every name of a provider was tried", () => {
     assert.ok(providerNames.length >= 4);
   });

@@ -51,6 +51,7 @@ export type SdkScript =
   | "genai.mjs"
   | "bedrock.mjs"
   | "ollama.mjs"
+  | "realtime.mjs"
   | "openai_client.py"
   | "anthropic_client.py"
   | "bedrock_client.py";
