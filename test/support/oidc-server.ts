@@ -67,6 +67,11 @@ export async function startOidcHere(options: OidcOptions): Promise<Oidc> {
       devInteractions: { enabled: true },
     },
     pkce: { required: () => true },
+    // Its own refuses loopback, where the tests' pages are.
+    fetch: (url: string, options: RequestInit & { dispatcher?: unknown }) => {
+      const { dispatcher: _, ...rest } = options;
+      return fetch(url, rest);
+    },
     ttl: { IdToken: 3600, AccessToken: 3600, Session: 3600, Interaction: 600, Grant: 3600, DeviceCode: 600 },
     findAccount: (_context: unknown, id: string) => ({
       accountId: id,

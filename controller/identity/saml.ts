@@ -1,0 +1,148 @@
+/**
+ * SAML 2.0, web browser SSO (profile 4.1): the request by redirect, the answer by POST. node-saml reads and verifies;
+ * before it does, what no sound answer has is refused (several responses or assertions, document types, comments that
+ * cut names), which takes the ground from signature wrapping. Answers that nobody asked for are refused.
+ */
+import { type CacheProvider, type Profile, SAML, ValidateInResponseTo } from "@node-saml/node-saml";
+import { isPlain, refused, type SignedIn } from "./claims.ts";
+import { PendingSignIns, randomText } from "./pending.ts";
+import type { SamlSettings } from "./settings.ts";
+
+const responseBytesMax = 256 * 1024;
+const requestMsMax = 10 * 60_000;
+const requestsMax = 10_000;
+const assertionMsMax = 10 * 60_000;
+const assertionsMax = 10_000;
+const clockSkewMs = 30_000;
+
+export interface SamlSignIn {
+  /** Where the browser is sent. */
+  begin(browser: string, returnTo: string): Promise<string>;
+  /**
+   * What the identity provider had the browser POST. Its cookies do not come along with a form of another site, so the
+   * answer is a ticket for `finish`, which the browser then asks for itself.
+   */
+  answered(response: string, relayState: string): Promise<string>;
+  finish(browser: string, ticket: string): { person: SignedIn; returnTo: string };
+}
+
+export function samlSignIn(settings: SamlSettings, callback: string, now: () => number): SamlSignIn {
+  const pending = new PendingSignIns<string>(now);
+  const tickets = new Map<string, { person: SignedIn; relayState: string; atMs: number }>();
+  const used = new Map<string, number>();
+  const saml = new SAML({
+    callbackUrl: callback,
+    entryPoint: settings.entryPoint,
+    issuer: settings.entityId,
+    audience: settings.entityId,
+    idpIssuer: settings.idpIssuer,
+    idpCert: [...settings.idpCertificates],
+    identifierFormat: null,
+    disableRequestedAuthnContext: true,
+    // One signature has to cover the assertion itself, whatever else is signed.
+    wantAssertionsSigned: true,
+    wantAuthnResponseSigned: false,
+    validateInResponseTo: ValidateInResponseTo.always,
+    requestIdExpirationPeriodMs: requestMsMax,
+    maxAssertionAgeMs: assertionMsMax,
+    acceptedClockSkewMs: clockSkewMs,
+    cacheProvider: requestCache(now),
+  });
+
+  return {
+    async begin(browser, returnTo) {
+      const relayState = randomText();
+      pending.add(relayState, browser, returnTo);
+      return saml.getAuthorizeUrlAsync(relayState, undefined, {});
+    },
+    async answered(response, relayState) {
+      mustBePlain(response);
+      let profile: Profile | null = null;
+      try {
+        ({ profile } = await saml.validatePostResponseAsync({ SAMLResponse: response }));
+      } catch (error) {
+        throw refused(error instanceof Error ? error.message.slice(0, 200) : "it cannot be read", error);
+      }
+      if (profile === null) throw refused("it holds no assertion");
+      mustBeNew(profile.ID);
+      forget(tickets, now() - requestMsMax);
+      const ticket = randomText();
+      tickets.set(ticket, { person: personOf(profile), relayState, atMs: now() });
+      return ticket;
+    },
+    finish(browser, ticket) {
+      const found = tickets.get(ticket);
+      tickets.delete(ticket);
+      const returnTo = found === undefined ? null : pending.take(found.relayState, browser);
+      if (found === undefined || returnTo === null) throw refused("it was not begun in this browser, or is over");
+      return { person: found.person, returnTo };
+    },
+  };
+
+  function mustBeNew(id: string | undefined): void {
+    if (!isPlain(id)) throw refused("its assertion has no ID");
+    for (const [known, atMs] of used) if (now() - atMs > 2 * assertionMsMax) used.delete(known);
+    if (used.has(id) || used.size >= assertionsMax) throw refused("its assertion was used before");
+    used.set(id, now());
+  }
+
+  function personOf(profile: Profile): SignedIn {
+    const { nameID, sessionIndex } = profile;
+    if (profile.issuer !== settings.idpIssuer) throw refused("its assertion is of another issuer");
+    if (!isPlain(nameID)) throw refused("it names no subject");
+    const attributes = profile["attributes"];
+    const own = attributes !== null && typeof attributes === "object" ? (attributes as Record<string, unknown>) : {};
+    const found = Object.hasOwn(own, settings.groupsAttribute) ? own[settings.groupsAttribute] : [];
+    const groups = [found].flat();
+    if (!groups.every(isPlain)) throw refused(`its ${settings.groupsAttribute} are no list of names`);
+    const sid = isPlain(sessionIndex) ? sessionIndex : null;
+    return { subject: nameID, issuer: settings.idpIssuer, groups, name: nameID, sid };
+  }
+}
+
+/**
+ * Wrapping works where the one that verifies and the one that reads find different elements. So there is one response
+ * with one assertion, no element of ours anywhere else, and nothing that parsers read in different ways.
+ */
+function mustBePlain(response: string): void {
+  if (response.length > responseBytesMax) throw refused(`it is longer than ${responseBytesMax} bytes`);
+  const xml = Buffer.from(response, "base64").toString("utf8");
+  // Java writes the line ends of a signature as references.
+  if (/<!|<\?(?!xml\s)|&#(?!13;|xD;)/.test(xml))
+    throw refused("it holds a document type, a comment, CDATA, a processing instruction or a character reference");
+  const count = (name: string): number => xml.match(new RegExp(`<(?:[\\w.-]+:)?${name}[\\s/>]`, "g"))?.length ?? 0;
+  if (count("Response") !== 1) throw refused("it is not one response");
+  if (count("EncryptedAssertion") !== 0) throw refused("its assertion is encrypted");
+  if (count("Assertion") !== 1) throw refused("it has not one assertion");
+  if (count("Subject") !== 1 || count("NameID") !== 1) throw refused("it names not one subject");
+  if (count("Object") !== 0) throw refused("a signature in it carries an object");
+  const ids = [...xml.matchAll(/\sID\s*=\s*["']([^"']*)["']/gi)].map(([, id]) => id);
+  if (new Set(ids).size !== ids.length) throw refused("two of its elements have the same ID");
+}
+
+/** Requests that wait for their answer: node-saml looks them up by InResponseTo, and each is answered once. */
+function requestCache(now: () => number): CacheProvider {
+  const all = new Map<string, { value: string; createdAt: number; atMs: number }>();
+  return {
+    async saveAsync(key, value) {
+      forget(all, now() - requestMsMax);
+      const item = { value, createdAt: now(), atMs: now() };
+      all.set(key, item);
+      return item;
+    },
+    async getAsync(key) {
+      const found = all.get(key);
+      return found === undefined || now() - found.atMs > requestMsMax ? null : found.value;
+    },
+    async removeAsync(key) {
+      return key !== null && all.delete(key) ? key : null;
+    },
+  };
+}
+
+function forget(all: Map<string, { readonly atMs: number }>, beforeMs: number): void {
+  for (const [key, { atMs }] of all) {
+    if (atMs >= beforeMs && all.size < requestsMax) break;
+    all.delete(key);
+  }
+}

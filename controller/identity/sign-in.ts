@@ -1,0 +1,209 @@
+/**
+ * Sign-in to the page: the routes below /auth, and who asks. A session is an opaque cookie; what changes something has
+ * to bring the session's CSRF token in a header, which a page of another origin can neither read nor set.
+ */
+import { generateServiceProviderMetadata } from "@node-saml/node-saml";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { WeirError } from "../../agent/errors.ts";
+import { refused, type SignedIn } from "./claims.ts";
+import { type OidcLogout, type OidcSignIn, oidcSignIn } from "./oidc.ts";
+import { randomText } from "./pending.ts";
+import { type SamlSignIn, samlSignIn } from "./saml.ts";
+import { type PageSession, PageSessions, sameText, sessionMsMax } from "./sessions.ts";
+import type { SignInSettings } from "./settings.ts";
+
+const signInSeconds = 600;
+const formBytesMax = 512 * 1024;
+const pathCharactersMax = 512;
+const csrfHeader = "x-weir-csrf";
+
+export interface SignInOptions {
+  readonly settings: SignInSettings;
+  now(): number;
+  /** The issuer ended a session of his: the agents end his flows, the page its streams. */
+  loggedOut(logout: OidcLogout): void;
+  /** Into the audit. */
+  note(text: string): void;
+}
+
+/** Who sits in front of the page; `identity` is what approvers are matched with. */
+export interface SignedInPerson {
+  readonly name: string;
+  readonly identity: { readonly subject: string; readonly issuer: string; readonly groups: readonly string[] };
+}
+
+export interface SignIn {
+  /** Adds the routes below /auth; they ask for no sign-in (`config.open`). */
+  routes(app: FastifyInstance): Promise<void>;
+  /** Null: not signed in. Throws an error with statusCode 403 when a request that changes something lacks its token. */
+  personOf(request: FastifyRequest): SignedInPerson | null;
+  /** Ends the sessions of a subject on the page; of one issuer, or of all. The number that ended. */
+  end(issuer: string | null, subject: string): number;
+}
+
+export function createSignIn({ settings, now, loggedOut, note }: SignInOptions): SignIn {
+  const { origin } = settings;
+  const oidc = settings.oidc === null ? null : oidcSignIn(settings.oidc, `${origin}/auth/callback`, now);
+  const saml = settings.saml === null ? null : samlSignIn(settings.saml, `${origin}/auth/saml/acs`, now);
+  const sessions = new PageSessions(now);
+  const cookies = cookieJar(origin.startsWith("https:"));
+
+  function sessionOf(request: FastifyRequest): PageSession | null {
+    const id = cookies.read(request, "session");
+    return id === null ? null : sessions.get(id);
+  }
+
+  /** The browser is through: what it had before counts no longer. */
+  function enter(request: FastifyRequest, reply: FastifyReply, person: SignedIn, returnTo: string): FastifyReply {
+    const { groups } = settings;
+    if (groups.length > 0 && !groups.some((group) => person.groups.includes(group)))
+      throw refused(`${person.name} is in none of the groups ${groups.join(", ")}`);
+    const before = cookies.read(request, "session");
+    if (before !== null) sessions.close(before);
+    cookies.set(reply, "session", sessions.open(person), sessionMsMax / 1000);
+    note(`${person.subject} of ${person.issuer} signed in to the page`);
+    return reply.redirect(returnTo, 303);
+  }
+
+  /** One for all sign-ins of this browser that are under way. */
+  function browserOf(request: FastifyRequest, reply: FastifyReply): string {
+    const known = cookies.read(request, "signin");
+    const browser = known ?? randomText();
+    cookies.set(reply, "signin", browser, signInSeconds);
+    return browser;
+  }
+
+  async function begin(method: OidcSignIn | SamlSignIn, request: FastifyRequest, reply: FastifyReply) {
+    const { to } = request.query as { to?: unknown };
+    return reply.redirect(await method.begin(browserOf(request, reply), ownPath(to)), 303);
+  }
+
+  return {
+    personOf(request) {
+      const session = sessionOf(request);
+      if (session === null) return null;
+      if (!["GET", "HEAD"].includes(request.method)) mustBeOurPage(request, session, origin);
+      const { subject, issuer, groups, name } = session.person;
+      return { name, identity: { subject, issuer, groups } };
+    },
+    end: (issuer, subject) => sessions.end(issuer, subject, null),
+    async routes(app) {
+      await app.register(async (auth) => {
+        auth.addContentTypeParser(
+          "application/x-www-form-urlencoded",
+          { parseAs: "string", bodyLimit: formBytesMax },
+          (_request, body, done) => done(null, Object.fromEntries(new URLSearchParams(String(body)))),
+        );
+        auth.setErrorHandler((error, _request, reply) => {
+          const known = error instanceof WeirError;
+          const status = known ? 403 : ((error as { statusCode?: number }).statusCode ?? 500);
+          if (known) note(error.message);
+          const sentence = status >= 500 ? "WEIR_INTERNAL" : (error as Error).message;
+          return reply.code(status).type("text/plain; charset=utf-8").send(`${sentence}\n`);
+        });
+        const open = { config: { open: true }, bodyLimit: formBytesMax };
+        auth.addHook("onSend", async (_request, reply) => void reply.header("cache-control", "no-store"));
+
+        auth.get("/auth/status", open, async (request) => {
+          const session = sessionOf(request);
+          const methods = [...(oidc === null ? [] : ["oidc"]), ...(saml === null ? [] : ["saml"])];
+          if (session === null) return { methods, person: null, csrf: null };
+          const { subject, issuer, groups, name } = session.person;
+          return { methods, person: { subject, issuer, groups, name }, csrf: session.csrf };
+        });
+        auth.post("/auth/logout", open, async (request, reply) => {
+          const session = sessionOf(request);
+          if (session !== null) mustBeOurPage(request, session, origin);
+          const id = cookies.read(request, "session");
+          const person = id === null ? null : sessions.close(id);
+          if (person !== null) note(`${person.subject} of ${person.issuer} signed out of the page`);
+          cookies.clear(reply, "session");
+          return reply.code(204).send();
+        });
+        if (oidc !== null) oidcRoutes(auth, oidc, open);
+        if (saml !== null && settings.saml !== null) samlRoutes(auth, saml, settings.saml.entityId, open);
+      });
+    },
+  };
+
+  function oidcRoutes(auth: FastifyInstance, method: OidcSignIn, open: object): void {
+    auth.get("/auth/login", open, (request, reply) => begin(method, request, reply));
+    auth.get("/auth/callback", open, async (request, reply) => {
+      const query = request.raw.url?.split("?")[1] ?? "";
+      const { person, returnTo } = await method.finish(cookies.read(request, "signin") ?? "", query);
+      return enter(request, reply, person, returnTo);
+    });
+    // Section 2.5 and 2.8: a form with the token, from the issuer's server; 400 says that it was not taken.
+    auth.post("/auth/backchannel-logout", open, async (request, reply) => {
+      const token = (request.body as { logout_token?: unknown } | null)?.logout_token;
+      if (typeof token !== "string") return reply.code(400).send({ error: "invalid_request" });
+      try {
+        const logout = await method.logout(token);
+        sessions.end(logout.issuer, logout.subject, logout.sid);
+        note(`${logout.issuer} says that ${logout.sid ?? logout.subject} logged out`);
+        loggedOut(logout);
+        return { ok: true };
+      } catch (error) {
+        note(error instanceof Error ? error.message : String(error));
+        return reply.code(400).send({ error: "invalid_request" });
+      }
+    });
+  }
+
+  function samlRoutes(auth: FastifyInstance, method: SamlSignIn, entityId: string, open: object): void {
+    const callbackUrl = `${origin}/auth/saml/acs`;
+    auth.get("/auth/saml/login", open, (request, reply) => begin(method, request, reply));
+    auth.get("/auth/saml/metadata", open, async (_request, reply) =>
+      reply
+        .type("application/samlmetadata+xml")
+        .send(generateServiceProviderMetadata({ issuer: entityId, callbackUrl, wantAssertionsSigned: true })),
+    );
+    auth.post("/auth/saml/acs", open, async (request, reply) => {
+      const { SAMLResponse: response, RelayState: relay } = (request.body ?? {}) as Record<string, unknown>;
+      if (typeof response !== "string" || typeof relay !== "string") throw refused("it is no SAML response");
+      const ticket = await method.answered(response, relay);
+      return reply.redirect(`/auth/saml/finish?ticket=${ticket}`, 303);
+    });
+    auth.get("/auth/saml/finish", open, async (request, reply) => {
+      const { ticket } = request.query as { ticket?: unknown };
+      const browser = cookies.read(request, "signin") ?? "";
+      const { person, returnTo } = method.finish(browser, typeof ticket === "string" ? ticket : "");
+      return enter(request, reply, person, returnTo);
+    });
+  }
+}
+
+function mustBeOurPage(request: FastifyRequest, { csrf }: PageSession, ours: string): void {
+  const { origin, "sec-fetch-site": site, [csrfHeader]: token } = request.headers;
+  const foreign = (origin !== undefined && origin !== ours) || (site !== undefined && site !== "same-origin");
+  if (!foreign && typeof token === "string" && sameText(token, csrf)) return;
+  throw Object.assign(new Error("This did not come from the page."), { statusCode: 403 });
+}
+
+/** A path of this page and nothing else: `//evil.test` and `/\evil.test` are addresses elsewhere. */
+function ownPath(to: unknown): string {
+  const good =
+    typeof to === "string" && to.length <= pathCharactersMax && /^\/(?![/\\])[\x21-\x5b\x5d-\x7e]*$/.test(to);
+  return good ? to : "/";
+}
+
+/** `__Host-`: of this host and no subdomain, only over TLS, for every path (RFC 6265bis, section 4.1.3.2). */
+function cookieJar(secure: boolean) {
+  const named = (name: string): string => (secure ? `__Host-weir-${name}` : `weir-${name}`);
+  const write = (reply: FastifyReply, name: string, value: string, maxAge: number): void =>
+    void reply.header(
+      "set-cookie",
+      // Lax: the issuer sends the browser back by a link, and the cookie has to come along.
+      `${named(name)}=${value}; Max-Age=${maxAge}; Path=/; HttpOnly;${secure ? " Secure;" : ""} SameSite=Lax`,
+    );
+  return {
+    /** Values are ours: 32 random bytes. Of two with the same name one was planted, and nobody knows which. */
+    read(request: FastifyRequest, name: string): string | null {
+      const found = (request.headers.cookie ?? "").split("; ").filter((pair) => pair.startsWith(`${named(name)}=`));
+      const value = found.length === 1 ? (found[0] as string).slice(named(name).length + 1) : "";
+      return /^[A-Za-z0-9_-]{43}$/.test(value) ? value : null;
+    },
+    set: write,
+    clear: (reply: FastifyReply, name: string): void => write(reply, name, "", 0),
+  };
+}
