@@ -16,7 +16,10 @@ import {
 import { readSigned } from "../agent/kafka/signed.ts";
 import { topics } from "../agent/kafka/topics.ts";
 import { type KafkaSettings, openTransport } from "../agent/kafka/transport.ts";
+import { receiptMessage } from "../agent/publish/receipt-link.ts";
 import { ApprovalStore } from "./approvals/store.ts";
+import { type ConsumedAudit, openConsumedAudit } from "./audit/consumed.ts";
+import type { WitnessName } from "./audit/witnesses.ts";
 import { ApprovalQueue } from "./consume/approval-queue.ts";
 import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
@@ -34,10 +37,13 @@ export interface ServiceOptions {
   readonly groupId?: string;
   /** Null: no page. */
   readonly listen: { readonly host: string; readonly port: number } | null;
+  /** Who cosigns the audit log's checkpoints; nobody by default. */
+  readonly witnesses?: readonly WitnessName[];
   log(level: "info" | "warn", message: string): void;
 }
 
 export interface ControllerService {
+  readonly audit: ConsumedAudit;
   readonly approvals: ApprovalStore;
   /** PEM, for the agents' `--controller-key`. */
   readonly publicKeyPath: string;
@@ -66,10 +72,16 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     outbox,
     log,
   });
+  const audit = openConsumedAudit({
+    stateDir: options.stateDir,
+    witnesses: options.witnesses ?? [],
+    sendReceipt: (receipt) => outbox.send(receiptMessage(receipt, signing.privateKey)),
+    log,
+  });
   const lookup = options.registry ? openRegistry(options.registry).schema : null;
   const consumer = await startConsumer({
     kafka,
-    sink: store,
+    sink: audit.sink(store),
     schemas: new EntrySchemas(lookup),
     ...(options.groupId === undefined ? {} : { groupId: options.groupId }),
     log,
@@ -102,8 +114,9 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
   async function close(): Promise<void> {
     await page?.close();
     await feed.close();
-    await outbox.close();
     await consumer.close();
+    await audit.close();
+    await outbox.close();
     await store.close();
   }
 
@@ -129,6 +142,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
 
   return {
     approvals,
+    audit,
     publicKeyPath: signing.publicKeyPath,
     url: page?.url ?? null,
     status: () => consumer.status(),

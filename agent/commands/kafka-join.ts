@@ -13,6 +13,7 @@ import { topics } from "../kafka/topics.ts";
 import { openTransport } from "../kafka/transport.ts";
 import type { Agent } from "../main.ts";
 import { type ApprovalLink, linkApprovals } from "../publish/approval-link.ts";
+import { linkReceipts } from "../publish/receipt-link.ts";
 import { linkRevocations } from "../publish/revocation-link.ts";
 import { type PublishThread, startPublishThread } from "../publish/thread.ts";
 
@@ -111,15 +112,18 @@ class Joined implements KafkaJoin {
       },
       log: this.#log,
     });
+    const receipts = linkReceipts({ agent: name, stateDir, trusted: controllerKeys, log: this.#log });
     this.#feed = openFeed({
       kafka: settings,
       groupId: `${groupPrefixes.agents}${name}`,
       topics: [
         { topic: topics.approvals, from: "end" },
         { topic: topics.revocations, from: "start" },
+        { topic: topics.checkpoints, from: "end" },
       ],
       take(message) {
         if (message.topic === topics.approvals) link.take(message);
+        else if (message.topic === topics.checkpoints) return receipts(message);
         else revoked(message);
       },
       log: this.#log,

@@ -98,7 +98,7 @@ async function exported(
 
 function logs(dirs: readonly string[], keys: Keys, kept: readonly string[], json: boolean, io: CommandIo): number {
   const records = dirs.filter(isRecord);
-  const trees = dirs.flatMap((dir) => [dir, join(dir, auditDir)].filter(isAuditLog));
+  const trees = dirs.flatMap((dir) => [dir, join(dir, auditDir)].filter(isAuditLog).map((tree) => ({ dir, tree })));
   if (records.length === 0 && trees.length === 0)
     throw new WeirError(
       "WEIR_USAGE",
@@ -108,8 +108,14 @@ function logs(dirs: readonly string[], keys: Keys, kept: readonly string[], json
     throw new WeirError("WEIR_USAGE", "--checkpoint needs an audit log that it is held against.");
   const checkpoints = new Map(kept.map((path) => [path, readCheckpointFile(path)]));
   const receipts = receiptsOf(records);
-  const tree = trees.map((dir) =>
-    verifyTree(dir, { key: keys.log, witnesses: keys.witnesses, receipts: receipts.good, checkpoints }),
+  const tree = trees.map(({ dir, tree: path }) =>
+    verifyTree(path, {
+      key: keys.log,
+      witnesses: keys.witnesses,
+      receipts: receipts.own.get(dir) ?? [],
+      otherReceipts: receipts.controllers,
+      checkpoints,
+    }),
   );
   const logged = tree.flatMap(({ heads }) => heads);
   const record = records.map((dir) => verifyLog(dir, keyOf(keys, dir), logged));
@@ -140,12 +146,23 @@ function isYoung(fault: Fault | undefined, record: readonly Verification[]): boo
   return fault === "empty" && record.length > 0;
 }
 
-function receiptsOf(records: readonly string[]): { good: readonly Receipt[]; problem: string | null } {
+interface Receipts {
+  /** By the directory of the record: those of the log beside it. */
+  readonly own: ReadonlyMap<string, readonly Receipt[]>;
+  readonly controllers: readonly Receipt[];
+  readonly problem: string | null;
+}
+
+function receiptsOf(records: readonly string[]): Receipts {
   try {
-    return { good: records.flatMap(readReceipts), problem: null };
+    return {
+      own: new Map(records.map((dir) => [dir, readReceipts(dir, "own")])),
+      controllers: records.flatMap((dir) => readReceipts(dir, "controllers")),
+      problem: null,
+    };
   } catch (error) {
-    if (error instanceof WeirError && error.code === "WEIR_SPOOL_CORRUPT") return { good: [], problem: error.message };
-    throw error;
+    if (!(error instanceof WeirError && error.code === "WEIR_SPOOL_CORRUPT")) throw error;
+    return { own: new Map(), controllers: [], problem: error.message };
   }
 }
 

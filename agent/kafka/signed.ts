@@ -4,7 +4,7 @@
  */
 import { type KeyObject, sign, verify } from "node:crypto";
 
-export type SignedKind = "approval-request" | "approval-decision" | "approval-outcome" | "revocation";
+export type SignedKind = "approval-request" | "approval-decision" | "approval-outcome" | "revocation" | "receipt";
 
 /** Longer messages are nobody's. */
 export const signedBytesMax = 256 * 1024;

@@ -22,7 +22,7 @@ export interface TopicPlan {
   readonly partitions: "many" | 1;
   /** Compacted: only the last value of a key counts. Never where the topic is evidence. */
   readonly compacted: boolean;
-  /** Who writes; readers are controllers, and agents for policies, revocations and approvals. */
+  /** Who writes; readers are controllers, and agents for policies, revocations, approvals and their receipts. */
   readonly writers: "agents" | "controllers" | "both";
   readonly agentsRead: boolean;
   readonly retentionMs: number;
@@ -34,7 +34,7 @@ const forEver = -1;
 export const topicPlans: readonly TopicPlan[] = [
   plan(topics.sessions, "session id", "agents", { retentionMs: 30 * dayMs }),
   plan(topics.verdicts, "session id", "agents", { retentionMs: 30 * dayMs }),
-  plan(topics.checkpoints, "agent id", "both", { partitions: 1, retentionMs: forEver }),
+  plan(topics.checkpoints, "agent id", "both", { partitions: 1, agentsRead: true, retentionMs: forEver }),
   plan(topics.approvals, "approval id", "both", { agentsRead: true, retentionMs: 30 * dayMs }),
   plan(topics.policies, "policy id", "controllers", { partitions: 1, compacted: true, agentsRead: true }),
   plan(topics.revocations, "identity", "controllers", { partitions: 1, compacted: true, agentsRead: true }),

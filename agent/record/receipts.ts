@@ -22,10 +22,12 @@ export interface Receipt {
   readonly proof: readonly string[];
 }
 
-export const receiptsFile = "receipts.jsonl";
-/** Then it becomes `receipts.1.jsonl`, and the one before goes: a head covers all of its agent's earlier entries. */
+/** Whose audit log gave them: the one beside the agent, or a controller's. */
+export type ReceiptsOf = "own" | "controllers";
+
+const files = { own: "receipts", controllers: "controller-receipts" } as const;
+/** Then `receipts.jsonl` becomes `receipts.1.jsonl`, and the one before goes: a head covers all earlier entries. */
 export const receiptsBytesMax = 16 * 1024 * 1024;
-const olderFile = "receipts.1.jsonl";
 
 /** The bytes that are the leaf: a head as it stands in `heads.jsonl`. */
 export function leafOf({ agent, size, link, timeMs, closed, signature }: Head): Buffer {
@@ -49,16 +51,16 @@ export function headOf(leaf: Buffer): Head | null {
   }
 }
 
-export async function keepReceipts(dir: string, receipts: readonly Receipt[]): Promise<void> {
-  const path = join(dir, receiptsFile);
-  if (sizeOf(path) > receiptsBytesMax) renameSync(path, join(dir, olderFile));
+export async function keepReceipts(dir: string, of: ReceiptsOf, receipts: readonly Receipt[]): Promise<void> {
+  const path = join(dir, `${files[of]}.jsonl`);
+  if (sizeOf(path) > receiptsBytesMax) renameSync(path, join(dir, `${files[of]}.1.jsonl`));
   // Begins with a newline: what a killed run left unfinished is a line of its own then.
   await appendFile(path, receipts.map((receipt) => `\n${JSON.stringify(receipt)}`).join(""), { mode: 0o600 });
 }
 
 /** Oldest first. Throws WEIR_SPOOL_CORRUPT for a line that is no receipt, unless it is the last one, cut short. */
-export function readReceipts(dir: string): Receipt[] {
-  return [olderFile, receiptsFile].flatMap((name) => {
+export function readReceipts(dir: string, of: ReceiptsOf): Receipt[] {
+  return [`${files[of]}.1.jsonl`, `${files[of]}.jsonl`].flatMap((name) => {
     const lines = readOrEmpty(join(dir, name)).split("\n");
     return lines.flatMap((line, at) => {
       if (line === "") return [];
@@ -70,18 +72,24 @@ export function readReceipts(dir: string): Receipt[] {
   });
 }
 
+/** Null when this value is no receipt. */
+export function asReceipt(value: unknown): Receipt | null {
+  const receipt = value as Partial<Receipt> | null;
+  const isReceipt =
+    typeof receipt === "object" &&
+    typeof receipt?.agent === "string" &&
+    Number.isSafeInteger(receipt.headSize) &&
+    Number.isSafeInteger(receipt.index) &&
+    typeof receipt.leaf === "string" &&
+    typeof receipt.checkpoint === "string" &&
+    Array.isArray(receipt.proof) &&
+    receipt.proof.every((one) => typeof one === "string");
+  return isReceipt ? (receipt as Receipt) : null;
+}
+
 function parse(line: string): Receipt | null {
   try {
-    const value = JSON.parse(line) as Partial<Receipt> | null;
-    const isReceipt =
-      typeof value?.agent === "string" &&
-      Number.isSafeInteger(value.headSize) &&
-      Number.isSafeInteger(value.index) &&
-      typeof value.leaf === "string" &&
-      typeof value.checkpoint === "string" &&
-      Array.isArray(value.proof) &&
-      value.proof.every((one) => typeof one === "string");
-    return isReceipt ? (value as Receipt) : null;
+    return asReceipt(JSON.parse(line));
   } catch {
     return null;
   }

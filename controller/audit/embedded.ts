@@ -50,7 +50,7 @@ class HeadsOfOneAgent implements EmbeddedAudit {
     this.log = openAuditLog({
       stateDir,
       everyMs,
-      onReceipts: (receipts) => keepReceipts(stateDir, receipts),
+      onReceipts: (receipts) => keepReceipts(stateDir, "own", receipts),
       onCheckpoint: (note) => this.#witnesses.submit(note),
     });
     this.#intake = new HeadIntake(this.log);

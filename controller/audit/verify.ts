@@ -27,6 +27,7 @@ export interface TreeVerification {
   readonly origin: string;
   /** Leaves that the checkpoint signs for. */
   readonly size: number;
+  /** That hold. */
   readonly receipts: number;
   /** When each witness asked for cosigned, in seconds. */
   readonly witnessed: Readonly<Record<string, number>>;
@@ -39,7 +40,10 @@ export interface TreeEvidence {
   readonly key: VerifierKey | null;
   /** Each has to have cosigned. */
   readonly witnesses: readonly VerifierKey[];
+  /** All of this log: one of another log is as bad as a forged one. */
   readonly receipts: readonly Receipt[];
+  /** Of several logs: those of this one count. */
+  readonly otherReceipts: readonly Receipt[];
   /** Signed notes of this log that somebody kept, by where they come from. */
   readonly checkpoints: ReadonlyMap<string, Buffer>;
 }
@@ -53,12 +57,20 @@ class Bad extends Error {
   }
 }
 
+interface State {
+  origin: string;
+  size: number;
+  receipts: number;
+  heads: Head[];
+  witnessed: Record<string, number>;
+}
+
 export function isAuditLog(dir: string): boolean {
   return [checkpointFile, logKeyFiles.verifier, "tile"].some((name) => existsSync(join(dir, name)));
 }
 
 export function verifyTree(dir: string, evidence: TreeEvidence): TreeVerification {
-  const state = { origin: "", size: 0, heads: [] as Head[], witnessed: {} as Record<string, number> };
+  const state: State = { origin: "", size: 0, receipts: 0, heads: [], witnessed: {} };
   let firstBad: BadTree | null = null;
   try {
     check(dir, evidence, state);
@@ -69,14 +81,13 @@ export function verifyTree(dir: string, evidence: TreeEvidence): TreeVerificatio
       firstBad = { fault: error.message.includes("missing") ? "gap" : "damaged", leaf: null, sentence: error.message };
     else throw error;
   }
-  const { origin, size, heads, witnessed } = state;
-  return { ok: firstBad === null, origin, size, receipts: evidence.receipts.length, witnessed, heads, firstBad };
+  return { ok: firstBad === null, ...state, firstBad };
 }
 
 function check(
   dir: string,
-  { key, witnesses, receipts, checkpoints }: TreeEvidence,
-  state: { origin: string; size: number; heads: Head[]; witnessed: Record<string, number> },
+  { key, witnesses, receipts, otherReceipts, checkpoints }: TreeEvidence,
+  state: State,
 ): void {
   const read = readFrom(dir);
   const signed = read(checkpointFile);
@@ -102,7 +113,9 @@ function check(
   const witnessed = read(witnessedFile);
   if (witnessed !== null) others.set(witnessedFile, witnessed);
   for (const [place, note] of others) checkCheckpoint(read, checkpoint, parseCheckpoint(note), verifier, place);
-  for (const receipt of receipts) checkReceipt(read, checkpoint, receipt, verifier);
+  const ofThis = otherReceipts.filter((receipt) => parseCheckpoint(receipt.checkpoint).origin === verifier.name);
+  for (const receipt of [...receipts, ...ofThis]) checkReceipt(read, checkpoint, receipt, verifier);
+  state.receipts = receipts.length + ofThis.length;
   for (const witness of witnesses) {
     const times = [...others.values()].map((note) => cosignedAt(parseCheckpoint(note), witness));
     const last = Math.max(...times.map((time) => time ?? -1));

@@ -4,9 +4,11 @@ import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:cryp
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Writable } from "node:stream";
 import { after, before, test } from "node:test";
 import type { HoldRequest } from "../../agent/act/ports.ts";
 import { joinKafka, type KafkaJoin } from "../../agent/commands/kafka-join.ts";
+import { run as verify } from "../../agent/commands/verify.ts";
 import { type AgentConfig, readConfig } from "../../agent/config.ts";
 import { aclsOf, applyAcls } from "../../agent/kafka/acls.ts";
 import { createTopics } from "../../agent/kafka/admin.ts";
@@ -14,8 +16,11 @@ import { type ApprovalDecision, approvalMessage, requestDigest } from "../../age
 import { revocationMessage } from "../../agent/kafka/revocation-messages.ts";
 import { openTransport, type Transport } from "../../agent/kafka/transport.ts";
 import type { Agent } from "../../agent/main.ts";
+import { receiptMessage } from "../../agent/publish/receipt-link.ts";
+import { readReceipts } from "../../agent/record/receipts.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Approval, ApprovalStore } from "../../controller/approvals/store.ts";
+import { parseCheckpoint } from "../../controller/audit/checkpoint.ts";
 import { type ControllerService, startService } from "../../controller/service.ts";
 import { openSqliteStore } from "../../controller/store/sqlite.ts";
 import type { Store } from "../../controller/store/store.ts";
@@ -147,6 +152,33 @@ test("what the agent records is in the controller's store, its chain followed to
     return (await store.agents())[0]?.signed === 12;
   });
   assert.deepEqual(await store.faults(), []);
+});
+
+test("its heads are leaves of the controller's audit log, and the receipts come back", async () => {
+  const state = join(dir, "agent");
+  recorder.append("agent", { type: "notice", text: "once more" });
+  recorder.flush();
+  await until(() => readReceipts(state, "controllers").length > 0);
+  const [receipt] = readReceipts(state, "controllers");
+  assert.equal(receipt?.agent, recorder.agentId);
+  assert.equal(parseCheckpoint(receipt?.checkpoint ?? "").origin, service.audit.log.verifier.name);
+  let text = "";
+  const stdout = new Writable({
+    write(piece, _, done) {
+      text += String(piece);
+      done();
+    },
+  });
+  const io = { stdout, stderr: stdout, env: {}, stateDir: state };
+  assert.equal(await verify(["--log", state, "--log", join(dir, "controller/audit")], io), 0, text);
+  assert.match(text, /audit log .* [1-9]\d* receipts of the agent hold/);
+  // In the agent's name, by somebody who may write to the topic: nobody trusts that key.
+  const before = readReceipts(state, "controllers").length;
+  const { privateKey } = generateKeyPairSync("ed25519");
+  await forge.send([receiptMessage({ ...(receipt as NonNullable<typeof receipt>), index: 99 }, privateKey)]);
+  await until(() => logs.some((line) => /receipts: one is not signed by a controller that is trusted/.test(line)));
+  assert.ok(readReceipts(state, "controllers").every(({ index }) => index !== 99));
+  assert.ok(before > 0);
 });
 
 test("a held operation is shown by the controller, and a person's word there decides it once", async () => {

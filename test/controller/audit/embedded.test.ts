@@ -34,7 +34,7 @@ test("heads become leaves, a checkpoint signs for them, the agent gets a receipt
   assert.deepEqual(rootOf(tileHashes(read, checkpoint.size), checkpoint.size), checkpoint.root);
   const leaves = entriesOf(readTile(read, "entries", 0, checkpoint.size)) ?? [];
   assert.deepEqual(leaves, heads.map(leafOf));
-  const receipt = readReceipts(dir).at(-1);
+  const receipt = readReceipts(dir, "own").at(-1);
   assert.equal(receipt?.headSize, 12);
   const signed = parseCheckpoint(receipt?.checkpoint ?? "");
   const leaf = leafHash(leafOf(heads.at(-1) as (typeof heads)[0]));
