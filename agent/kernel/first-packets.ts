@@ -123,7 +123,7 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
   }
 
   function ownerOf(packet: Packet, uid: number | null): ProcessInfo | null {
-    return findOwner(packet.tcp === null ? "udp" : "tcp", packet.source, packet.destination, uid, options.candidates());
+    return findOwner(packet.tcp === null ? "udp" : "tcp", packet.source, packet.destination, uid, options.candidates);
   }
 
   function remember(source: Endpoint, destination: Endpoint, uid: number | null): void {
@@ -144,18 +144,26 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
   };
 }
 
+/** Who held the last sockets that were asked for: one client mostly opens many. */
+const recentHoldersMax = 4;
+let recentHolders: readonly number[] = [];
+
 /** By inode and file descriptor; the kernel's user of the packet narrows the search. */
 export function findOwner(
   transport: "tcp" | "udp",
   local: Endpoint,
   remote: Endpoint,
   uid: number | null,
-  candidates: Iterable<number> | null,
+  candidates: () => Iterable<number> | null,
 ): ProcessInfo | null {
   const socket = findSocket(transport, local, remote);
   if (socket === null) return null;
-  const pid = findHolder(socket.inode, candidates ?? processesOfUser(uid ?? socket.uid));
-  return pid === null ? null : processInfo(pid);
+  const { inode } = socket;
+  const pid = findHolder(inode, recentHolders) ?? findHolder(inode, candidates() ?? processesOfUser(uid ?? socket.uid));
+  if (pid === null) return null;
+  if (recentHolders[0] !== pid)
+    recentHolders = [pid, ...recentHolders.filter((other) => other !== pid)].slice(0, recentHoldersMax);
+  return processInfo(pid);
 }
 
 function keyOf(source: Endpoint): string {

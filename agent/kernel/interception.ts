@@ -104,12 +104,13 @@ export async function startInterception(options: InterceptionOptions): Promise<I
   let reject = true;
   let closed = false;
   const tree = openScope(scope, instance);
+  const candidates = (): readonly number[] | null => (scope.kind === "host" ? null : processesOf(tree));
   const packets = openFirstPackets({
     marks,
     names,
     facts: () => ({ targets, egress }),
     reject: () => reject,
-    candidates: () => (scope.kind === "host" ? null : processesOf(tree)),
+    candidates,
     onRefused: options.onRefused,
     onLearned: (name, address) => {
       if (!targets.wantsName(name) || closed) return;
@@ -251,7 +252,6 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
       const destination = fd < 0 ? null : originalDestination(fd);
       if (destination === null || isOwnListener(destination)) return null;
-      const candidates = scope.kind === "host" ? null : processesOf(tree);
       const owner = findOwner("tcp", source, destination, seen?.uid ?? null, candidates);
       const hostnames = names.namesOf(destination.address, Date.now());
       return { destination, process: owner, hostname: hostnameOf(destination.address), hostnames, via: "redirect" };

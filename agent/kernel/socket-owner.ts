@@ -82,7 +82,8 @@ export function findHolder(inode: number, candidates: Iterable<number>): number 
     } catch {
       continue;
     }
-    for (const descriptor of descriptors) {
+    // The newest first: it is a connection that has just been made.
+    for (const descriptor of descriptors.reverse()) {
       if (++seen > descriptorsMax) return null;
       try {
         if (readlinkSync(`/proc/${pid}/fd/${descriptor}`) === wanted) return pid;

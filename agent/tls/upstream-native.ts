@@ -1,5 +1,5 @@
 /** Secures the connection to the server in the native engine; what is verified, and what is said, is as in upstream.ts. */
-import { createHash, X509Certificate } from "node:crypto";
+import { hash, X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { isIP, type Socket } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
@@ -22,6 +22,8 @@ import {
 } from "./upstream.ts";
 
 const contextsMax = 200;
+/** Servers' certificates that are kept as they were read; reading one takes as long as a third of a handshake. */
+const certificatesMax = 500;
 
 export interface SecuredUpstreamNatively extends Omit<SecuredUpstream, "socket"> {
   readonly socket: SecureSocket;
@@ -39,20 +41,20 @@ export async function secureUpstreamNatively(
   try {
     if (described.peerCertificate === null)
       throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
-    const certificate = new X509Certificate(described.peerCertificate).toLegacyObject();
+    const fingerprint = hash("sha256", described.peerCertificate, "hex");
+    const { certificate, names } = readCertificate(described.peerCertificate, fingerprint);
     if (tls.verify === "ca" || tls.verify === "full") {
       const problem = chainProblem(described, certificate, expected, tls.verify === "full");
       if (problem !== null) throw new WeirError("WEIR_UPSTREAM_TLS", problem);
     }
     if (tls.verify === "first-use") {
-      const fingerprint = createHash("sha256").update(described.peerCertificate).digest("hex");
       const refusal = pinProblem(options, expected, fingerprint);
       if (refusal !== null) throw refusal;
     }
     return {
       socket: secured,
       tls: { alpn: described.alpn, certificate: described.peerCertificate },
-      names: namesOf(certificate),
+      names,
     };
   } catch (error) {
     secured.destroy();
@@ -62,6 +64,24 @@ export async function secureUpstreamNatively(
           cause: error,
         });
   }
+}
+
+interface ReadCertificate {
+  readonly certificate: PeerCertificate;
+  readonly names: SecuredUpstream["names"];
+}
+
+/** By fingerprint: what a certificate says never changes, whether it is accepted is judged each time. */
+const certificates = new Map<string, ReadCertificate>();
+
+function readCertificate(der: Buffer, fingerprint: string): ReadCertificate {
+  const known = certificates.get(fingerprint);
+  if (known !== undefined) return known;
+  const certificate = new X509Certificate(der).toLegacyObject();
+  const read = { certificate, names: namesOf(certificate) };
+  if (certificates.size >= certificatesMax) certificates.clear();
+  certificates.set(fingerprint, read);
+  return read;
 }
 
 function settings(socket: Socket, tls: TargetTls): object {
