@@ -31,6 +31,8 @@ export interface AgentConfig {
   readonly witnesses: readonly string[];
   /** File that says who is told of what waits; null: nobody. */
   readonly notify: string | null;
+  /** File that says where people sign in to the page; null: the printed address alone lets in. */
+  readonly signIn: string | null;
   /** Names this agent's chains, cgroups and pins. */
   readonly instance: string;
   /** Null: the record stays on this host. */
@@ -46,6 +48,7 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --tls native|node         what ends TLS: the addon where it loads, or node:tls (default native; also WEIR_TLS)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
   --notify FILE             who is told of what waits: webhook, Slack, Teams, e-mail (docs/approvals.md)
+  --sign-in FILE            where people sign in to the page: OpenID Connect, SAML (docs/identity.md)
   --retain-age 90d          take out parts of the record that are older (h, d, y); the proof stays
   --retain-size 50GiB       take out the oldest parts above this size (MiB, GiB, TiB)
   --archive DIR|s3://BUCKET/PREFIX
@@ -74,6 +77,7 @@ const options = {
   tls: { type: "string" },
   witness: { type: "string", multiple: true },
   notify: { type: "string" },
+  "sign-in": { type: "string" },
   "retain-age": { type: "string" },
   "retain-size": { type: "string" },
   archive: { type: "string" },
@@ -110,6 +114,7 @@ export function readConfig(
     }),
     witnesses: values.witness ?? [file["witness"] ?? []].flat(),
     notify: pathOf(values.notify ?? text(file["notify"])),
+    signIn: pathOf(values["sign-in"] ?? text(file["signIn"])),
     instance: instanceName(stateDir),
     kafka: readPublishConfig(kafkaWords(values, file), defaults.env),
   });

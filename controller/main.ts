@@ -6,11 +6,13 @@ import { type EmbeddedAudit, startEmbeddedAudit } from "./audit/embedded.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
 import { type Page, startPage } from "./http/server.ts";
 import type { HostState } from "./http/state-routes.ts";
+import type { SignInSettings } from "./identity/settings.ts";
 import { createNotifier, type Notifier } from "./notify/notifier.ts";
 import type { NotifySettings } from "./notify/settings.ts";
 
 export type { Approval, ApprovalStore, ApprovalSummary } from "./approvals/store.ts";
 export type { HostState } from "./http/state-routes.ts";
+export { readSignInSettings } from "./identity/settings.ts";
 export { readNotifySettings } from "./notify/settings.ts";
 
 export interface Controller {
@@ -29,6 +31,8 @@ export interface ControllerOptions {
   readonly state?: HostState;
   /** Who is told of what waits; nobody by default. */
   readonly notify?: NotifySettings | null;
+  /** Who may sign in to the page; by default who has the printed address alone. */
+  readonly signIn?: SignInSettings | null;
   readonly witnesses?: readonly WitnessName[];
   /** Told of each approval that waits or is decided. */
   readonly changed?: (approval: Approval) => void;
@@ -40,10 +44,12 @@ const noState: HostState = {
   live: () => [],
   end: () => false,
   revoke: () => Promise.reject(new WeirError("WEIR_CONTROL_REFUSED", "No agent is here to revoke for.")),
+  loggedOut: () => {},
+  note: () => {},
 };
 
 export async function createController(options: ControllerOptions): Promise<Controller> {
-  const { stateDir, listen, state = noState, notify = null, witnesses = [], log = () => {} } = options;
+  const { stateDir, listen, state = noState, notify = null, signIn = null, witnesses = [], log = () => {} } = options;
   const audit = startEmbeddedAudit({ stateDir, witnesses, log });
   let page: Page | null = null;
   let notifier: Notifier | null = null;
@@ -58,7 +64,7 @@ export async function createController(options: ControllerOptions): Promise<Cont
   });
   if (listen !== null) {
     const token = randomBytes(24).toString("base64url");
-    page = await startPage({ ...listen, token, approvals, stateDir, state }).catch(async (error: unknown) => {
+    page = await startPage({ ...listen, token, approvals, stateDir, state, signIn }).catch(async (error: unknown) => {
       await audit.close();
       throw error;
     });

@@ -24,6 +24,7 @@ import { ApprovalQueue } from "./consume/approval-queue.ts";
 import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
 import { type Page, startPage } from "./http/server.ts";
+import type { SignInSettings } from "./identity/settings.ts";
 import { openSigningKey } from "./signing-key.ts";
 import { readFromStore } from "./store/page-reader.ts";
 import type { Store } from "./store/store.ts";
@@ -35,6 +36,8 @@ export interface ServiceOptions {
   readonly stateDir: string;
   readonly registry?: string | null;
   readonly groupId?: string;
+  /** Who may sign in to the page; by default who has the printed address alone. */
+  readonly signIn?: SignInSettings | null;
   /** Null: no page. */
   readonly listen: { readonly host: string; readonly port: number } | null;
   /** Who cosigns the audit log's checkpoints; nobody by default. */
@@ -131,9 +134,13 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
           agents: () => [],
           live: () => [],
           end: () => false,
+          // A revocation over Kafka holds until it is taken back; a logout must not shut somebody out for good.
+          loggedOut: () => {},
+          note: (text) => log("info", text),
           revoke: async (revocation) => void (await revoke({ ...revocation, revoked: true })),
         },
         record: readFromStore(store),
+        signIn: options.signIn ?? null,
       });
   } catch (error) {
     await close();

@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
+import { readSignInSettings } from "../../controller/identity/settings.ts";
 import { startService } from "../../controller/service.ts";
 import { openSigningKey } from "../../controller/signing-key.ts";
 import { openStore } from "../../controller/store/store.ts";
@@ -30,6 +31,7 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
   --schema-registry URL     where schemas of entries in the Confluent wire format are
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9349; port 0 takes a free one)
   --no-ui                   no page
+  --sign-in FILE            where people sign in to the page: OpenID Connect, SAML (docs/identity.md)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints (DIR/audit), repeatable
 ${kafkaHelp}`;
 
@@ -45,6 +47,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "schema-registry": { type: "string" },
       "listen-ui": { type: "string", default: "127.0.0.1:9349" },
       "no-ui": { type: "boolean", default: false },
+      "sign-in": { type: "string" },
       witness: { type: "string", multiple: true, default: [] },
       issuer: { type: "string" },
       reason: { type: "string", default: "" },
@@ -79,6 +82,7 @@ interface ServeOptions {
     readonly "schema-registry"?: string | undefined;
     readonly "listen-ui": string;
     readonly "no-ui": boolean;
+    readonly "sign-in"?: string | undefined;
     readonly witness: readonly string[];
   };
 }
@@ -86,6 +90,7 @@ interface ServeOptions {
 async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): Promise<number> {
   const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
   const listen = values["no-ui"] ? null : address(values["listen-ui"]);
+  const signIn = values["sign-in"] === undefined ? null : readSignInSettings(values["sign-in"], io.env);
   const witnesses = values.witness.map(parseWitness);
   const registry = values["schema-registry"] === undefined ? null : readRegistry(values["schema-registry"]);
   const stopped = new Promise<void>((stop) => {
@@ -94,7 +99,7 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   });
   const store = await openStore(values.store ?? join(stateDir, "store"));
   const service = await startService({
-    ...{ kafka, store, stateDir, listen, registry, witnesses, log },
+    ...{ kafka, store, stateDir, listen, registry, signIn, witnesses, log },
     ...(values.group === undefined ? {} : { groupId: values.group }),
   }).catch(async (error: unknown) => {
     await store.close().catch(() => {});

@@ -35,6 +35,10 @@ export function hostState(agent: () => Agent | null, config: AgentConfig): HostS
       }
       return false;
     },
+    loggedOut({ issuer, subject, sid }) {
+      agent()?.revoker.loggedOut({ issuer, subject, sid, by: issuer });
+    },
+    note: (text) => agent()?.note({ type: "notice", text }),
     async revoke({ subject, issuer, reason, by }) {
       const running = agent();
       if (running === null) throw new WeirError("WEIR_CONTROL_REFUSED", "The agent is not ready yet; try again.");

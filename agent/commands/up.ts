@@ -1,7 +1,7 @@
 /** `weir up`: agent and embedded controller in one process. */
 import { resolve } from "node:path";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
-import { createController, readNotifySettings } from "../../controller/main.ts";
+import { createController, readNotifySettings, readSignInSettings } from "../../controller/main.ts";
 import { openArchive } from "../archive/store.ts";
 import { startRetention } from "../archive/thread.ts";
 import { type AgentConfig, configHelp, readConfig } from "../config.ts";
@@ -63,6 +63,7 @@ export async function serve(
     state: hostState(() => agent, config),
     witnesses,
     notify: config.notify === null ? null : readNotifySettings(config.notify, io.env),
+    signIn: config.signIn === null ? null : readSignInSettings(config.signIn, io.env),
     changed: (approval) => kafka.changed(approval),
     log,
   });

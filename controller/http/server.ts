@@ -1,7 +1,8 @@
 /**
- * The web page and its JSON. Bound to loopback, and only for who has the token of the address printed at start: it
- * stands in the URL's fragment, which browsers do not send, and comes back in the Authorization header. A page of
- * another origin can neither read it nor make the browser send it, so there is nothing for CSRF to ride on.
+ * The web page and its JSON, for who has the token of the address printed at start: it stands in the URL's fragment,
+ * which browsers do not send, and comes back in the Authorization header. A page of another origin can neither read it
+ * nor make the browser send it, so there is nothing for CSRF to ride on. Others sign in (controller/identity), with a
+ * cookie and a CSRF token.
  */
 import { timingSafeEqual } from "node:crypto";
 import rateLimit from "@fastify/rate-limit";
@@ -9,6 +10,8 @@ import { Ajv } from "ajv";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
 import type { Approval, ApprovalStore } from "../approvals/store.ts";
+import type { SignInSettings } from "../identity/settings.ts";
+import { createSignIn, type SignedInPerson, type SignInOptions } from "../identity/sign-in.ts";
 import { approvalRoutes, shown } from "./approval-routes.ts";
 import { assetRoutes } from "./assets.ts";
 import { liveRoute } from "./live.ts";
@@ -39,6 +42,8 @@ export interface PageOptions {
   readonly approvals: ApprovalStore;
   readonly stateDir: string;
   readonly state: HostState;
+  /** Null: by the printed address alone. */
+  readonly signIn: SignInSettings | null;
   /** Default: the record of the agent in `stateDir`. The page closes it. */
   readonly record?: RecordReader;
 }
@@ -59,12 +64,19 @@ export async function startPage(options: PageOptions): Promise<Page> {
     routerOptions: { ignoreTrailingSlash: false, maxParamLength: 64 },
   });
   app.server.headersTimeout = headersWithinMs;
-  await guard(app, options.token);
+  const signIn = options.signIn === null ? null : createSignIn(signInOptions(options, options.signIn));
+  const personOf = (request: FastifyRequest): Person | null =>
+    isTold(request, options.token) ? root : named(signIn?.personOf(request) ?? null);
+  await guard(app, personOf);
+  // The page asks how one signs in before it knows whether one can.
+  if (signIn === null)
+    app.get("/auth/status", { config: { open: true } }, async () => ({ methods: [], person: null, csrf: null }));
+  else await signIn.routes(app);
   assetRoutes(app);
   approvalRoutes(app, options.approvals);
   recordRoutes(app, record);
   stateRoutes(app, options.state);
-  const live = liveRoute(app);
+  const live = liveRoute(app, personOf);
   await listen(app, options);
   const address = app.server.address();
   const port = typeof address === "object" && address !== null ? address.port : options.port;
@@ -80,7 +92,7 @@ export async function startPage(options: PageOptions): Promise<Page> {
 }
 
 /** Headers of every answer, who may ask, how often, and errors that say nothing of the inside. */
-async function guard(app: FastifyInstance, token: string): Promise<void> {
+async function guard(app: FastifyInstance, personOf: (request: FastifyRequest) => Person | null): Promise<void> {
   app.removeAllContentTypeParsers();
   // Whatever a client calls it, a body is JSON; an empty one is none.
   app.addContentTypeParser("*", { parseAs: "string" }, (_request, body, done) => {
@@ -102,8 +114,8 @@ async function guard(app: FastifyInstance, token: string): Promise<void> {
     // RFC 9112 §3.2: only the origin form is ours; `*` would be taken for a wildcard.
     if (!request.raw.url?.startsWith("/")) return reply.code(400).send({ error: "bad request" });
     if (request.routeOptions.config.open === true) return;
-    const person = personOf(request, token);
-    if (person === null) return reply.code(401).send({ error: "Open the address that `weir up` printed." });
+    const person = personOf(request);
+    if (person === null) return reply.code(401).send({ error: "Sign in, or open the address that Weir printed." });
     request.person = person;
   });
   await app.register(rateLimit, { max: requestsPerMinuteMax, timeWindow: "1 minute" });
@@ -128,11 +140,28 @@ const securityHeaders = {
   "Cross-Origin-Resource-Policy": "same-origin",
 };
 
-function personOf(request: FastifyRequest, token: string): Person | null {
+/** Who has the address that was printed is root on this host, or has it from him. */
+const root: Person = { name: "web page", identity: null };
+
+/** A name can be anybody's choice; the record has the subject beside it. */
+function named(person: SignedInPerson | null): Person | null {
+  if (person === null || person.name === person.identity.subject) return person;
+  return { ...person, name: `${person.name} (${person.identity.subject})` };
+}
+
+function isTold(request: FastifyRequest, token: string): boolean {
   const given = Buffer.from(request.headers.authorization ?? "");
   const wanted = Buffer.from(`Bearer ${token}`);
-  if (given.length !== wanted.length || !timingSafeEqual(given, wanted)) return null;
-  return { name: "web page", identity: null };
+  return given.length === wanted.length && timingSafeEqual(given, wanted);
+}
+
+function signInOptions({ state }: PageOptions, settings: SignInSettings): SignInOptions {
+  return {
+    settings,
+    now: Date.now,
+    note: (text) => state.note(`page: ${text}`),
+    loggedOut: (logout) => state.loggedOut(logout),
+  };
 }
 
 async function listen(app: FastifyInstance, { host, port }: PageOptions): Promise<void> {

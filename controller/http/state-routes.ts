@@ -1,6 +1,7 @@
 /** Agents and their health, the policy in force, live flows and their end. */
 import type { FastifyInstance } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
+import type { OidcLogout } from "../identity/oidc.ts";
 
 export interface AgentState {
   readonly name: string;
@@ -28,6 +29,10 @@ export interface HostState {
   end(session: string, reason: string): boolean;
   /** Ends the live flows of an identity and refuses its next ones. Rejects with a WeirError that says why not. */
   revoke(revocation: Revocation): Promise<void>;
+  /** The issuer says that somebody logged out there. */
+  loggedOut(logout: OidcLogout): void;
+  /** Into the audit. */
+  note(text: string): void;
 }
 
 export interface Revocation {

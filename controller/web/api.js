@@ -4,7 +4,21 @@ if (given !== undefined) {
   sessionStorage.setItem("token", given);
   history.replaceState(null, "", "#/approvals");
 }
-const headers = { Authorization: `Bearer ${sessionStorage.getItem("token") ?? ""}` };
+const token = sessionStorage.getItem("token");
+const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
+
+// How people can sign in (not at all: by the printed address alone), and who has.
+export async function signedIn() {
+  const status = await api("/auth/status");
+  if (status.csrf !== null) headers["X-Weir-CSRF"] = status.csrf;
+  return status;
+}
+
+export async function signOut() {
+  await fetch("/auth/logout", { method: "POST", headers });
+  sessionStorage.removeItem("token");
+  location.reload();
+}
 
 export async function api(path, options = {}) {
   const response = await fetch(path, { ...options, headers });

@@ -1,6 +1,7 @@
 // Which view is shown, and what is live.
-import { api, follow } from "./api.js";
+import { api, follow, signedIn, signOut } from "./api.js";
 import { approvalsView } from "./approvals.js";
+import { button, element } from "./dom.js";
 import { sessionView } from "./replay.js";
 import { sessionsView } from "./sessions.js";
 import { agentsView, recordView } from "./state.js";
@@ -60,5 +61,27 @@ addEventListener("hashchange", () => {
   open();
   main.focus({ preventScroll: true });
 });
-open();
-follow(heard, say);
+
+function signInView(methods) {
+  main.replaceChildren(element("h2", "Sign in"));
+  const links = { oidc: ["/auth/login", "Sign in"], saml: ["/auth/saml/login", "Sign in by SAML"] };
+  for (const method of methods) {
+    const [path, label] = links[method];
+    const link = element("a", label, "button");
+    link.href = `${path}?to=${encodeURIComponent("/")}`;
+    main.append(link, " ");
+  }
+  main.append(element("p", "Or open the address that Weir printed when it started.", "meta"));
+  say("not signed in");
+}
+
+async function start() {
+  const status = await signedIn();
+  if (status.person === null && sessionStorage.getItem("token") === null) return signInView(status.methods);
+  if (status.person !== null)
+    document.querySelector("header").append(element("p", status.person.name), button("Sign out", "", signOut));
+  open();
+  follow(heard, say);
+}
+
+start().catch((error) => say(error.message));

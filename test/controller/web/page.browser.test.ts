@@ -76,6 +76,8 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
     ],
     live: () => (ended.length === 0 ? [sessionA] : []),
     end: (session) => ended.push(session) > 0,
+    loggedOut: () => {},
+    note: () => {},
     revoke: async ({ subject, issuer, by }) => void ended.push(`${subject} of ${issuer} by ${by}`),
   };
   const controller = await createController({ stateDir, listen: { host: "127.0.0.1", port: 0 }, state });
