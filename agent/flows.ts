@@ -12,6 +12,7 @@ import { CancelRegistry } from "./act/cancels.ts";
 import { CatalogReader } from "./act/catalog.ts";
 import type { Detectors } from "./act/detectors.ts";
 import type { Gate } from "./act/gate.ts";
+import { openGrpcDescriptors } from "./act/grpc-descriptors.ts";
 import { openHttp } from "./act/http-opening.ts";
 import { Http2Session } from "./act/http2-session.ts";
 import { joinHolds } from "./act/joint-holds.ts";
@@ -110,6 +111,8 @@ export function joinFlows(options: FlowsOptions): Flows {
     log,
   };
 
+  const descriptors = openGrpcDescriptors(ports);
+
   function judge(flow: Flow, target: Target, operation: Operation): Decision {
     const decision = decide(options.policy(), { flow, target, operation, finds: options.detectors().finds });
     const reason = options.identities?.refusal(flow.process) ?? null;
@@ -146,6 +149,9 @@ export function joinFlows(options: FlowsOptions): Flows {
       run(new Session({ flow, target, client: socket, conversation: await converse(target), ports }));
       return;
     }
+    // Before anything is open that would have to be closed again.
+    const credential = await readHttpCredential(target.httpCredential ?? null);
+    const grpcDescriptors = await descriptors.of(flow, target, serverName);
     const opened = await openHttp({ socket, flow, target, hello, ports, alpn: ["h2", "http/1.1"] });
     const masking = { maskKey, custom: options.detectors().custom };
     const http: HttpContext = {
@@ -157,10 +163,11 @@ export function joinFlows(options: FlowsOptions): Flows {
       },
       scheme: hello === null ? "http" : "https",
       targetProtocol: target.protocol,
-      credential: await readHttpCredential(target.httpCredential ?? null),
+      credential,
       ...masking,
       tunnel: (head, verdict) => openTunnel(head, verdict, masking),
       would: (described) => judge(flow, target, { ...emptyOperation, ...described }).verdict,
+      grpcDescriptors,
       pin: (name, digest, text) => options.toolPins.pin(name, digest, text),
       pinned: (name) => options.toolPins.pinned(name),
       named: heldOf(flow),

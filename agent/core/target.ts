@@ -57,6 +57,13 @@ export type HttpTargetCredential =
       readonly service: string;
     };
 
+/** What says what the messages of a gRPC target are. */
+export type GrpcDescriptors =
+  /** Path of a FileDescriptorSet. */
+  | { readonly from: "file"; readonly path: string }
+  /** The server itself, by its reflection service. */
+  | { readonly from: "reflection" };
+
 export interface Target {
   readonly name: string;
   readonly protocol: TargetProtocol;
@@ -66,4 +73,6 @@ export interface Target {
   readonly credential: TargetCredential | null;
   /** For targets spoken to over HTTP. */
   readonly httpCredential?: HttpTargetCredential | null;
+  /** For targets of the protocol grpc; left out: calls are known by their method only. */
+  readonly grpc?: GrpcDescriptors;
 }

@@ -1,5 +1,5 @@
 /** Targets and rules as the file has them (their shape already checked) to their compiled form. */
-import type { Target } from "../core/target.ts";
+import type { GrpcDescriptors, Target } from "../core/target.ts";
 import type { Action } from "../core/verdict.ts";
 import { compileCondition } from "./cel.ts";
 import { compileCredential, type RawCredential } from "./credential.ts";
@@ -26,6 +26,7 @@ export interface RawTarget {
   ports?: number | number[];
   tls?: { verify?: Target["tls"]["verify"]; ca?: string; cert?: string; key?: string; serverName?: string };
   credential?: RawCredential;
+  grpc?: { descriptors?: string; reflection?: true };
 }
 
 export interface RawRule {
@@ -81,7 +82,14 @@ export function compileTarget(name: string, raw: RawTarget, place: Place): Targe
   const clientCertificate = cert === undefined || key === undefined ? null : { cert, key };
   const tls = { verify, ca, clientCertificate, serverName };
   const target = { name, protocol: raw.protocol, hosts, ports, tls, credential };
-  return isOverHttp(raw.protocol) ? { ...target, httpCredential } : target;
+  if (raw.grpc !== undefined && raw.protocol !== "grpc")
+    complain(["grpc"], "`grpc` is for targets of the protocol grpc.");
+  const described = raw.grpc === undefined ? {} : { grpc: compileGrpc(raw.grpc) };
+  return isOverHttp(raw.protocol) ? { ...target, httpCredential, ...described } : target;
+}
+
+function compileGrpc({ descriptors }: NonNullable<RawTarget["grpc"]>): GrpcDescriptors {
+  return descriptors === undefined ? { from: "reflection" } : { from: "file", path: descriptors };
 }
 
 export function compileRule(

@@ -153,5 +153,22 @@ export const target = {
       },
     },
     credential,
+    grpc: {
+      description:
+        "For protocol grpc: what says what messages are, so that rules and masks see them as JSON. Without it a call is known by its service and method.",
+      type: "object",
+      additionalProperties: false,
+      minProperties: 1,
+      maxProperties: 1,
+      expected: "either descriptors or reflection",
+      properties: {
+        descriptors: {
+          description:
+            "Path of a FileDescriptorSet: protoc --include_imports --descriptor_set_out=FILE, or buf build -o.",
+          ...text,
+        },
+        reflection: { description: "The server is asked, by gRPC's server reflection.", enum: [true] },
+      },
+    },
   },
 };

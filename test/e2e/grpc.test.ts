@@ -1,6 +1,7 @@
 /** gRPC's own interop programs, and h2spec, through a real agent: the same as direct. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { collect, type Ran, startTestAgent, type TestAgent } from "../support/agent.ts";
 import {
@@ -72,6 +73,78 @@ rules: []
     const { stdout } = await agent.weir(["export"]);
     for (const call of ["EmptyCall", "UnaryCall", "StreamingInputCall", "FullDuplexCall"])
       assert.ok(stdout.includes(`grpc grpc.internal:443 grpc.testing.TestService/${call}`), call);
+  });
+});
+
+describe("gRPC messages by their descriptors", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
+  let pair: NamespacePair;
+  let server: GoServer;
+  let agent: TestAgent;
+
+  before(async () => {
+    pair = await makeNamespacePair("grpcmsg");
+    server = await startGrpcServer(pair.b);
+    agent = await startTestAgent({
+      namespace: pair.a,
+      wrap: server.withNames([]),
+      policy: `apiVersion: weir/v1
+targets:
+  grpc:
+    protocol: grpc
+    hosts: [grpc.internal]
+    ports: [443]
+    tls: { verify: full, ca: ${server.caFile} }
+    grpc: { descriptors: ${resolve(import.meta.dirname, "../vectors/grpc/grpc-testing.desc")} }
+rules:
+  - name: no-status-2
+    match: { when: 'op.rpc == "UnaryCall" && has(op.message.responseStatus) && op.message.responseStatus.code == 2' }
+    verdict: deny
+    reason: Nobody asks for that.
+  - name: no-large-third
+    match: { host: grpc.internal, when: 'op.rpc == "FullDuplexCall" && op.message.responseParameters.exists(p, p.size == 2653)' }
+    verdict: deny
+    reason: Not this size.
+  - { name: masks, match: { target: grpc }, mask: [ { detector: credit-card, with: redact }, { json: "$.username", with: redact } ] }
+`,
+    });
+  });
+
+  after(async () => {
+    await agent?.remove();
+    await server?.stop();
+    await pair?.remove();
+  });
+
+  const run = (name: string): Promise<Ran> => {
+    const where = ["-use_tls", "-server_host", "grpc.internal", "-server_port", "443", "-test_case", name];
+    return agent.run(server.withNames([grpcClient, ...where]));
+  };
+
+  test("what no rule speaks of is as it was, read and written again", async () => {
+    const allowed = interopCases.filter((name) => name !== "ping_pong" && !name.includes("status"));
+    for (const name of allowed) {
+      const { code, stderr } = await run(name);
+      assert.equal(code, 0, `${name}: ${stderr}`);
+    }
+  });
+
+  test("a rule on the message of a call denies it, in gRPC's own words", async () => {
+    const { code, stderr } = await run("status_code_and_message");
+    assert.notEqual(code, 0);
+    assert.match(stderr, /PermissionDenied.*no-status-2.*Nobody asks for that/);
+  });
+
+  test("a later message of a stream is judged as the first one", async () => {
+    const { code, stderr } = await run("ping_pong");
+    assert.notEqual(code, 0);
+    assert.match(stderr, /PermissionDenied|INTERNAL_ERROR|Internal/);
+    const { stdout } = await agent.weir(["export"]);
+    assert.match(stdout, /A later message of the call is denied by rule \\"no-large-third\\": Not this size/);
+  });
+
+  test("the record has the message", async () => {
+    const { stdout } = await agent.weir(["export"]);
+    assert.match(stdout, /UnaryCall \{.*responseSize\\":314159/);
   });
 });
 

@@ -1,20 +1,28 @@
 /**
- * gRPC over HTTP/2 (github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md): a call is decided by its service and
- * method. Messages stay as they are, but for what detectors find in them: a mask is as long as what it hides, so a
- * string of protocol buffers stays whole.
+ * gRPC over HTTP/2 (github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md): a call is decided by its service, its
+ * method and, where a descriptor is known, by its first message as JSON. Every further message of the client is judged
+ * when it comes.
  */
 import type { Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
-import { type BodyMasker, createBodyMasker } from "../../mask/body-masker.ts";
+import { createBodyMasker } from "../../mask/body-masker.ts";
+import { maskerOf } from "../../mask/masker.ts";
 import type { Described, Dialect, DialectContext, DialectExchange, Refusal, ReplyReader } from "../http/dialect.ts";
 import { plansOf } from "../http/mask-plans.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
-import { splitTarget } from "../http/request-facts.ts";
+import { factsOf, splitTarget } from "../http/request-facts.ts";
+import { type GrpcSchema, type MethodType, readDescriptorSet } from "./descriptors.ts";
+import { type Frame, FrameReader, frameOf, plainMessage } from "./frames.ts";
+import { messageJson } from "./message-json.ts";
+import { maskMessage } from "./message-mask.ts";
+import { BareReply, NoReply, TypedReply } from "./replies.ts";
 
 /** Status codes of grpc.io/docs/guides/status-codes. */
 const permissionDenied = 7;
 const resourceExhausted = 8;
 const unavailable = 14;
+/** Of the operation's text. */
+const textBytesMax = 64 * 1024;
 
 export const grpcDialect: Dialect = {
   family: "grpc",
@@ -27,40 +35,138 @@ export const grpcDialect: Dialect = {
 };
 
 class GrpcExchange implements DialectExchange {
-  readonly reads = "head";
+  readonly reads: "head" | "first";
   readonly #head: RequestHead;
   readonly #context: DialectContext;
   readonly #service: string;
   readonly #method: string;
+  readonly #schema: GrpcSchema | null;
+  readonly #types: MethodType | null;
+  /** Of the request's messages: what goes on is read here. */
+  readonly #frames = new FrameReader();
+  /** Messages that the verdict has seen, and those that went on. */
+  #judged = 0;
+  #passed = 0;
 
   constructor(head: RequestHead, context: DialectContext, service: string, method: string) {
     this.#head = head;
     this.#context = context;
     this.#service = service;
     this.#method = method;
+    this.#schema = context.grpcDescriptors == null ? null : readDescriptorSet(context.grpcDescriptors);
+    this.#types = this.#schema?.method(service, method) ?? null;
+    this.reads = this.#types === null ? "head" : "first";
   }
 
-  describe(): Described {
-    const { authority } = this.#head;
+  enough(body: Buffer): boolean {
+    try {
+      return new FrameReader().push(body).length > 0;
+    } catch {
+      return true;
+    }
+  }
+
+  /** A client that streams may wait for the server's word before its own. */
+  get waits(): boolean {
+    return this.#types?.clientStreams === false;
+  }
+
+  describe(body: Buffer | null): Described {
+    const traits: string[] = [];
+    let message: unknown = null;
+    if (this.#schema !== null && this.#types === null) traits.push("unknown-method");
+    if (this.#types !== null) {
+      let frame: Frame | undefined;
+      try {
+        [frame] = new FrameReader().push(body ?? Buffer.alloc(0));
+        if (frame === undefined && (this.waits || (body?.length ?? 0) > 0)) traits.push("unreadable-body");
+      } catch {
+        traits.push("unreadable-body");
+      }
+      if (frame !== undefined) {
+        this.#judged = 1;
+        message = this.#view(frame, traits);
+      }
+    }
+    return this.#describe(message, traits);
+  }
+
+  #describe(message: unknown, traits: readonly string[]): Described {
+    const where = `grpc ${this.#head.authority} ${this.#service}/${this.#method}`;
+    const said = message === null ? "" : ` ${JSON.stringify(message)}`;
     return {
       protocol: "grpc",
-      text: `grpc ${authority} ${this.#service}/${this.#method}`,
+      text: `${where}${Buffer.from(said).toString("utf8", 0, textBytesMax)}`,
       verbs: [this.#method.toLowerCase()],
       // Nothing tells whether a method reads or writes.
       writes: true,
-      traits: [],
-      grpc: { service: this.#service, method: this.#method, message: null },
+      traits,
+      grpc: { service: this.#service, method: this.#method, message },
     };
+  }
+
+  #view(frame: Frame, traits: string[]): unknown {
+    const types = this.#types as MethodType;
+    const message = plainMessage(frame, this.#coding());
+    if (message === null) {
+      traits.push("unreadable-body");
+      return null;
+    }
+    try {
+      const { value, hasUnknown } = messageJson(message, types.input, this.#schema as GrpcSchema);
+      if (hasUnknown) traits.push("unknown-fields");
+      return value;
+    } catch (error) {
+      if (!(error instanceof WeirError)) throw error;
+      traits.push("unreadable-body");
+      return null;
+    }
+  }
+
+  #coding(): string {
+    return this.#head.headers.get("grpc-encoding")?.toLowerCase() ?? "identity";
   }
 
   rewrite(body: Buffer): Buffer {
     return body;
   }
 
+  forward(bytes: Buffer, verdict: Verdict): Buffer {
+    if (this.#types === null) return bytes;
+    return Buffer.concat(this.#frames.push(bytes).map((frame) => this.#pass(frame, verdict)));
+  }
+
+  /** One message of the client on its way: a later one is judged as the first one was. */
+  #pass(frame: Frame, verdict: Verdict): Buffer {
+    const types = this.#types as MethodType;
+    this.#passed += 1;
+    if (this.#passed > this.#judged) {
+      const traits: string[] = [];
+      const described = this.#describe(this.#view(frame, traits), traits);
+      const said = this.#context.would({ ...described, http: factsOf(this.#head) });
+      if (said.action !== "allow")
+        throw new WeirError(
+          "WEIR_DENIED",
+          `A later message of the call is denied by rule "${said.rule}": ${said.reason}`,
+        );
+    }
+    const { request } = plansOf(verdict, this.#context);
+    if (request === null) return frame.raw;
+    const message = plainMessage(frame, this.#coding());
+    if (message === null) throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A message cannot be decompressed.");
+    const copy = Buffer.from(message);
+    const masks = { masker: maskerOf(request), paths: [], key: this.#context.maskKey };
+    return maskMessage(copy, types.input, this.#schema as GrpcSchema, masks) === 0 ? frame.raw : frameOf(copy);
+  }
+
   /** "Trailers-Only": status and message stand in the head, and there is no body. */
   refuse(refusal: Refusal): OwnResponse {
     const status =
-      refusal.kind === "denied" ? permissionDenied : refusal.kind === "busy" ? resourceExhausted : unavailable;
+      refusal.kind === "denied" || refusal.code === "WEIR_DENIED"
+        ? permissionDenied
+        : refusal.kind === "busy"
+          ? resourceExhausted
+          : unavailable;
     return {
       status: 200,
       headers: [
@@ -81,66 +187,13 @@ class GrpcExchange implements DialectExchange {
     if (reply === null && paths.length === 0) return null;
     // A status without messages (its head is all there is) has nothing in it to mask.
     if (head.body.kind === "none") return null;
-    if (reply === null) return null;
-    return new GrpcReply(createBodyMasker(reply), head.headers.get("grpc-encoding") ?? "identity");
-  }
-}
-
-const frameHeadBytes = 5;
-
-/** Messages of a stream, each behind a flag byte and its length; only what is inside of them is looked at. */
-class GrpcReply implements ReplyReader {
-  readonly preservesLength = true;
-  readonly #masker: BodyMasker;
-  readonly #coding: string;
-  #head = Buffer.alloc(0);
-  #left = 0;
-
-  constructor(masker: BodyMasker, coding: string) {
-    this.#masker = masker;
-    this.#coding = coding;
-  }
-
-  get masked(): number {
-    return this.#masker.masked;
-  }
-
-  get heldBytes(): number {
-    return this.#masker.held + this.#head.length;
-  }
-
-  push(bytes: Buffer): Buffer {
-    const out: Buffer[] = [];
-    let at = 0;
-    while (at < bytes.length) {
-      if (this.#left === 0) {
-        const take = Math.min(frameHeadBytes - this.#head.length, bytes.length - at);
-        this.#head = Buffer.concat([this.#head, bytes.subarray(at, at + take)]);
-        at += take;
-        if (this.#head.length < frameHeadBytes) break;
-        if (this.#head[0] !== 0)
-          throw new WeirError("WEIR_MASK_IMPOSSIBLE", `A gRPC message is compressed (${this.#coding.slice(0, 20)}).`);
-        this.#left = this.#head.readUInt32BE(1);
-        out.push(this.#head);
-        this.#head = Buffer.alloc(0);
-        continue;
-      }
-      const size = Math.min(this.#left, bytes.length - at);
-      out.push(this.#masker.push(bytes.subarray(at, at + size)));
-      at += size;
-      this.#left -= size;
-      // A value does not go on in the next message: what was held back belongs to this one.
-      if (this.#left === 0) out.push(this.#masker.end());
+    const coding = head.headers.get("grpc-encoding")?.toLowerCase() ?? "identity";
+    if (this.#types !== null && this.#schema !== null) {
+      const masks = { masker: reply === null ? null : maskerOf(reply), paths, key: this.#context.maskKey };
+      return new TypedReply(this.#types.output, this.#schema, masks, coding);
     }
-    return Buffer.concat(out);
-  }
-
-  end(): Buffer {
-    return this.#masker.end();
-  }
-
-  summary() {
-    return { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
+    if (this.#schema !== null && paths.length > 0) return new NoReply();
+    return reply === null ? null : new BareReply(createBodyMasker(reply), coding);
   }
 }
 

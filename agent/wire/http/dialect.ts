@@ -10,7 +10,7 @@ import type { OwnResponse, RequestHead, ResponseHead } from "./message.ts";
 
 /** Of one operation, what a dialect says; the exchange fills in the rest (`http`, `bytes`, empty SQL words). */
 export type Described = Pick<Operation, "protocol" | "text" | "verbs" | "writes" | "traits"> &
-  Partial<Pick<Operation, "llm" | "mcp" | "grpc" | "parameters" | "user">>;
+  Partial<Pick<Operation, "llm" | "mcp" | "grpc" | "parameters" | "user" | "http">>;
 
 /** Why a request does not go upstream, or ended without its answer. */
 export interface Refusal {
@@ -31,6 +31,8 @@ export interface DialectContext {
   readonly maskKey: Buffer;
   /** Detectors that the policy defines, by name. */
   readonly custom: ReadonlyMap<string, Detector>;
+  /** A FileDescriptorSet that says what the messages of a gRPC target are; null or left out: nothing describes them. */
+  readonly grpcDescriptors?: Buffer | null;
   /** What the policy would say of an operation: for lists that leave out what is denied. Never recorded. */
   would(described: Described): Verdict;
   /** Remembers digests at first sight: MCP tools. `null`: as it was seen before, or first seen now. */
@@ -49,13 +51,20 @@ export interface Dialect {
 export interface DialectExchange {
   /**
    * `whole`: `describe` needs the whole body, content-encoding taken away. `peek`: a body that is short is given too.
-   * `head`: nothing is waited for, as a client may wait for the answer before it sends on.
+   * `head`: nothing is waited for, as a client may wait for the answer before it sends on. `first`: as much is waited
+   * for as `enough` says, and `describe` gets what came.
    */
-  readonly reads: "head" | "peek" | "whole";
+  readonly reads: "head" | "peek" | "whole" | "first";
+  /** Of `first`: what came is enough to be described. */
+  enough?(body: Buffer): boolean;
+  /** Of `first`: false when a client may wait for the server before it sends anything; what came is then decided. */
+  readonly waits?: boolean;
   /** `body` is null when it was not read whole. Never throws: what cannot be read gets the trait `unreadable-body`. */
   describe(body: Buffer | null): Described;
   /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
   rewrite(body: Buffer, verdict: Verdict): Buffer;
+  /** Body that goes upstream, part by part, in place of `rewrite`. May keep bytes back; throws a WeirError to refuse. */
+  forward?(bytes: Buffer, verdict: Verdict): Buffer;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
   refuse(refusal: Refusal): OwnResponse;
   /**

@@ -147,12 +147,12 @@ export class Exchange {
       return;
     }
     if (expects) this.#sink.sendContinue();
-    if (!needsAll) this.#sink.wake(peekMs);
+    if (this.#dialect.reads === "peek" || this.#dialect.waits === false) this.#sink.wake(peekMs);
   }
 
   requestBody(bytes: Buffer): void {
     if (this.#phase === "forwarding") {
-      this.#sink.sendBody(bytes, this.#allowed());
+      this.#forward([bytes]);
       return;
     }
     if (this.#phase === "over") return;
@@ -161,6 +161,8 @@ export class Exchange {
     if (this.#phase !== "reading") return;
     if (this.#dialect.reads === "whole") {
       if (this.#bytes > requestBodyBytesMax) this.#refuseTooLarge();
+    } else if (this.#dialect.reads === "first") {
+      if (this.#dialect.enough?.(this.#body()) !== false) this.#ask();
     } else if (this.#bytes >= peekBytesMax) this.#ask();
   }
 
@@ -198,7 +200,8 @@ export class Exchange {
 
   #ask(): void {
     this.#phase = "asked";
-    const described = this.#dialect.describe(this.#dialect.reads === "whole" || this.#whole ? this.#body() : null);
+    const isGiven = this.#dialect.reads === "whole" || this.#dialect.reads === "first" || this.#whole;
+    const described = this.#dialect.describe(isGiven ? this.#body() : null);
     this.#operation = this.#fill(described);
     this.#sink.ask(this.#operation, () => this.#digest());
   }
@@ -285,7 +288,7 @@ export class Exchange {
     if (body !== null) {
       const rewritten = this.#dialect.rewrite(body, verdict);
       // A length that is written anew has to be right, and a body that was decoded lost its own.
-      if (rewritten !== body || headers.changed) {
+      if ((rewritten !== body || headers.changed) && this.#dialect.forward === undefined) {
         body = rewritten;
         this.#setLength({
           kind: body.length === 0 && head.body.kind === "none" ? "none" : "length",
@@ -293,6 +296,12 @@ export class Exchange {
         });
       }
       if (headers.has("expect")) headers.delete("expect");
+    }
+    // What a dialect forwards part by part may become longer or shorter.
+    if (this.#dialect.forward !== undefined && headers.has("content-length")) {
+      this.#setLength({ kind: "chunked" });
+      headers.delete("content-length");
+      if (head.version !== "2") headers.set("transfer-encoding", "chunked");
     }
     if (verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.reads === "whole")
       this.#askIdentity();
@@ -303,10 +312,27 @@ export class Exchange {
     const target =
       this.#context.credential === null ? null : applyCredential(head, body, this.#context.credential, this.#now());
     this.#sink.sendHead(head, target, permit);
-    for (const part of body === null ? this.#parts : [body]) if (part.length > 0) this.#sink.sendBody(part, permit);
+    const parts = body === null ? this.#parts : [body];
     this.#parts = [];
     this.#bytes = 0;
-    if (this.#whole) this.#sink.sendEnd(this.#trailers, permit);
+    this.#forward(parts);
+    if (this.#whole && this.#phase === "forwarding") this.#sink.sendEnd(this.#trailers, permit);
+  }
+
+  /** The request's body on its way; the dialect may look at each part of it. */
+  #forward(parts: readonly Buffer[]): void {
+    const permit = this.#allowed();
+    for (const part of parts) {
+      let out = part;
+      try {
+        out = this.#dialect.forward?.(part, permit.verdict) ?? part;
+      } catch (error) {
+        if (!(error instanceof WeirError)) throw error;
+        this.upstreamFailed(error.code, error.message);
+        return;
+      }
+      if (out.length > 0) this.#sink.sendBody(out, permit);
+    }
   }
 
   /** What is masked has to be readable: no content coding is asked for. */
@@ -524,7 +550,7 @@ export class Exchange {
 
   tick(): void {
     // A body that comes slowly is decided by what is there: its sender may wait for the answer.
-    if (this.#phase === "reading" && this.#dialect.reads === "peek") {
+    if (this.#phase === "reading" && (this.#dialect.reads === "peek" || this.#dialect.waits === false)) {
       this.#ask();
       return;
     }
