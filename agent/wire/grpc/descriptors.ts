@@ -91,10 +91,9 @@ function schemaOf(files: readonly Buffer[]): GrpcSchema {
   for (const type of messages.values())
     for (const { typeName, protoName } of type.fields.values())
       if (typeName !== "" && !messages.has(typeName) && !enums.has(typeName))
-        throw new WeirError(
-          "WEIR_CONFIG_INVALID",
-          `The descriptor set lacks ${typeName} (${type.name}.${protoName}); write it with --include_imports.`,
-        );
+        throw lacking(typeName, `${type.name}.${protoName}`);
+  for (const [name, { input, output }] of methods)
+    for (const typeName of [input, output]) if (!messages.has(typeName)) throw lacking(typeName, name);
 
   function readFile(file: Buffer): void {
     const scope = textOf(file, 2);
@@ -162,6 +161,11 @@ function schemaOf(files: readonly Buffer[]): GrpcSchema {
     message: (name) => messages.get(name) ?? null,
     enumName: (type, value) => enums.get(type)?.get(value) ?? null,
   };
+}
+
+function lacking(typeName: string, where: string): WeirError {
+  const how = "write it with --include_imports";
+  return new WeirError("WEIR_CONFIG_INVALID", `The descriptor set lacks ${typeName} (${where}); ${how}.`);
 }
 
 function readField(bytes: Buffer, isProto3: boolean): FieldType {
