@@ -64,7 +64,7 @@ export function samlSignIn(settings: SamlSettings, callback: string, now: () => 
         throw refused(error instanceof Error ? error.message.slice(0, 200) : "it cannot be read", error);
       }
       if (profile === null) throw refused("it holds no assertion");
-      mustBeNew(profile.ID);
+      mustBeNew(assertionId(profile));
       forget(tickets, now() - requestMsMax);
       const ticket = randomText();
       tickets.set(ticket, { person: personOf(profile), relayState, atMs: now() });
@@ -79,7 +79,7 @@ export function samlSignIn(settings: SamlSettings, callback: string, now: () => 
     },
   };
 
-  function mustBeNew(id: string | undefined): void {
+  function mustBeNew(id: unknown): void {
     if (!isPlain(id)) throw refused("its assertion has no ID");
     for (const [known, atMs] of used) if (now() - atMs > 2 * assertionMsMax) used.delete(known);
     if (used.has(id) || used.size >= assertionsMax) throw refused("its assertion was used before");
@@ -110,7 +110,8 @@ function mustBePlain(response: string): void {
   // Java writes the line ends of a signature as references.
   if (/<!|<\?(?!xml\s)|&#(?!13;|xD;)/.test(xml))
     throw refused("it holds a document type, a comment, CDATA, a processing instruction or a character reference");
-  const count = (name: string): number => xml.match(new RegExp(`<(?:[\\w.-]+:)?${name}[\\s/>]`, "g"))?.length ?? 0;
+  const count = (name: string): number =>
+    xml.match(new RegExp(`<(?:[^\\s<>/:"'=]+:)?${name}[\\s/>]`, "g"))?.length ?? 0;
   if (count("Response") !== 1) throw refused("it is not one response");
   if (count("EncryptedAssertion") !== 0) throw refused("its assertion is encrypted");
   if (count("Assertion") !== 1) throw refused("it has not one assertion");
@@ -118,6 +119,12 @@ function mustBePlain(response: string): void {
   if (count("Object") !== 0) throw refused("a signature in it carries an object");
   const ids = [...xml.matchAll(/\sID\s*=\s*["']([^"']*)["']/gi)].map(([, id]) => id);
   if (new Set(ids).size !== ids.length) throw refused("two of its elements have the same ID");
+}
+
+/** Of the assertion that was verified, not of what stands around it. */
+function assertionId(profile: Profile): unknown {
+  const verified = profile.getAssertion?.() as { Assertion?: { $?: { ID?: unknown } } } | undefined;
+  return verified?.Assertion?.$?.ID;
 }
 
 /** Requests that wait for their answer: node-saml looks them up by InResponseTo, and each is answered once. */

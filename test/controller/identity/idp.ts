@@ -1,0 +1,83 @@
+/**
+ * A SAML identity provider's answers. Everything is written in the canonical form (exclusive C14N) already, so that a
+ * digest over the text is the digest over the element.
+ */
+import { createHash, createSign, generateKeyPairSync } from "node:crypto";
+import { inflateRawSync } from "node:zlib";
+
+const pair = generateKeyPairSync("rsa", { modulusLength: 2048 });
+export const idpPublicKey = pair.publicKey.export({ type: "spki", format: "pem" }) as string;
+export const idpIssuer = "https://idp.test/metadata";
+const stranger = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey;
+
+const assertionNs = 'xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion"';
+const signatureNs = 'xmlns:ds="http://www.w3.org/2000/09/xmldsig#"';
+
+export interface Said {
+  readonly nameId?: string;
+  readonly groups?: readonly string[];
+  readonly audience?: string;
+  readonly issuer?: string;
+  readonly untilMs?: number;
+  readonly fromMs?: number;
+  readonly id?: string;
+}
+
+export interface Question {
+  readonly id: string;
+  readonly relayState: string;
+}
+
+export function questionIn(location: string): Question {
+  const url = new URL(location);
+  const xml = inflateRawSync(Buffer.from(url.searchParams.get("SAMLRequest") ?? "", "base64")).toString();
+  return { id: /\sID="([^"]+)"/.exec(xml)?.[1] ?? "", relayState: url.searchParams.get("RelayState") ?? "" };
+}
+
+const at = (ms: number): string => new Date(ms).toISOString();
+
+export function assertion({ id: request }: Question, callback: string, said: Said = {}): string {
+  const now = Date.now();
+  const { nameId = "alice", groups = ["dba"], audience = "weir", issuer = idpIssuer } = said;
+  const { untilMs = now + 60_000, fromMs = now - 1_000, id = "_assertion" } = said;
+  const values = groups.map((group) => `<saml:AttributeValue>${group}</saml:AttributeValue>`).join("");
+  return (
+    `<saml:Assertion ${assertionNs} ID="${id}" IssueInstant="${at(fromMs)}" Version="2.0"><saml:Issuer>${issuer}</saml:Issuer>` +
+    `<saml:Subject><saml:NameID>${nameId}</saml:NameID><saml:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer">` +
+    `<saml:SubjectConfirmationData InResponseTo="${request}" NotOnOrAfter="${at(untilMs)}" Recipient="${callback}"></saml:SubjectConfirmationData>` +
+    `</saml:SubjectConfirmation></saml:Subject><saml:Conditions NotBefore="${at(fromMs)}" NotOnOrAfter="${at(untilMs)}">` +
+    `<saml:AudienceRestriction><saml:Audience>${audience}</saml:Audience></saml:AudienceRestriction></saml:Conditions>` +
+    `<saml:AuthnStatement AuthnInstant="${at(fromMs)}" SessionIndex="_session"></saml:AuthnStatement>` +
+    `<saml:AttributeStatement><saml:Attribute Name="groups">${values}</saml:Attribute></saml:AttributeStatement></saml:Assertion>`
+  );
+}
+
+export function response({ id: request }: Question, callback: string, inside: string, id = "_response"): string {
+  return (
+    `<samlp:Response xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" Destination="${callback}" ID="${id}" InResponseTo="${request}" IssueInstant="${at(Date.now())}" Version="2.0">` +
+    `<saml:Issuer ${assertionNs}>${idpIssuer}</saml:Issuer><samlp:Status><samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"></samlp:StatusCode></samlp:Status>` +
+    `${inside}</samlp:Response>`
+  );
+}
+
+/** The signature over an element with this ID, as it stands after its Issuer. */
+export function signatureOf(xml: string, { wrongKey = false, object = "" } = {}): string {
+  const id = /\sID="([^"]+)"/.exec(xml)?.[1];
+  const digest = createHash("sha256").update(xml).digest("base64");
+  const info =
+    `<ds:SignedInfo ${signatureNs}><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"></ds:CanonicalizationMethod>` +
+    `<ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"></ds:SignatureMethod><ds:Reference URI="#${id}"><ds:Transforms>` +
+    `<ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"></ds:Transform>` +
+    `<ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"></ds:Transform></ds:Transforms>` +
+    `<ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"></ds:DigestMethod><ds:DigestValue>${digest}</ds:DigestValue></ds:Reference></ds:SignedInfo>`;
+  const value = createSign("sha256")
+    .update(info)
+    .sign(wrongKey ? stranger : pair.privateKey, "base64");
+  return `<ds:Signature ${signatureNs}>${info}<ds:SignatureValue>${value}</ds:SignatureValue>${object}</ds:Signature>`;
+}
+
+export function withSignature(xml: string, signature: string): string {
+  return xml.replace("</saml:Issuer>", `</saml:Issuer>${signature}`);
+}
+
+export const signed = (xml: string): string => withSignature(xml, signatureOf(xml));
