@@ -44,6 +44,7 @@ const noState: HostState = {
   live: () => [],
   end: () => false,
   revoke: () => Promise.reject(new WeirError("WEIR_CONTROL_REFUSED", "No agent is here to revoke for.")),
+  refusal: () => null,
   loggedOut: () => {},
   note: () => {},
 };

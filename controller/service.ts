@@ -134,6 +134,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
           agents: () => [],
           live: () => [],
           end: () => false,
+          refusal: () => null,
           // A revocation over Kafka holds until it is taken back; a logout must not shut somebody out for good.
           loggedOut: () => {},
           note: (text) => log("info", text),

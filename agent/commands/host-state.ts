@@ -35,15 +35,15 @@ export function hostState(agent: () => Agent | null, config: AgentConfig): HostS
       }
       return false;
     },
-    loggedOut({ issuer, subject, sid }) {
-      agent()?.revoker.loggedOut({ issuer, subject, sid, by: issuer });
-    },
-    note: (text) => agent()?.note({ type: "notice", text }),
     async revoke({ subject, issuer, reason, by }) {
       const running = agent();
       if (running === null) throw new WeirError("WEIR_CONTROL_REFUSED", "The agent is not ready yet; try again.");
       running.revoker.revoke({ what: subject, issuer, reason, by });
     },
+    refusal: (person, sinceMs) =>
+      agent()?.identities.against({ identity: person, sid: person.sid, issuedAtMs: sinceMs }) ?? null,
+    loggedOut: (logout) => void agent()?.revoker.loggedOut({ ...logout, by: "the issuer" }),
+    note: (text) => agent()?.note({ type: "notice", text }),
   };
 }
 

@@ -7,7 +7,7 @@ import type { Identity, JobHint, ProcessInfo } from "../core/flow.ts";
 import { type IdentitySettings, policyIssuer } from "../core/identity.ts";
 import { WeirError } from "../errors.ts";
 import type { Cgroups } from "./cgroups.ts";
-import { type RevocationKey, Revocations } from "./revocations.ts";
+import { type Claimed, type RevocationKey, Revocations } from "./revocations.ts";
 import { type Binding, type Block, type Login, type Revocation, readState, writeState } from "./state-file.ts";
 import { createVerifier, type Proven, type Verifier } from "./verify.ts";
 
@@ -44,6 +44,8 @@ export interface Identities {
   jobOf(process: ProcessInfo | null): JobHint | null;
   /** Why nothing may leave this process; null: nothing against it. */
   refusal(process: ProcessInfo | null): string | null;
+  /** Why somebody who has proven himself elsewhere is not believed; null: nothing against him. */
+  against(claimed: Claimed): string | null;
   /** Takes effect at once, for flows of this moment by `version`. */
   revoke(revocation: Omit<Revocation, "atMs">): void;
   /** Nothing leaves any more from where this session came. */
@@ -193,6 +195,7 @@ export function openIdentities(options: RegistryOptions): Identities {
       if (process.cgroup === "" && bound) return goneReason;
       return blockOf(process) ?? refusalOfUser(process);
     },
+    against: (claimed) => revocations.against(claimed),
     revoke(revocation) {
       if (revocations.add({ ...revocation, atMs: now() })) changed();
     },

@@ -11,7 +11,7 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest }
 import { WeirError } from "../../agent/errors.ts";
 import type { Approval, ApprovalStore } from "../approvals/store.ts";
 import type { SignInSettings } from "../identity/settings.ts";
-import { createSignIn, type SignedInPerson, type SignInOptions } from "../identity/sign-in.ts";
+import { createSignIn, type SignInOptions } from "../identity/sign-in.ts";
 import { approvalRoutes, shown } from "./approval-routes.ts";
 import { assetRoutes } from "./assets.ts";
 import { liveRoute } from "./live.ts";
@@ -66,7 +66,7 @@ export async function startPage(options: PageOptions): Promise<Page> {
   app.server.headersTimeout = headersWithinMs;
   const signIn = options.signIn === null ? null : createSignIn(signInOptions(options, options.signIn));
   const personOf = (request: FastifyRequest): Person | null =>
-    isTold(request, options.token) ? root : named(signIn?.personOf(request) ?? null);
+    isTold(request, options.token) ? root : (signIn?.personOf(request) ?? null);
   await guard(app, personOf);
   // The page asks how one signs in before it knows whether one can.
   if (signIn === null)
@@ -143,12 +143,6 @@ const securityHeaders = {
 /** Who has the address that was printed is root on this host, or has it from him. */
 const root: Person = { name: "web page", identity: null };
 
-/** A name can be anybody's choice; the record has the subject beside it. */
-function named(person: SignedInPerson | null): Person | null {
-  if (person === null || person.name === person.identity.subject) return person;
-  return { ...person, name: `${person.name} (${person.identity.subject})` };
-}
-
 function isTold(request: FastifyRequest, token: string): boolean {
   const given = Buffer.from(request.headers.authorization ?? "");
   const wanted = Buffer.from(`Bearer ${token}`);
@@ -160,6 +154,7 @@ function signInOptions({ state }: PageOptions, settings: SignInSettings): SignIn
     settings,
     now: Date.now,
     note: (text) => state.note(`page: ${text}`),
+    refusal: (person, sinceMs) => state.refusal(person, sinceMs),
     loggedOut: (logout) => state.loggedOut(logout),
   };
 }

@@ -1,6 +1,7 @@
 /** Agents and their health, the policy in force, live flows and their end. */
 import type { FastifyInstance } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
+import type { SignedIn } from "../identity/claims.ts";
 import type { OidcLogout } from "../identity/oidc.ts";
 
 export interface AgentState {
@@ -29,6 +30,8 @@ export interface HostState {
   end(session: string, reason: string): boolean;
   /** Ends the live flows of an identity and refuses its next ones. Rejects with a WeirError that says why not. */
   revoke(revocation: Revocation): Promise<void>;
+  /** Why somebody who signed in to the page then is not believed any more; null: nothing against him. */
+  refusal(person: SignedIn, sinceMs: number): string | null;
   /** The issuer says that somebody logged out there. */
   loggedOut(logout: OidcLogout): void;
   /** Into the audit. */

@@ -12,25 +12,23 @@ const idleMsMax = 3_600_000;
 const sessionsMax = 10_000;
 
 export interface PageSession {
+  /** When he signed in. */
+  readonly atMs: number;
   readonly person: SignedIn;
   /** Comes back in a header with everything that changes something. */
   readonly csrf: string;
 }
 
 interface Kept extends PageSession {
-  readonly atMs: number;
   seenMs: number;
 }
 
 export class PageSessions {
   readonly #all = new Map<string, Kept>();
   readonly #now: () => number;
-  readonly #ended: (person: SignedIn) => void;
 
-  /** `ended` hears of every session that the issuer or an operator ends. */
-  constructor(now: () => number, ended: (person: SignedIn) => void = () => {}) {
+  constructor(now: () => number) {
     this.#now = now;
-    this.#ended = ended;
   }
 
   /** The cookie's value. Always a new one: what a browser had before it signed in is worth nothing. */
@@ -63,18 +61,14 @@ export class PageSessions {
     return person;
   }
 
-  /** Of a subject of this issuer, or one session there. The number that ended. */
-  end(issuer: string | null, subject: string | null, sid: string | null): number {
-    let ended = 0;
+  /** Of a subject of this issuer, or one session there. */
+  end(issuer: string, subject: string | null, sid: string | null): void {
     for (const [key, { person }] of this.#all) {
-      if (issuer !== null && person.issuer !== issuer) continue;
+      if (person.issuer !== issuer) continue;
       // With both said, only that session ends (Back-Channel Logout 1.0, section 2.4).
       if (sid !== null ? person.sid !== sid : person.subject !== subject) continue;
       this.#all.delete(key);
-      this.#ended(person);
-      ended += 1;
     }
-    return ended;
   }
 }
 

@@ -20,14 +20,17 @@ const csrfHeader = "x-weir-csrf";
 export interface SignInOptions {
   readonly settings: SignInSettings;
   now(): number;
-  /** The issuer ended a session of his: the agents end his flows, the page its streams. */
+  /** Why somebody who signed in then is not believed any more (revoked); asked with every request. */
+  refusal(person: SignedIn, sinceMs: number): string | null;
+  /** The issuer ended somebody's session: the agents end his flows. */
   loggedOut(logout: OidcLogout): void;
   /** Into the audit. */
   note(text: string): void;
 }
 
 /** Who sits in front of the page; `identity` is what approvers are matched with. */
-export interface SignedInPerson {
+interface SignedInPerson {
+  /** As it stands in the record: nothing that he could choose himself. */
   readonly name: string;
   readonly identity: { readonly subject: string; readonly issuer: string; readonly groups: readonly string[] };
 }
@@ -37,11 +40,9 @@ export interface SignIn {
   routes(app: FastifyInstance): Promise<void>;
   /** Null: not signed in. Throws an error with statusCode 403 when a request that changes something lacks its token. */
   personOf(request: FastifyRequest): SignedInPerson | null;
-  /** Ends the sessions of a subject on the page; of one issuer, or of all. The number that ended. */
-  end(issuer: string | null, subject: string): number;
 }
 
-export function createSignIn({ settings, now, loggedOut, note }: SignInOptions): SignIn {
+export function createSignIn({ settings, now, refusal, loggedOut, note }: SignInOptions): SignIn {
   const { origin } = settings;
   const oidc = settings.oidc === null ? null : oidcSignIn(settings.oidc, `${origin}/auth/callback`, now);
   const saml = settings.saml === null ? null : samlSignIn(settings.saml, `${origin}/auth/saml/acs`, now);
@@ -50,7 +51,10 @@ export function createSignIn({ settings, now, loggedOut, note }: SignInOptions):
 
   function sessionOf(request: FastifyRequest): PageSession | null {
     const id = cookies.read(request, "session");
-    return id === null ? null : sessions.get(id);
+    const session = id === null ? null : sessions.get(id);
+    if (id === null || session === null || refusal(session.person, session.atMs) === null) return session;
+    sessions.close(id);
+    return null;
   }
 
   /** The browser is through: what it had before counts no longer. */
@@ -58,6 +62,8 @@ export function createSignIn({ settings, now, loggedOut, note }: SignInOptions):
     const { groups } = settings;
     if (groups.length > 0 && !groups.some((group) => person.groups.includes(group)))
       throw refused(`${person.name} is in none of the groups ${groups.join(", ")}`);
+    const against = refusal(person, now());
+    if (against !== null) throw refused(against);
     const before = cookies.read(request, "session");
     if (before !== null) sessions.close(before);
     cookies.set(reply, "session", sessions.open(person), sessionMsMax / 1000);
@@ -83,10 +89,9 @@ export function createSignIn({ settings, now, loggedOut, note }: SignInOptions):
       const session = sessionOf(request);
       if (session === null) return null;
       if (!["GET", "HEAD"].includes(request.method)) mustBeOurPage(request, session, origin);
-      const { subject, issuer, groups, name } = session.person;
-      return { name, identity: { subject, issuer, groups } };
+      const { subject, issuer, groups } = session.person;
+      return { name: `${subject} of ${issuer}`, identity: { subject, issuer, groups } };
     },
-    end: (issuer, subject) => sessions.end(issuer, subject, null),
     async routes(app) {
       await app.register(async (auth) => {
         auth.addContentTypeParser(

@@ -15,9 +15,10 @@ async function openPage(t: TestContext, settings: (origin: string) => Promise<Si
   const app = fastify({ forceCloseConnections: true });
   const said: string[] = [];
   const loggedOut: unknown[] = [];
-  const state = { skewMs: 0 };
+  const state = { skewMs: 0, revoked: "" };
   const options: Omit<SignInOptions, "settings"> = {
     now: () => Date.now() + state.skewMs,
+    refusal: (person) => (state.revoked === person.subject ? "he is revoked" : null),
     loggedOut: (logout) => void loggedOut.push(logout),
     note: (text) => void said.push(text),
   };
@@ -292,13 +293,17 @@ test("a logout token that anybody could write ends nothing", async (t) => {
   assert.notEqual(await me(browser), 401);
 });
 
-test("an operator ends somebody's sessions on the page", async (t) => {
-  const { origin, me, signIn } = await withProvider(t);
+test("who is revoked is out at once, and does not get in again", async (t) => {
+  const { origin, me, state } = await withProvider(t);
   const browser = new Browser();
   await fillIn(browser, `${origin}/auth/login?to=/api/me`, "alice");
-  assert.equal(signIn.end("https://other.test", "alice"), 0);
-  assert.equal(signIn.end(null, "alice"), 1);
+  assert.notEqual(await me(browser), 401);
+  state.revoked = "alice";
   assert.equal(await me(browser), 401);
+  const again = await fillIn(browser, `${origin}/auth/login?to=/api/me`, "alice");
+  assert.match(again.text, /he is revoked/);
+  state.revoked = "";
+  assert.equal(await me(browser), 401, "the session is over, not asleep");
 });
 
 test("an issuer that is not there is said so, and nothing is kept of the failure", async (t) => {

@@ -76,6 +76,7 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
     ],
     live: () => (ended.length === 0 ? [sessionA] : []),
     end: (session) => ended.push(session) > 0,
+    refusal: () => null,
     loggedOut: () => {},
     note: () => {},
     revoke: async ({ subject, issuer, by }) => void ended.push(`${subject} of ${issuer} by ${by}`),

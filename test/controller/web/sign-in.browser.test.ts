@@ -94,8 +94,8 @@ test("only the rule's approvers decide, nobody his own, and who signed out sees 
   const alice = await as("alice");
   await alice.click("#approvals .approve");
   await alice.waitForSelector("#approvals > .card", { state: "detached" });
-  assert.deepEqual(outcomes, ["approved by alice of the test (alice)"]);
-  assert.equal(controller.approvals.get(held?.id ?? "")?.decidedBy, "alice of the test (alice)");
+  assert.deepEqual(outcomes, [`approved by alice of ${provider.issuer}`]);
+  assert.equal(controller.approvals.get(held?.id ?? "")?.decidedBy, `alice of ${provider.issuer}`);
   await alice.click("text=Sign out");
   await alice.waitForSelector("a:text-is('Sign in')");
   assert.equal((await fetch(`${origin}/api/approvals`)).status, 401);
