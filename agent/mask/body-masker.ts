@@ -1,7 +1,7 @@
 /** The same for a body of text in bytes, cut anywhere, also inside of a character; what is no UTF-8 is looked at too. */
 import type { MaskPlan } from "./plan.ts";
 import { mayMatch } from "./prefilter.ts";
-import { TextScanner } from "./scanner.ts";
+import { scannerOf } from "./whole-text.ts";
 
 export interface BodyMasker {
   push(bytes: Buffer): Buffer;
@@ -14,7 +14,7 @@ export interface BodyMasker {
 const prefilteredBytesMin = 256;
 
 export function createBodyMasker(plan: MaskPlan): BodyMasker {
-  const scanner = new TextScanner(plan.steps.latin1, plan.key, "latin1");
+  const scanner = scannerOf(plan, "latin1");
   return {
     push(bytes) {
       if (bytes.length === 0) return bytes;

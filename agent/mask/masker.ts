@@ -1,4 +1,5 @@
 /** Masks what detectors find, in place and in as many bytes. */
+import type { MaskStyle } from "../core/verdict.ts";
 import { contextCharactersMax } from "./detector.ts";
 import { compileMaskPlan, type MaskPlan, type MaskPlanSpec } from "./plan.ts";
 import { hexBytes, mayMatch } from "./prefilter.ts";
@@ -14,6 +15,8 @@ export interface Masker {
   finds(bytes: string): boolean;
   /** The same of a text that was decoded. */
   findsText(text: string): boolean;
+  /** How every value below a JSON object's member of this name is hidden; left out: no detector is about names. */
+  readonly styleOfKey?: ((name: string) => MaskStyle | null) | undefined;
   /** False: it also looks for what `mayMatch` knows nothing of. */
   readonly prefiltered: boolean;
   maskString(text: string): string;
@@ -34,7 +37,7 @@ export function createMasker(specs: readonly MaskPlanSpec[], key: Buffer): Maske
   return plan === null ? null : maskerOf(plan);
 }
 
-export function maskerOf({ steps, key }: MaskPlan): Masker {
+export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
   function maskUntil(bytes: Buffer, start: number, end: number, open: number, filler: number): number {
     const seen = mayMatch(bytes, start, end);
     if (seen === 0 && !always) return 0;
@@ -134,6 +137,7 @@ export function maskerOf({ steps, key }: MaskPlan): Masker {
     mask: (bytes, start, end, filler = star) => maskUntil(bytes, start, end, end, filler),
     maskOpen: (bytes, start, end, open) => maskUntil(bytes, start, end, open, star),
     prefiltered: !always,
+    ...(styleOfKey === null ? {} : { styleOfKey }),
     finds(text) {
       const bytes = Buffer.from(text, "latin1");
       return maskUntil(bytes, 0, bytes.length, bytes.length, star) > 0;

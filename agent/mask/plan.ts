@@ -16,6 +16,10 @@ export interface MaskPlanSpec {
 export interface MaskPlan {
   readonly steps: Readonly<Record<TextKind, readonly Step[]>>;
   readonly key: Buffer;
+  /** Some of them judge a text as a whole. */
+  readonly judgesWhole: boolean;
+  /** How the value of a JSON object's member is hidden for its name alone; null: no detector is about names. */
+  readonly styleOfKey: ((name: string) => MaskStyle | null) | null;
 }
 
 /** Detectors that the policy defines, by name; their files are read by the edge. */
@@ -52,5 +56,13 @@ export function compileMaskPlan(specs: readonly MaskPlanSpec[], key: Buffer): Ma
       utf16.push({ detector, style: spec.with });
     }
   }
-  return utf16.length === 0 ? null : { steps: { latin1, utf16 }, key };
+  if (utf16.length === 0) return null;
+  const keyed = utf16.filter(({ detector }) => detector.keys !== undefined);
+  return {
+    steps: { latin1, utf16 },
+    key,
+    judgesWhole: utf16.some(({ detector }) => detector.wholeOnly === true),
+    styleOfKey:
+      keyed.length === 0 ? null : (name) => keyed.find(({ detector }) => detector.keys?.(name) === true)?.style ?? null,
+  };
 }

@@ -3,7 +3,7 @@
  * value leaves with its piece; wherever a value is cut, it leaves as it would have in one piece.
  */
 import type { MaskPlan } from "./plan.ts";
-import { TextScanner } from "./scanner.ts";
+import { scannerOf } from "./whole-text.ts";
 
 export interface StreamMasker {
   /** Takes the next piece of one text and returns what may leave now, masked; it may be empty. */
@@ -12,13 +12,13 @@ export interface StreamMasker {
   end(): string;
   /** Values masked so far. */
   readonly masked: number;
-  /** Characters held back now; never above `heldCharactersMax`. */
+  /** Characters held back now; never above `heldCharactersMax`, or `wholeTextCharactersMax` where a text is judged as one. */
   readonly held: number;
 }
 
 /** A masker costs four small arrays: one for each text of a reply. */
 export function createStreamMasker(plan: MaskPlan): StreamMasker {
-  const scanner = new TextScanner(plan.steps.utf16, plan.key, "utf16");
+  const scanner = scannerOf(plan, "utf16");
   return {
     push: (text) => (text === "" ? "" : scanner.push(text, false)),
     end: () => scanner.push("", true),

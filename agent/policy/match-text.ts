@@ -184,6 +184,8 @@ export function compileDetectors(
     test: ({ operation, finds }) => {
       const texts = textsOf(operation);
       if (finds === undefined || texts === null) return restrictive;
+      // Those that the policy defines may be about members' names, which stand beside their values only here.
+      if (read.custom.length > 0) texts.push(...jsonOf(operation));
       for (const parameter of operation.parameters) if (parameter !== null) texts.push(parameter);
       return texts.some((text) => names.some((name) => finds(name, text))) !== negated;
     },
@@ -200,6 +202,13 @@ function textsOf(operation: Operation): string[] | null {
   for (const json of [operation.mcp?.arguments, operation.grpc?.message])
     if (json !== null && json !== undefined && !addStrings(json, texts, 0)) return null;
   return texts;
+}
+
+/** What is told in JSON, as one text; its depth is known to be bounded. */
+function jsonOf({ mcp, grpc }: Operation): string[] {
+  return [mcp?.arguments, grpc?.message].flatMap((json) =>
+    json === null || typeof json !== "object" ? [] : [JSON.stringify(json)],
+  );
 }
 
 function addStrings(value: unknown, texts: string[], depth: number): boolean {

@@ -16,7 +16,8 @@ const wholeBodyBytesMax = 32 * 1024 * 1024;
 export function bodyReader(type: string, verdict: Verdict, masking: Masking): ReplyReader | null {
   const { reply, paths } = plansOf(verdict, masking);
   const json = /json/.test(type);
-  if (json && paths.length > 0)
+  // JSON as such looks like source code: what judges whole texts is asked about each of its strings.
+  if (json && (paths.length > 0 || reply?.judgesWhole === true))
     return new WholeJson({ masker: reply === null ? null : maskerOf(reply), paths, key: masking.maskKey });
   return reply === null || !(type === "" || isText(type)) ? null : new StreamedBody(reply, json);
 }

@@ -12,6 +12,8 @@ import { JsonScanner, type JsonToken, jsonString } from "./json-scan.ts";
 /** What finds values in text, and overwrites them in as many bytes; a `Masker` of agent/mask is one. */
 export interface TextMasker {
   mask(bytes: Buffer, start: number, end: number): number;
+  /** How every value below a member of this name is hidden; null: by what it looks like. Left out: no name says so. */
+  readonly styleOfKey?: ((name: string) => MaskStyle | null) | undefined;
 }
 
 export interface PathMask {
@@ -132,7 +134,9 @@ class Walk {
     const key = parent.isObject ? this.#key : parent.index;
     parent.index += 1;
     this.#way.push(parent.isObject ? this.#key : "*");
-    if (paths.length === 0 || parent.style !== null) return { states: none, style: parent.style };
+    if (parent.style !== null) return { states: none, style: parent.style };
+    const named = parent.isObject ? (this.#masks.masker?.styleOfKey?.(this.#key) ?? null) : null;
+    if (paths.length === 0 || named !== null) return { states: none, style: named };
     let { states, style }: Pick<Level, "states" | "style"> =
       parent.states === none ? parent : this.#follow(parent, key);
     if (roots?.some((root) => sameWay(root, this.#way)) === true) states = [...states, ...paths.map(() => pathStart)];

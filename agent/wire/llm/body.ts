@@ -52,10 +52,10 @@ export function parseJson(bytes: Buffer): unknown {
 }
 
 export interface BodyEditor {
-  /** What stands in place of a text; the same text: nothing changes. */
-  text(text: string): string;
+  /** What stands in place of a text; the same text: nothing changes. `name`: of the tool's own member that it is in. */
+  text(text: string, name: string | null): string;
   /** True: a number of a tool's own becomes 0. */
-  hidesNumber(text: string): boolean;
+  hidesNumber(text: string, name: string): boolean;
 }
 
 /** A string that is JSON may hold a string that is JSON: this often. */
@@ -97,15 +97,15 @@ function edit(bytes: Buffer, editor: BodyEditor, nested: number, inTool: boolean
       key = jsonString(bytes, start, end, escaped);
       // Names are the API's own but for those of a tool's values.
       if (level?.free !== true && !inTool) continue;
-      const out = editor.text(key);
+      const out = editor.text(key, null);
       if (out !== key) replace(start, end, JSON.stringify(out));
     } else if (token === "number") {
-      if (free && editor.hidesNumber(bytes.toString("latin1", start, end))) replace(start, end, "0");
+      if (free && editor.hidesNumber(bytes.toString("latin1", start, end), name)) replace(start, end, "0");
     } else if (token === "string") {
       const text = jsonString(bytes, start, end, escaped);
       if (!free && isHandle(name, text)) continue;
       if (dataUrl.test(text)) continue;
-      const out = editString(text, editor, nested);
+      const out = editString(text, free ? name : null, editor, nested);
       if (out !== text) replace(start, end, JSON.stringify(out));
     }
   }
@@ -115,13 +115,13 @@ function edit(bytes: Buffer, editor: BodyEditor, nested: number, inTool: boolean
 }
 
 /** Names inside of it are no longer the API's own. */
-function editString(text: string, editor: BodyEditor, nested: number): string {
+function editString(text: string, name: string | null, editor: BodyEditor, nested: number): string {
   if (nested < nestedMax && opensJson.test(text)) {
     const inner = Buffer.from(text, "utf8");
     const out = edit(inner, editor, nested + 1, true);
     if (out !== null) return out === inner ? text : out.toString("utf8");
   }
-  return editor.text(text);
+  return editor.text(text, name);
 }
 
 const unreadable: BodyRead = { value: null, problem: "unreadable-body" };

@@ -38,14 +38,20 @@ export function redactBody(
     });
   }
   const redacted = editBody(body, {
-    text: (text) => redactText(text, steps, names, masking.maskKey),
-    hidesNumber: (text) => findValues(text, steps).length > 0,
+    text: (text, name) => redactText(text, name, steps, names, masking.maskKey),
+    hidesNumber: (text, name) => findValues(text, name, steps).length > 0,
   });
   return { body: redacted, names };
 }
 
-function redactText(text: string, steps: readonly RedactStep[], names: Placeholders, key: Buffer): string {
-  const values = findValues(text, steps);
+function redactText(
+  text: string,
+  name: string | null,
+  steps: readonly RedactStep[],
+  names: Placeholders,
+  key: Buffer,
+): string {
+  const values = findValues(text, name, steps);
   if (values.length === 0) return text;
   let out = "";
   let from = 0;
@@ -64,7 +70,9 @@ function hideValue(text: string, { start, end, step }: Found, key: Buffer): stri
 }
 
 /** In order, none within another: of two that overlap the first, of two at one place the longer. */
-function findValues(text: string, steps: readonly RedactStep[]): Found[] {
+function findValues(text: string, name: string | null, steps: readonly RedactStep[]): Found[] {
+  const named = name === null ? undefined : steps.find(({ detector }) => detector.keys?.(name) === true);
+  if (named !== undefined) return text === "" ? [] : [{ start: 0, end: text.length, step: named }];
   const found: Found[] = [];
   for (const step of steps) {
     const { detector } = step;

@@ -92,7 +92,7 @@ export class ReplyRuns implements TextRuns {
 
 const opensJson = /^[ \t\r\n]*[{[]/;
 
-/** A text in JSON is held whole where masks name paths in it; longer, it is refused. */
+/** A text in JSON is held whole where masks name paths or members in it, or judge whole strings; longer, it is refused. */
 export const pathTextCharactersMax = 1024 * 1024;
 
 class TextRun {
@@ -103,8 +103,10 @@ class TextRun {
   readonly #restorer: Restorer | null;
   /** Undefined: nothing but blanks came yet, and it may become either. */
   #view: JsonView | null | undefined;
-  /** JSON that is held whole for its paths; null: it is not. */
+  /** JSON that is held whole; null: it is not. */
   #held: string | null = null;
+  /** The detectors have seen its values one by one. */
+  #seen = false;
   #pathsMasked = 0;
 
   constructor(masks: ReplyMasks | null, names: Placeholders | null, kind: TextKind) {
@@ -140,7 +142,7 @@ class TextRun {
   }
 
   end(): string {
-    const whole = this.#held === null ? "" : this.#pass(this.#maskPaths(this.#held));
+    const whole = this.#held === null ? "" : this.#pass(this.#maskWhole(this.#held));
     const before = this.left;
     const out = whole + this.#passRest();
     if (this.#held !== null) this.left = before + this.left;
@@ -149,12 +151,19 @@ class TextRun {
 
   #openView(): void {
     this.#view = new JsonView(this.#restorer !== null);
-    if (this.#masks !== null && this.#masks.paths.length > 0) this.#held = "";
+    if (this.#masks !== null && (this.#masks.paths.length > 0 || this.#byValue)) this.#held = "";
   }
 
-  #maskPaths(text: string): string {
-    const { paths, key } = this.#masks as ReplyMasks;
-    const masked = maskJson(Buffer.from(text, "utf8"), { masker: null, paths, key });
+  /** Of JSON some detectors want each value by itself: by its member's name, or each string as a whole. */
+  get #byValue(): boolean {
+    const plan = this.#masks?.plan ?? null;
+    return plan !== null && (plan.judgesWhole || plan.styleOfKey !== null);
+  }
+
+  #maskWhole(text: string): string {
+    const { paths, key, masker } = this.#masks as ReplyMasks;
+    const masked = maskJson(Buffer.from(text, "utf8"), { masker: this.#byValue ? masker : null, paths, key });
+    this.#seen = masked !== null && this.#byValue;
     if (masked === null || masked.masked === 0) return text;
     this.#pathsMasked += masked.masked;
     return masked.bytes.toString("utf8");
@@ -163,7 +172,7 @@ class TextRun {
   #pass(piece: string): string {
     const view = this.#view ?? null;
     const shown = view === null ? piece : view.show(piece);
-    const masked = this.#masker === null ? shown : this.#masker.push(shown);
+    const masked = this.#masker === null || this.#seen ? shown : this.#masker.push(shown);
     this.left = view === null ? masked : view.write(masked);
     return this.#restore(this.left);
   }
@@ -171,7 +180,7 @@ class TextRun {
   #passRest(): string {
     const view = this.#view ?? null;
     const shown = view === null ? "" : view.showRest();
-    const masked = this.#masker === null ? shown : this.#masker.push(shown) + this.#masker.end();
+    const masked = this.#masker === null || this.#seen ? shown : this.#masker.push(shown) + this.#masker.end();
     this.left = view === null ? masked : view.write(masked);
     return this.#restore(this.left);
   }
