@@ -1,124 +1,98 @@
-/** Each kind of value, cut at every character over two deltas, in each kind of frame that OpenAI's APIs and Ollama stream. */
+/**
+ * Each kind of value in each kind of frame, cut over two events at every place, brought one character at a time, and with
+ * the bytes of the reply cut at every one: no part of it leaves, every frame can be read, all the rest stays.
+ */
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import type { DetectorName } from "../../../../agent/core/verdict.ts";
-import { maskOf, run } from "./exchange.ts";
-import { chatStream, responsesStream, sse } from "./openai-vectors.ts";
+import { describe, test } from "node:test";
+import { detectorNames, samples } from "../../mask/values.ts";
+import { maskOf, open, replyHead, verdictOf } from "./exchange.ts";
+import { type Frame, kinds } from "./split-frames.ts";
 
-const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-const line = `${letters}+/`.slice(0, 64);
+const rules = { masks: [maskOf(detectorNames)] };
+const head = "Here it is: ";
+const tail = " — and so on.";
+/** A longer value is cut at its ends everywhere, and at some places between; one character at a time at all of them. */
+const everyPlaceMax = 80;
 
-const values: Readonly<Record<DetectorName, string>> = {
-  "credit-card": "4111 1111 1111 1111",
-  ssn: "078-05-1120",
-  email: "ada.lovelace+x@mail.example.com",
-  phone: "+1 (415) 555-2671",
-  iban: "DE89 3704 0044 0532 0130 00",
-  "aws-key": `AKIA${"IOSFODNN7EXAMPLE"}`,
-  "openai-key": `sk-proj-${letters.slice(0, 40)}`,
-  "anthropic-key": `sk-ant-api03-${letters.slice(0, 50)}`,
-  "github-token": `ghp_${letters.slice(0, 36)}`,
-  jwt: `eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkEifQ.${letters.slice(0, 43)}`,
-  "private-key": `-----BEGIN PRIVATE KEY-----\n${line}\n${line}\n-----END PRIVATE KEY-----`,
-};
+const inJson = (text: string): string => JSON.stringify(text).slice(1, -1);
+const starsOf = (value: string): string => "*".repeat(value.length);
 
-interface Frame {
-  readonly target: string;
-  readonly type: string;
-  readonly protocol: "openai" | "ollama";
-  stream(parts: readonly string[]): Buffer;
-  /** The text as a client joins it. */
-  told(out: string): string[];
+/** What leaves after each part of a reply. */
+function pass(frame: Frame, parts: readonly Buffer[]): Buffer[] {
+  const exchange = open(frame.target, frame.protocol);
+  const verdict = verdictOf(rules);
+  exchange.describe(Buffer.from("{}"));
+  exchange.rewrite(Buffer.from("{}"), verdict);
+  const reader = exchange.reply(replyHead(frame.type), verdict);
+  assert.ok(reader !== null);
+  return [...parts.map((part) => Buffer.from(reader.push(Buffer.from(part)))), Buffer.from(reader.end())];
 }
 
-const type = "text/event-stream";
-const request = { model: "m", stream: true, messages: [] };
-
-function events(out: string) {
-  return out
-    .split("\n\n")
-    .flatMap((event) => event.split("\n").filter((one) => one.startsWith("data: {")))
-    .map((data) => JSON.parse(data.slice(6)));
+/** The text as the frame takes it: as it is, or in a string of JSON. */
+function textOf(frame: Frame, text: string): string {
+  return frame.inJson ? `{"to":"x","v":"${inJson(text)}","n":17}` : text;
 }
 
-function inJson(text: string): string {
-  return JSON.stringify(text).slice(1, -1);
+function check(frame: Frame, sent: Buffer, left: Buffer, text: string, what: string): void {
+  const events = frame.events(left);
+  for (const told of frame.told(events)) assert.equal(told, textOf(frame, text), what);
+  const rest = (all: object[]): object[] => all.filter((event) => !frame.brings(event));
+  const [before, after] = [rest(frame.events(sent)), rest(events)];
+  // Events that tell the text once more were looked at above.
+  assert.equal(after.length, before.length, what);
+  assert.deepEqual(
+    after.map((event) => Object.keys(event)),
+    before.map((event) => Object.keys(event)),
+    what,
+  );
 }
 
-const frames: Readonly<Record<string, Frame>> = {
-  content: {
-    target: "/v1/chat/completions",
-    type,
-    protocol: "openai",
-    stream: (parts) => sse(chatStream({ content: parts })),
-    told: (out) => [
-      events(out)
-        .map(({ choices }) => choices[0]?.delta.content ?? "")
-        .join(""),
-    ],
-  },
-  arguments: {
-    target: "/v1/chat/completions",
-    type,
-    protocol: "openai",
-    stream: (parts) => sse(chatStream({ args: ['{"v":"', ...parts.map(inJson), '"}'] })),
-    told: (out) => [
-      JSON.parse(
-        events(out)
-          .map(({ choices }) => choices[0]?.delta.tool_calls?.[0].function.arguments ?? "")
-          .join(""),
-      ).v,
-    ],
-  },
-  responses: {
-    target: "/v1/responses",
-    type,
-    protocol: "openai",
-    stream: (parts) => sse(responsesStream(parts, ['{"v":"', ...parts.map(inJson), '"}']), true),
-    told(out) {
-      const all = events(out);
-      const deltas = all.filter((event) => event.type === "response.output_text.delta").map(({ delta }) => delta);
-      const { response } = all.at(-1);
-      return [
-        deltas.join(""),
-        all.find((event) => event.type === "response.output_text.done").text,
-        response.output[0].content[0].text,
-        JSON.parse(response.output[1].arguments).v,
-      ];
-    },
-  },
-  ollama: {
-    target: "/api/generate",
-    type: "application/x-ndjson",
-    protocol: "ollama",
-    stream(parts) {
-      const lines = parts.map((response) => ({ model: "m", response, done: false }));
-      return Buffer.from(
-        [...lines, { model: "m", response: "", done: true }].map((one) => `${JSON.stringify(one)}\n`).join(""),
-      );
-    },
-    told: (out) => [
-      out
-        .trim()
-        .split("\n")
-        .map((one) => JSON.parse(one).response)
-        .join(""),
-    ],
-  },
-};
+/** Places to cut a text that has the value from `start` to `end`. */
+function* places(text: string, start: number, end: number): Generator<number> {
+  for (let at = 0; at <= text.length; at += 1) {
+    const inside = Math.min(at - start, end - at);
+    if (end - start <= everyPlaceMax || inside < everyPlaceMax / 2 || at % 97 === 0) yield at;
+  }
+}
 
-for (const [name, frame] of Object.entries(frames)) {
-  test(`no value leaves in ${name}, wherever two deltas cut it`, () => {
-    for (const [detector, value] of Object.entries(values)) {
-      const masks = [maskOf([detector as DetectorName])];
-      const hidden = `It is ${"*".repeat(value.length)} , yes`;
-      // Every place of a short value; of a long one the ends and some in between.
-      for (let at = 0; at <= value.length; at += at < 30 || at > value.length - 30 ? 1 : 7) {
-        const parts = ["It is ", value.slice(0, at), value.slice(at), " , yes"];
-        const reply = { type: frame.type, parts: [frame.stream(parts)] };
-        const { out } = run(frame.target, request, reply, { masks }, frame.protocol);
-        for (const told of frame.told(out.toString())) assert.equal(told, hidden, `${detector} cut at ${at}`);
-      }
+for (const [name, frame] of Object.entries(kinds)) {
+  describe(name, () => {
+    for (const { name: sample, value, before = "" } of samples) {
+      const text = textOf(frame, `${head}${before}${value}${tail}`);
+      const hidden = `${head}${before}${starsOf(value)}${tail}`;
+      const start = text.indexOf(frame.inJson ? inJson(value) : value);
+      const end = start + (frame.inJson ? inJson(value) : value).length;
+
+      test(`${sample}, over two events`, () => {
+        for (const cut of places(text, start, end)) {
+          const sent = frame.write([text.slice(0, cut), text.slice(cut)]);
+          check(frame, sent, Buffer.concat(pass(frame, [sent])), hidden, `cut at ${cut}`);
+        }
+      });
+
+      test(`${sample}, a character at a time`, () => {
+        const sent = frame.write([...text]);
+        check(frame, sent, Buffer.concat(pass(frame, [sent])), hidden, "a character at a time");
+      });
     }
+
+    test("the reply's bytes cut at every one: what has left is never more than what may", () => {
+      const values = samples.filter(({ value }) => value.length <= everyPlaceMax);
+      const { name: sample, value, before = "" } = values[name.length % values.length] as (typeof values)[number];
+      const text = textOf(frame, `${head}${before}${value}${tail}`);
+      const middle = text.indexOf(frame.inJson ? inJson(value) : value) + Math.ceil(value.length / 2);
+      const sent = frame.write([text.slice(0, middle), text.slice(middle)]);
+      const whole = Buffer.concat(pass(frame, [sent]));
+      check(frame, sent, whole, `${head}${before}${starsOf(value)}${tail}`, sample);
+      for (let cut = 0; cut <= sent.length; cut += 1) {
+        const left = pass(frame, [sent.subarray(0, cut), sent.subarray(cut)]);
+        assert.ok(Buffer.concat(left).equals(whole), `${sample}, cut at byte ${cut}`);
+      }
+      const single = pass(
+        frame,
+        [...sent].map((byte) => Buffer.from([byte])),
+      );
+      assert.ok(Buffer.concat(single).equals(whole), `${sample}, byte by byte`);
+    });
   });
 }

@@ -3,11 +3,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compileMaskPlan, type MaskPlan } from "../../../../agent/mask/plan.ts";
 import { WebSocketReply } from "../../../../agent/wire/websocket/reply.ts";
+import { detectorNames, samples } from "../../mask/values.ts";
 
 const plan = compileMaskPlan([{ detectors: ["credit-card", "email"], with: "redact" }], Buffer.alloc(32)) as MaskPlan;
 
 function frame(op: number, text: string, final = true): Buffer {
-  const payload = Buffer.from(text, "utf8");
+  return rawFrame(op, Buffer.from(text, "utf8").toString("latin1"), final);
+}
+
+/** One character is one byte. */
+function rawFrame(op: number, text: string, final = true): Buffer {
+  const payload = Buffer.from(text, "latin1");
   const first = (final ? 0x80 : 0) | op;
   if (payload.length < 126) return Buffer.concat([Buffer.from([first, payload.length]), payload]);
   const head = Buffer.from([first, 126, 0, 0]);
@@ -62,6 +68,27 @@ test("what begins like JSON and is none keeps its own stars", () => {
   const reply = new WebSocketReply(plan);
   const out = reply.push(frame(1, "[info] 3 * 4 * 5"));
   assert.equal(Buffer.concat([out, reply.end()]).toString(), frame(1, "[info] 3 * 4 * 5").toString());
+});
+
+test("each kind of value, cut over two frames of one message at every byte", () => {
+  const all = compileMaskPlan([{ detectors: detectorNames, with: "redact" }], Buffer.alloc(32)) as MaskPlan;
+  for (const { name, value, before = "" } of samples) {
+    const text = Buffer.from(`see ${before}${value} there`);
+    const from = Buffer.byteLength(`see ${before}`);
+    const hidden = Buffer.from(text);
+    hidden.fill("*", from, from + Buffer.byteLength(value));
+    // Of a value of some KiB every place near its ends, and some between.
+    const step = value.length > 200 ? 41 : 1;
+    for (let cut = 0; cut <= text.length; cut += cut < 60 || cut > text.length - 60 ? 1 : step) {
+      const [first, second] = [text.toString("latin1", 0, cut), text.toString("latin1", cut)];
+      const reply = new WebSocketReply(all);
+      const sent = Buffer.concat([rawFrame(1, first, false), rawFrame(0, second)]);
+      const out = Buffer.concat([reply.push(Buffer.from(sent)), reply.end()]);
+      const masked = hidden.toString("latin1");
+      const expected = Buffer.concat([rawFrame(1, masked.slice(0, cut), false), rawFrame(0, masked.slice(cut))]);
+      assert.ok(out.equals(expected), `${name}, cut at ${cut}`);
+    }
+  }
 });
 
 test("what cannot be read is refused", () => {
