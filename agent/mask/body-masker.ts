@@ -1,6 +1,6 @@
 /** The same for a body of text in bytes, cut anywhere, also inside of a character; what is no UTF-8 is looked at too. */
 import type { MaskPlan } from "./plan.ts";
-import { mayMatch } from "./prefilter.ts";
+import { mayMatch, prefilteredBytesMax } from "./prefilter.ts";
 import { scannerOf } from "./whole-text.ts";
 
 export interface BodyMasker {
@@ -20,7 +20,7 @@ export function createBodyMasker(plan: MaskPlan): BodyMasker {
       if (bytes.length === 0) return bytes;
       const text = bytes.toString("latin1", 0, bytes.length);
       let seen = -1;
-      if (bytes.length >= prefilteredBytesMin) {
+      if (bytes.length >= prefilteredBytesMin && bytes.length <= prefilteredBytesMax) {
         const whole = Buffer.from(scanner.kept + text, "latin1");
         seen = mayMatch(whole, 0, whole.length);
       }

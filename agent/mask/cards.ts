@@ -1,5 +1,5 @@
 /** Card numbers: windows of whole groups of digits, so that a card is never a piece of a longer run of digits. */
-import { digit, gapLength, is } from "./chars.ts";
+import { digit, gap, gapLength, is } from "./chars.ts";
 import type { Detector } from "./detector.ts";
 import { manyDigits } from "./prefilter.ts";
 
@@ -24,35 +24,26 @@ export const cardDetector: Detector = {
         if (is(text, at - 1, digit)) break;
         start = at;
       } else if (groupEnd !== text.length) break;
-      const gap = gapBefore(text, at, from);
-      if (gap === 0) break;
-      at -= gap;
+      const length = gapBefore(text, at, from);
+      if (length === 0) break;
+      at -= length;
     }
     return start;
   },
   next(text, from, open) {
-    for (let at = nextGroup(text, from); at < open; at = nextGroup(text, at)) {
-      const end = cardEnd(text, at);
-      if (end > 0) return { start: at, end };
-      at = groupEnd(text, at);
+    run.lastIndex = from;
+    for (let found = run.exec(text); found !== null && found.index < open; found = run.exec(text)) {
+      const start = found.index;
+      const end = cardEnd(text, start);
+      if (end > 0) return { start, end };
+      run.lastIndex = start + 1;
     }
     return null;
   },
 };
 
-/** The next place where a group of digits begins; the text's length when there is none. */
-function nextGroup(text: string, from: number): number {
-  let at = from;
-  if (is(text, at, digit) && is(text, at - 1, digit)) at = groupEnd(text, at);
-  while (at < text.length && !is(text, at, digit)) at += 1;
-  return at;
-}
-
-function groupEnd(text: string, from: number): number {
-  let at = from;
-  while (is(text, at, digit)) at += 1;
-  return at;
-}
+/** A group of digits that, with those behind it, has enough of them. */
+const run = new RegExp(`(?<![0-9])[2-6](?:${gap}?[0-9]){${digitsMin - 1}}`, "g");
 
 /** The separator that ends at a place; half of one counts, as its rest may come. */
 function gapBefore(text: string, at: number, from: number): number {
@@ -73,7 +64,6 @@ function gapBefore(text: string, at: number, from: number): number {
  */
 function cardEnd(text: string, start: number): number {
   const first = text.charCodeAt(start) - 0x30;
-  if (first < 2 || first > 6) return 0;
   let digits = 0;
   let best = 0;
   let evenTwice = 0;
@@ -100,10 +90,10 @@ function cardEnd(text: string, start: number): number {
       // The last digit counts once.
       if ((digits % 2 === 0 ? evenTwice : oddTwice) % 10 === 0) best = at;
     }
-    const gap = gapLength(text, at);
-    if (gap === 0) return best;
+    const length = gapLength(text, at);
+    if (length === 0) return best;
     dotted ||= text.charCodeAt(at) === 0x2e;
-    at += gap;
+    at += length;
   }
 }
 

@@ -2,7 +2,7 @@
 import type { MaskStyle } from "../core/verdict.ts";
 import { contextCharactersMax } from "./detector.ts";
 import { compileMaskPlan, type MaskPlan, type MaskPlanSpec } from "./plan.ts";
-import { hexBytes, mayMatch } from "./prefilter.ts";
+import { hexBytes, mayMatchLong } from "./prefilter.ts";
 import { type Step, TextScanner, wholeCharactersMax } from "./scanner.ts";
 import { hiddenIn } from "./style.ts";
 
@@ -39,7 +39,7 @@ export function createMasker(specs: readonly MaskPlanSpec[], key: Buffer): Maske
 
 export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
   function maskUntil(bytes: Buffer, start: number, end: number, open: number, filler: number): number {
-    const seen = mayMatch(bytes, start, end);
+    const seen = mayMatchLong(bytes, start, end);
     if (seen === 0 && !always) return 0;
     let found = 0;
     if (open === end && end - start > windowBytesMax) {
@@ -121,7 +121,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
 
   /** Hex within hex is left as it is. */
   function maskRaw(raw: Buffer): number {
-    const seen = mayMatch(raw, 0, raw.length);
+    const seen = mayMatchLong(raw, 0, raw.length);
     if ((seen & ~hexBytes) === 0 && !always) return 0;
     if (raw.length > windowBytesMax) return maskPieces(raw, 0, raw.length, star);
     const text = raw.toString("latin1", 0, raw.length);
@@ -144,7 +144,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
     },
     findsText(text) {
       const bytes = Buffer.from(text, "utf8");
-      const seen = mayMatch(bytes, 0, bytes.length);
+      const seen = mayMatchLong(bytes, 0, bytes.length);
       if (seen === 0 && !always) return false;
       if ((seen & hexBytes) !== 0 && maskHex(bytes, 0, bytes.length) > 0) return true;
       return steps.utf16.some(

@@ -34,6 +34,21 @@ for (const sign of "@\\_AJWwcC") kinds[sign.charCodeAt(0)] = marker;
 const someDigitsMin = 7;
 const manyDigitsMin = 13;
 
+/**
+ * In a longer text there is always something that calls for a detector, and all of them together skip through it faster
+ * than every byte is looked at.
+ */
+export const prefilteredBytesMax = 8_192;
+/** Everything may match, but hex: for that there is a faster look. */
+const anything = -1 & ~hexBytes;
+
+/** `mayMatch` of a text of any length. */
+export function mayMatchLong(bytes: Buffer, start: number, end: number): number {
+  if (end - start <= prefilteredBytesMax) return mayMatch(bytes, start, end);
+  const at = bytes.subarray(0, end).indexOf("\\x", start, "latin1");
+  return at < 0 ? anything : -1;
+}
+
 export function mayMatch(bytes: Uint8Array, start: number, end: number): number {
   let found = 0;
   let run = 0;

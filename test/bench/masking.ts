@@ -22,7 +22,7 @@ const masker = createMasker(specs, key);
 const plan = compileMaskPlan(specs, key);
 if (masker === null || plan === null) throw new Error("no detectors");
 
-const cpuMsMin = 700;
+const cpuMsMin = 300;
 const rounds = 3;
 
 const pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
