@@ -7,6 +7,7 @@ import { parseDocument } from "yaml";
 import { type RetentionSettings, readRetention } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
 import { WeirError } from "./errors.ts";
+import { readMetricsAddress } from "./health/server.ts";
 import { type KafkaWords, kafkaHelp, kafkaOptions, type PublishConfig, readPublishConfig } from "./kafka/settings.ts";
 
 export type Scope =
@@ -22,6 +23,8 @@ export interface AgentConfig {
   /** What an ordered end leaves behind: `closed` keeps the rules for the next start, as an installed service does. */
   readonly onStop: "closed" | "open";
   readonly ui: { readonly host: string; readonly port: number };
+  /** Where `/metrics` and `/healthz` answer; null: nowhere. */
+  readonly metrics: { readonly host: string; readonly port: number } | null;
   /** Who ends TLS: the addon, where it loads, or node:tls alone. */
   readonly tls: "native" | "node";
   readonly controlSocket: string;
@@ -44,6 +47,8 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
                             who is governed (default run: only what \`weir run\` starts)
   --state DIR               state directory (default ${defaultStateDir})
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
+  --listen-metrics ADDR:PORT
+                            /metrics for Prometheus and /healthz (default: none)
   --on-failure closed|open  what happens when the agent is down (default closed)
   --tls native|node         what ends TLS: the addon where it loads, or node:tls (default native; also WEIR_TLS)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
@@ -72,6 +77,7 @@ const options = {
   scope: { type: "string" },
   state: { type: "string" },
   "listen-ui": { type: "string" },
+  "listen-metrics": { type: "string" },
   "on-failure": { type: "string" },
   "on-stop": { type: "string" },
   tls: { type: "string" },
@@ -104,6 +110,7 @@ export function readConfig(
     stateDir,
     onFailure: readOpenOrClosed("--on-failure", values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
     onStop: readOpenOrClosed("--on-stop", values["on-stop"] ?? text(file["onStop"]) ?? "open"),
+    metrics: readMetricsAddress(values["listen-metrics"] ?? text(file["listenMetrics"])),
     ui: readAddress(values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347"),
     tls: readTls(values.tls ?? text(file["tls"]) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),

@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { groupPrefixes } from "../agent/kafka/acls.ts";
 import { openFeed } from "../agent/kafka/feed.ts";
 import { openOutbox } from "../agent/kafka/outbox.ts";
+import { receiptMessage } from "../agent/kafka/receipt-messages.ts";
 import { openRegistry } from "../agent/kafka/registry.ts";
 import {
   asRevocation,
@@ -16,7 +17,6 @@ import {
 import { readSigned } from "../agent/kafka/signed.ts";
 import { topics } from "../agent/kafka/topics.ts";
 import { type KafkaSettings, openTransport } from "../agent/kafka/transport.ts";
-import { receiptMessage } from "../agent/publish/receipt-link.ts";
 import { ApprovalStore } from "./approvals/store.ts";
 import { type ConsumedAudit, openConsumedAudit } from "./audit/consumed.ts";
 import type { WitnessName } from "./audit/witnesses.ts";

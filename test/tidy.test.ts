@@ -54,6 +54,9 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   identity: ["identity"],
   kafka: ["kafka", "record"],
   publish: ["publish", "kafka", "record"],
+  archive: ["archive", "record", "publish", "wire"],
+  forward: ["forward", "record", "publish"],
+  health: ["health", "record"],
   act: ["act", "wire", "mask", "policy", "anomaly"],
 };
 

@@ -4,10 +4,11 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
 import { readSignInSettings } from "../../controller/identity/settings.ts";
-import { startService } from "../../controller/service.ts";
+import { type ControllerService, startService } from "../../controller/service.ts";
 import { openSigningKey } from "../../controller/signing-key.ts";
 import { openStore } from "../../controller/store/store.ts";
 import { WeirError } from "../errors.ts";
+import { type HealthSource, readMetricsAddress, startHealth } from "../health/server.ts";
 import { revocationMessage } from "../kafka/revocation-messages.ts";
 import { kafkaHelp, kafkaOptions, readKafkaSettings, readRegistry } from "../kafka/settings.ts";
 import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
@@ -32,6 +33,8 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9349; port 0 takes a free one)
   --no-ui                   no page
   --sign-in FILE            where people sign in to the page: OpenID Connect, SAML (docs/identity.md)
+  --listen-metrics ADDR:PORT
+                            /metrics for Prometheus and /healthz (default: none)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints (DIR/audit), repeatable
 ${kafkaHelp}`;
 
@@ -48,6 +51,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "listen-ui": { type: "string", default: "127.0.0.1:9349" },
       "no-ui": { type: "boolean", default: false },
       "sign-in": { type: "string" },
+      "listen-metrics": { type: "string" },
       witness: { type: "string", multiple: true, default: [] },
       issuer: { type: "string" },
       reason: { type: "string", default: "" },
@@ -83,6 +87,7 @@ interface ServeOptions {
     readonly "listen-ui": string;
     readonly "no-ui": boolean;
     readonly "sign-in"?: string | undefined;
+    readonly "listen-metrics"?: string | undefined;
     readonly witness: readonly string[];
   };
 }
@@ -91,6 +96,7 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
   const listen = values["no-ui"] ? null : address(values["listen-ui"]);
   const signIn = values["sign-in"] === undefined ? null : readSignInSettings(values["sign-in"], io.env);
+  const metrics = readMetricsAddress(values["listen-metrics"]);
   const witnesses = values.witness.map(parseWitness);
   const registry = values["schema-registry"] === undefined ? null : readRegistry(values["schema-registry"]);
   const stopped = new Promise<void>((stop) => {
@@ -105,11 +111,45 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
     await store.close().catch(() => {});
     throw error;
   });
+  const health = metrics === null ? null : await startHealth(metrics, healthOf(service));
   const page = service.url === null ? "" : `page: ${service.url}\n`;
   io.stdout.write(`weir controller ready state=${stateDir} key=${service.publicKeyPath}\n${page}`);
   await stopped;
+  await health?.close();
   await service.close();
   return 0;
+}
+
+function healthOf(service: ControllerService): HealthSource {
+  const problems = (...all: (string | null)[]): string[] => all.filter((one) => one !== null);
+  return {
+    metrics() {
+      const { stored, repeated, deadLetters, state } = service.status();
+      const waiting = service.approvals.list().filter(({ status }) => status === "pending").length;
+      return [
+        { name: "consumed_entries_total", help: "Entries stored since the start.", type: "counter", value: stored },
+        { name: "repeated_entries_total", help: "Entries that came again.", type: "counter", value: repeated },
+        { name: "dead_letters_total", help: "Messages put aside with a reason.", type: "counter", value: deadLetters },
+        {
+          name: "consuming",
+          help: "1 while Kafka gives entries.",
+          type: "gauge",
+          value: state === "consuming" ? 1 : 0,
+        },
+        { name: "approvals_waiting", help: "Held operations that wait.", type: "gauge", value: waiting },
+        { name: "audit_leaves", help: "Heads signed for.", type: "gauge", value: service.audit.log.size },
+        {
+          name: "audit_problem",
+          help: "1 when the audit log or a witness says that something is wrong.",
+          type: "gauge",
+          value: service.audit.problem === null ? 0 : 1,
+        },
+      ];
+    },
+    // Kafka that is away is waited for: a restart mends nothing.
+    failures: () => [],
+    warnings: () => problems(service.status().problem, service.audit.problem),
+  };
 }
 
 interface RevokeOptions {

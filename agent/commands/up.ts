@@ -1,12 +1,14 @@
 /** `weir up`: agent and embedded controller in one process. */
 import { resolve } from "node:path";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
-import { createController, readNotifySettings, readSignInSettings } from "../../controller/main.ts";
+import { type Controller, createController, readNotifySettings, readSignInSettings } from "../../controller/main.ts";
 import { openArchive } from "../archive/store.ts";
 import { startRetention } from "../archive/thread.ts";
 import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
+import { agentMetrics } from "../health/agent-metrics.ts";
+import { type HealthSource, startHealth } from "../health/server.ts";
 import { peerCredentials } from "../kernel/native.ts";
 import { type Agent, startAgent } from "../main.ts";
 import { controlAnswers } from "./control-answers.ts";
@@ -92,9 +94,12 @@ export async function serve(
           (text) => started.note({ type: "notice", text: `retention: ${text}` }),
           log,
         );
+  const health =
+    config.metrics === null ? null : await startHealth(config.metrics, healthOf(started, controller, config.stateDir));
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   const manager = tellServiceManager(io.env, log);
   await stopped;
+  await health?.close();
   await retaining?.close();
   manager.stopping();
   await control.close();
@@ -103,6 +108,23 @@ export async function serve(
   await kafka.close();
   await controller.close();
   return 0;
+}
+
+function healthOf(agent: Agent, controller: Controller, stateDir: string): HealthSource {
+  const problems = (...all: (string | null)[]): string[] => all.filter((one) => one !== null);
+  return {
+    metrics: () =>
+      agentMetrics({
+        stateDir,
+        record: agent.recorder.status(),
+        openSessions: agent.sessions.size,
+        waitingApprovals: controller.approvals.list().filter(({ status }) => status === "pending").length,
+        auditLeaves: controller.audit.log.size,
+        auditProblem: controller.audit.problem !== null,
+      }),
+    failures: () => problems(agent.recorder.status().failed),
+    warnings: () => problems(controller.audit.problem),
+  };
 }
 
 function readyLines(config: AgentConfig, digest: string, url: string | null): string {

@@ -1,21 +1,10 @@
 /** Receipts of the controller's audit log, as they come back over Kafka: kept beside the record, for `weir verify`. */
 import type { KeyObject } from "node:crypto";
 import type { FeedMessage } from "../kafka/feed.ts";
-import { readSigned, signMessage } from "../kafka/signed.ts";
+import { receiptKind } from "../kafka/receipt-messages.ts";
+import { readSigned } from "../kafka/signed.ts";
 import { kindHeader, topics } from "../kafka/topics.ts";
-import type { OutMessage } from "../kafka/transport.ts";
-import { asReceipt, keepReceipts, type Receipt } from "../record/receipts.ts";
-
-const kind = "receipt";
-
-export function receiptMessage(receipt: Receipt, key: KeyObject): OutMessage {
-  return {
-    topic: topics.checkpoints,
-    key: receipt.agent,
-    value: signMessage(kind, receipt, key),
-    headers: { [kindHeader]: kind },
-  };
-}
+import { asReceipt, keepReceipts } from "../record/receipts.ts";
 
 /** Those of other agents, and what no trusted controller signed, are let be. */
 export function linkReceipts(options: {
@@ -26,8 +15,8 @@ export function linkReceipts(options: {
 }): (message: FeedMessage) => Promise<void> {
   const { agent, stateDir, trusted, log } = options;
   return async ({ topic, key, value, headers }) => {
-    if (topic !== topics.checkpoints || key !== agent || String(headers[kindHeader]) !== kind) return;
-    const signed = readSigned(kind, value);
+    if (topic !== topics.checkpoints || key !== agent || String(headers[kindHeader]) !== receiptKind) return;
+    const signed = readSigned(receiptKind, value);
     const receipt = signed === null ? null : asReceipt(signed.body);
     if (signed === null || receipt === null || receipt.agent !== agent)
       return log("warn", "receipts: a message cannot be read.");

@@ -36,6 +36,24 @@ export interface RecorderOptions {
   readonly now?: () => number;
 }
 
+/** Numbers since the start, but for `size` and `signed`. */
+export interface RecorderStatus {
+  /** By kind. */
+  readonly entries: Readonly<Record<string, number>>;
+  /** Operations by verdict. */
+  readonly actions: Readonly<Record<string, number>>;
+  /** Refused connections by code. */
+  readonly refused: Readonly<Record<string, number>>;
+  readonly rows: number;
+  readonly masked: number;
+  readonly bytes: number;
+  /** Entries in the chain, and how many a head covers. */
+  readonly size: number;
+  readonly signed: number;
+  /** Why nothing is taken any more. */
+  readonly failed: string | null;
+}
+
 export interface Recorder {
   readonly agentId: string;
   /** Chains an entry; throws WEIR_SPOOL_WRITE once the spool has failed. */
@@ -44,6 +62,7 @@ export interface Recorder {
   flush(): void;
   /** Resolves when all that is flushed so far is on the disk. */
   synced(): Promise<void>;
+  status(): RecorderStatus;
   close(): Promise<void>;
 }
 
@@ -87,6 +106,14 @@ class SpoolRecorder implements Recorder {
   #syncWaiters: { resolve: () => void; reject: (error: Error) => void }[] = [];
   #syncing = false;
   #closed = false;
+  readonly #counts = {
+    entries: {} as Record<string, number>,
+    actions: { allow: 0, deny: 0, hold: 0 } as Record<string, number>,
+    refused: {} as Record<string, number>,
+    rows: 0,
+    masked: 0,
+    bytes: 0,
+  };
 
   constructor(stateDir: string, dir: string, now: () => number, unlock: () => void) {
     this.#stateDir = stateDir;
@@ -130,6 +157,30 @@ class SpoolRecorder implements Recorder {
     }
     writeFrame(this.#pending, at, payload);
     this.#pendingBytes = end;
+    this.#count(body);
+  }
+
+  status(): RecorderStatus {
+    const { entries, actions, refused, ...rest } = this.#counts;
+    return {
+      ...rest,
+      entries: { ...entries },
+      actions: { ...actions },
+      refused: { ...refused },
+      size: this.#chain.agentSeq,
+      signed: Math.max(0, this.#headSize),
+      failed: this.#failed?.message ?? null,
+    };
+  }
+
+  #count(body: EntryBody): void {
+    const counts = this.#counts;
+    counts.entries[body.type] = (counts.entries[body.type] ?? 0) + 1;
+    if (body.type === "operation") counts.actions[body.verdict.action] = (counts.actions[body.verdict.action] ?? 0) + 1;
+    else if (body.type === "result") {
+      counts.rows += body.rows;
+      counts.masked += body.masked;
+    } else if (body.type === "refused") counts.refused[body.code] = (counts.refused[body.code] ?? 0) + 1;
   }
 
   flush(): void {
@@ -142,6 +193,7 @@ class SpoolRecorder implements Recorder {
       let written = 0;
       while (written < bytes) written += writeSync(this.#fd, this.#pending, written, bytes - written);
       this.#segmentBytes += bytes;
+      this.#counts.bytes += bytes;
     } catch (cause) {
       this.#fail(cause);
       throw this.#failed;
