@@ -25,6 +25,7 @@ import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
 import { type Page, startPage } from "./http/server.ts";
 import type { SignInSettings } from "./identity/settings.ts";
+import { withOcsfTopic } from "./siem/ocsf-topic.ts";
 import { openSigningKey } from "./signing-key.ts";
 import { readFromStore } from "./store/page-reader.ts";
 import type { Store } from "./store/store.ts";
@@ -40,6 +41,8 @@ export interface ServiceOptions {
   readonly signIn?: SignInSettings | null;
   /** Null: no page. */
   readonly listen: { readonly host: string; readonly port: number } | null;
+  /** What is stored goes out as OCSF to `weir.ocsf.v1`, too. */
+  readonly publishOcsf?: boolean;
   /** Who cosigns the audit log's checkpoints; nobody by default. */
   readonly witnesses?: readonly WitnessName[];
   log(level: "info" | "warn", message: string): void;
@@ -81,10 +84,13 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     sendReceipt: (receipt) => outbox.send(receiptMessage(receipt, signing.privateKey)),
     log,
   });
+  const ocsf = options.publishOcsf ? await openTransport(kafka) : null;
+  const firstEntryOf = async (session: string, agent: string) =>
+    (await store.entries(session, { limit: 1, agent }))[0] ?? null;
   const lookup = options.registry ? openRegistry(options.registry).schema : null;
   const consumer = await startConsumer({
     kafka,
-    sink: audit.sink(store),
+    sink: ocsf === null ? audit.sink(store) : withOcsfTopic(audit.sink(store), ocsf, firstEntryOf),
     schemas: new EntrySchemas(lookup),
     ...(options.groupId === undefined ? {} : { groupId: options.groupId }),
     log,
@@ -118,6 +124,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     await page?.close();
     await feed.close();
     await consumer.close();
+    await ocsf?.close();
     await audit.close();
     await outbox.close();
     await store.close();

@@ -35,6 +35,7 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
   --sign-in FILE            where people sign in to the page: OpenID Connect, SAML (docs/identity.md)
   --listen-metrics ADDR:PORT
                             /metrics for Prometheus and /healthz (default: none)
+  --publish-ocsf            what is stored goes out as OCSF JSON to weir.ocsf.v1, too, for SIEM connectors
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints (DIR/audit), repeatable
 ${kafkaHelp}`;
 
@@ -52,6 +53,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "no-ui": { type: "boolean", default: false },
       "sign-in": { type: "string" },
       "listen-metrics": { type: "string" },
+      "publish-ocsf": { type: "boolean", default: false },
       witness: { type: "string", multiple: true, default: [] },
       issuer: { type: "string" },
       reason: { type: "string", default: "" },
@@ -89,6 +91,7 @@ interface ServeOptions {
     readonly "sign-in"?: string | undefined;
     readonly "listen-metrics"?: string | undefined;
     readonly witness: readonly string[];
+    readonly "publish-ocsf": boolean;
   };
 }
 
@@ -106,6 +109,7 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   const store = await openStore(values.store ?? join(stateDir, "store"));
   const service = await startService({
     ...{ kafka, store, stateDir, listen, registry, signIn, witnesses, log },
+    publishOcsf: values["publish-ocsf"],
     ...(values.group === undefined ? {} : { groupId: values.group }),
   }).catch(async (error: unknown) => {
     await store.close().catch(() => {});

@@ -35,39 +35,43 @@ interface Previous {
 export interface OcsfChain {
   /** Feed it every entry in order, from the first: an event's fingerprint depends on all before it. */
   eventOf(entry: ReadEntry): Json;
+  /** How a session began that another chain has told of. */
+  know(entry: ReadEntry): void;
   /** A Base Event that holds the seal, as the last link of the chain. */
   sealEvent(seal: SignedSeal): Json;
   /** Of the last event, hex; empty before the first. */
   readonly last: string;
 }
 
-export function ocsfChain(): OcsfChain {
+export function ocsfChain(chainUid: (entry: ReadEntry) => string = ({ agent }) => agent): OcsfChain {
   const sessions = new Map<string, Known>();
   let previous: Previous | null = null;
-  const attested = (event: Json, agent: string, uid: string): Json => {
-    const attestation: Json = { authority_uid: agent, chain_uid: agent };
+  const attested = (event: Json, agent: string, chain: string, uid: string): Json => {
+    const attestation: Json = { authority_uid: agent, chain_uid: chain };
     if (previous !== null) attestation["prev_event"] = previous;
     event["attestation_list"] = [attestation];
     attestation["fingerprint"] = fingerprint(hash("sha256", canonicalJson(event)));
     previous = { uid, type_uid: event["type_uid"] as number, fingerprint: attestation["fingerprint"] as Json };
     return event;
   };
+  const know = (entry: ReadEntry): void => {
+    if (entry.type !== "SessionStart") return;
+    const { flow, target } = entry.fields;
+    sessions.set(entry.session, { flow: flow as Fields, target: String(target), requests: new Map() });
+  };
   return {
+    know,
     eventOf(entry) {
-      if (entry.type === "SessionStart")
-        sessions.set(entry.session, {
-          flow: entry.fields["flow"] as Fields,
-          target: String(entry.fields["target"]),
-          requests: new Map(),
-        });
+      know(entry);
       const known = sessions.get(entry.session) ?? { flow: null, target: "", requests: new Map() };
       if (entry.type === "SessionEnd") sessions.delete(entry.session);
-      return attested(eventOf(entry, known), entry.agent, uidOf(entry));
+      return attested(eventOf(entry, known), entry.agent, chainUid(entry), uidOf(entry));
     },
     sealEvent(seal) {
       const { agent, lastSeq, timeMs } = seal;
       const entry = { agent, session: "agent", seq: -1, agentSeq: lastSeq + 1, timeMs, type: sealType, fields: {} };
-      return attested({ ...base(entry, 0, 99, sealType), message: sealType, unmapped: seal }, agent, `${agent}:seal`);
+      const event = { ...base(entry, 0, 99, sealType), message: sealType, unmapped: seal };
+      return attested(event, agent, chainUid(entry), `${agent}:seal`);
     },
     get last() {
       return String(previous?.fingerprint["value"] ?? "");

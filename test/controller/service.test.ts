@@ -15,6 +15,7 @@ import { createTopics } from "../../agent/kafka/admin.ts";
 import { type ApprovalDecision, approvalMessage, requestDigest } from "../../agent/kafka/approval-messages.ts";
 import { receiptMessage } from "../../agent/kafka/receipt-messages.ts";
 import { revocationMessage } from "../../agent/kafka/revocation-messages.ts";
+import { topics } from "../../agent/kafka/topics.ts";
 import { openTransport, type Transport } from "../../agent/kafka/transport.ts";
 import type { Agent } from "../../agent/main.ts";
 import { readReceipts } from "../../agent/record/receipts.ts";
@@ -26,6 +27,7 @@ import { openSqliteStore } from "../../controller/store/sqlite.ts";
 import type { Store } from "../../controller/store/store.ts";
 import { fill, sessionA } from "../agent/record/sample.ts";
 import { startKafka, type TestKafka, users } from "../support/kafka.ts";
+import { readTopic } from "../support/kafka-read.ts";
 
 interface Revoked {
   readonly subject: string;
@@ -56,7 +58,14 @@ before(async () => {
   const stateDir = join(dir, "controller");
   store = openSqliteStore(join(stateDir, "store"));
   const log = (_: string, message: string): void => void logs.push(message);
-  service = await startService({ kafka: kafka.settingsFor("controller"), store, stateDir, listen: null, log });
+  service = await startService({
+    kafka: kafka.settingsFor("controller"),
+    store,
+    stateDir,
+    listen: null,
+    publishOcsf: true,
+    log,
+  });
   controllerKey = createPrivateKey(readFileSync(join(stateDir, "controller-key.pem")));
   const config: AgentConfig = readConfig(
     [
@@ -75,10 +84,14 @@ before(async () => {
   });
   const agent = {
     recorder,
-    identities: {
-      revoke: (word: Revoked) => void revoked.push(word),
-      restore: (subject: string) => restored.push(subject) > 0,
+    // The agent's own takes effect at once, too.
+    revoker: {
+      revoke({ what, issuer, reason }: { what: string; issuer: string | null; reason: string }) {
+        revoked.push({ subject: what, issuer, reason });
+        checks += 1;
+      },
     },
+    identities: { restore: ({ subject }: { subject: string }) => restored.push(subject) > 0 },
     guard: { check: () => (checks += 1) },
   };
   await join_.start(agent as unknown as Agent);
@@ -152,6 +165,28 @@ test("what the agent records is in the controller's store, its chain followed to
     return (await store.agents())[0]?.signed === 12;
   });
   assert.deepEqual(await store.faults(), []);
+});
+
+test("what is stored goes out as OCSF, a session in order, with where it went", async () => {
+  type Event = { metadata: { uid: string; sequence: number; correlation_uid: string; event_code: string } } & Record<
+    string,
+    unknown
+  >;
+  const read = async () =>
+    (await readTopic(kafka.settings, topics.ocsf)).map(({ value }) => JSON.parse(String(value)) as Event);
+  let events: Event[] = [];
+  await until(async () => {
+    events = (await read()).filter(({ metadata }) => metadata.correlation_uid === sessionA);
+    return events.length >= 5;
+  });
+  const codes = events.map(({ metadata }) => metadata.event_code);
+  assert.deepEqual(codes.slice(0, 5), ["SessionStart", "Login", "Operation", "Result", "SessionEnd"]);
+  const statement = events[2] as Event;
+  assert.equal((statement["query_info"] as { query_string: string }).query_string, "SELECT name FROM users");
+  assert.equal((statement["dst_endpoint"] as { hostname: string }).hostname, "db.example");
+  const [attestation] = statement["attestation_list"] as [{ chain_uid: string; prev_event: { uid: string } }];
+  assert.equal(attestation.chain_uid, `${recorder.agentId}:${sessionA}`);
+  assert.equal(attestation.prev_event.uid, events[1]?.metadata.uid);
 });
 
 test("its heads are leaves of the controller's audit log, and the receipts come back", async () => {
