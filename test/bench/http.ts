@@ -40,7 +40,25 @@ const rowsOfTable: readonly Row[] = [
     tool: (n, url) => ["h2load", "--h1", "-c", "1", "-t", "1", "-n", String(n), url],
   },
   { name: "new connections c=8", requests: 2_000, tool: (n, url) => ["ab", "-q", "-c", "8", "-n", String(n), url] },
+  { name: "new connections c=1", requests: 300, tool: (n, url) => ["ab", "-q", "-c", "1", "-n", String(n), url] },
 ];
+
+const idleConnections = 1_000;
+const idleName = `${idleConnections} idle connections`;
+/** Opens that many connections, asks once on each, says so and keeps them until its input ends. */
+const idleClient = `
+import { connect } from "node:tls";
+const [host, port, count] = [process.argv[1], Number(process.argv[2]), Number(process.argv[3])];
+for (let at = 0; at < count; at += 1)
+  await new Promise((answered, failed) => {
+    const socket = connect({ host, port, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
+    socket.once("error", failed);
+    socket.once("data", answered);
+    socket.write("GET /1k HTTP/1.1\\r\\nhost: " + host + "\\r\\n\\r\\n");
+  });
+console.log("open");
+process.stdin.on("end", () => process.exit(0)).resume();
+`;
 
 const policy = (port: number): string => `apiVersion: weir/v1
 targets:
@@ -91,6 +109,23 @@ async function measure(net: NamespacePair, state: string, way: Way, row: Row): P
   return rate;
 }
 
+/** MB that the agent grew by while so many clients did nothing. Asked first: memory that another row left free would hide some. */
+async function measureIdle(net: NamespacePair, state: string, agentPid: number | undefined): Promise<number> {
+  const before = usage(agentPid).rss;
+  const client = [process.execPath, "--input-type=module", "-e", idleClient, net.b.address4, "443"];
+  const words = [`--net=/run/netns/${net.a.name}`, "--", weir, "run", "--state", state, "--", ...client];
+  const child = spawn("nsenter", [...words, String(idleConnections)], { stdio: ["pipe", "pipe", "inherit"] });
+  const gone = new Promise<void>((done) => child.once("exit", () => done()));
+  await Promise.race([
+    new Promise<void>((open) => child.stdout.once("data", () => open())),
+    gone.then(() => Promise.reject(new Error(`${idleName}: the client failed`))),
+  ]);
+  const grown = usage(agentPid).rss - before;
+  child.stdin.end();
+  await gone;
+  return grown;
+}
+
 async function main(): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "weir-bench-"));
   chmodSync(dir, 0o755);
@@ -114,6 +149,8 @@ async function main(): Promise<void> {
     const state = join(dir, "state");
     const agent = await startWeir(net.a.name, weir, ["--state", state, "--policy", policyFile]);
     children.push(agent);
+    if (only.length === 0 || only.some((word) => idleName.includes(word)))
+      process.stdout.write(`${idleName} | ${(await measureIdle(net, state, agent.pid)).toFixed(0)} MB\n`);
     process.stdout.write(
       "row | weir/direct | nginx/direct | weir/nginx | CPU-s per 10k: weir | nginx | RSS rest / peak MB\n",
     );
@@ -137,6 +174,10 @@ async function main(): Promise<void> {
       process.stdout.write(
         `${row.name} | ${ratio("weir", "direct")} | ${ratio("nginx", "direct")} | ${ratio("weir", "nginx")} | ${per("weir")} | ${per("nginx")} | ${rest.toFixed(0)} / ${usage(agent.pid).peak.toFixed(0)}\n`,
       );
+      const added = (way: Way): string =>
+        median(rates[way].map((rate, at) => 1000 / rate - 1000 / (rates.direct[at] as number))).toFixed(2);
+      if (row.name.endsWith("c=1"))
+        process.stdout.write(`${row.name}, ms added | weir +${added("weir")} | nginx +${added("nginx")}\n`);
     }
   } finally {
     for (const child of children.reverse()) await stop(child);
