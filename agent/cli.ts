@@ -46,6 +46,7 @@ const commands: Readonly<Record<string, Command>> = {
     load: () => import("./commands/install.ts"),
   },
   uninstall: { summary: "take away what install made", load: () => import("./commands/uninstall.ts") },
+  summary: { summary: "what was decided, as a page of Markdown", load: () => import("./commands/summary.ts") },
   completion: {
     summary: "what shells complete, and the manual page",
     async load() {

@@ -136,7 +136,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
   try {
     await Promise.race([learnNames(), new Promise((done) => setTimeout(done, firstLookupMsMax))]);
     const firewall = await setFirewall(plan());
-    undo.push(() => firewall.remove());
+    // A start that fails behind rules that have to outlast it leaves them: closed, as it found them.
+    if (options.onStop !== "closed") undo.push(() => firewall.remove());
     reject = firewall.reject;
     const bpf = options.bpf === false ? null : openBpf();
     if (bpf !== null) undo.push(() => bpf.close());

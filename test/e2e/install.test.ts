@@ -213,9 +213,11 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
 
     await machine.must("weir", "install");
     await machine.must("weir", "uninstall", "--purge");
+    const tree = (await machine.must("sh", "-c", treeScript)).split("\n").filter(isOfTheHost);
+    const former = state.tree.split("\n").filter(isOfTheHost);
     assert.deepEqual(
-      (await machine.must("sh", "-c", treeScript)).split("\n").filter(isOfTheHost),
-      state.tree.split("\n").filter(isOfTheHost),
+      { more: tree.filter((line) => !former.includes(line)), less: former.filter((line) => !tree.includes(line)) },
+      { more: [], less: [] },
     );
     assert.equal(rulesIn(await machine.must("sh", "-c", rulesScript)), state.rules);
     assert.equal((await machine.run(["sh", "-c", "ls /sys/fs/bpf | grep weir"])).stdout, "");

@@ -144,10 +144,9 @@ export function takeAway(root: string, manifest: Manifest, all: boolean): { gone
     gone.push(file);
   }
   rmSync(join(root, manifestPath), { force: true });
-  for (const directory of manifest.directories) {
-    if (all && directory === "/etc/weir") rmSync(join(root, directory), { recursive: true, force: true });
-    else removeEmpty(join(root, directory));
-  }
+  // What an uninstall before this one has kept is in no list any more.
+  if (all) rmSync(join(root, dirname(settingsPath)), { recursive: true, force: true });
+  for (const directory of manifest.directories) removeEmpty(join(root, directory));
   return { gone, kept };
 }
 
