@@ -7,6 +7,8 @@
 /** A removed rule is back within about so long: what a flood of new flows could use. */
 const askEveryMs = 20;
 const listEveryMs = 5_000;
+/** What could not be put back (another program holds the firewall's lock) is tried again after so long. */
+const retryMs = 500;
 /** A tool that takes our rules out again and again is told once in so long. */
 const toldEveryMs = 1_000;
 
@@ -35,6 +37,7 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
   let closed = false;
   let turn: Promise<unknown> = Promise.resolve();
   let looking = false;
+  let failedMs: number | null = null;
 
   function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
     const result = turn.then(work);
@@ -69,10 +72,14 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
   const timer = setInterval(() => {
     if (looking || closed) return;
     const generation = options.generation();
-    if (generation === null ? Date.now() - listedMs < listEveryMs : generation === seen) return;
+    if (failedMs !== null) {
+      if (Date.now() - failedMs < retryMs) return;
+    } else if (generation === null ? Date.now() - listedMs < listEveryMs : generation === seen) return;
     looking = true;
+    failedMs = null;
     void inTurn(look)
       .catch((error: unknown) => {
+        failedMs = Date.now();
         options.onNotice(`The firewall could not be put back: ${error instanceof Error ? error.message : error}`);
       })
       .finally(() => {

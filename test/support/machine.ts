@@ -74,6 +74,8 @@ export async function makeMachine(tag: string): Promise<Machine> {
     writeFileSync(at, text, { mode });
   };
   write("/etc/systemd/system/test-network.service", networkUnit);
+  write("/etc/hostname", "weir-machine\n");
+  write("/etc/hosts", "127.0.0.1 localhost weir-machine\n::1 localhost\n");
   write("/etc/resolv.conf", `nameserver ${world4}\n`);
 
   async function boot(): Promise<void> {
