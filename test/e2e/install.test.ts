@@ -35,11 +35,7 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
   before(async () => {
     out = mkdtempSync(join(tmpdir(), "weir-package-"));
     for (const version of ["0.1.0", "0.1.1"])
-<<<<<<< HEAD
       execFileSync(join(root, "scripts/package"), ["--fast", "--version", version], {
-=======
-      execFileSync("scripts/package", ["--fast", "--version", version], {
->>>>>>> 7a6f4a0 (The package on a machine with systemd: a probe at 1 kHz finds no window over install, kill, upgrade, boot, uninstall)
         cwd: root,
         stdio: ["ignore", "ignore", "inherit"],
       });

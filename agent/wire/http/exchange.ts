@@ -4,57 +4,17 @@
  */
 import { createHash } from "node:crypto";
 import type { HttpFacts, Operation } from "../../core/operation.ts";
-import type { EntryBody } from "../../core/record.ts";
 import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
 import type { HttpContext } from "./context.ts";
 import { applyCredential, scrubberFor, scrubHead, scrubTrailers, tunnelScrubberFor } from "./credential.ts";
 import type { Described, DialectExchange, HoldingStream, Refusal, ReplyReader } from "./dialect.ts";
 import { requestBodyBytesMax } from "./dialect.ts";
-import { type BodyLength, Headers, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
+import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
+import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
 import { recordedOperation } from "./recorded.ts";
 import { factsOf, traitsOf } from "./request-facts.ts";
 import { TunnelDecisions } from "./tunnel-decisions.ts";
-
-export interface ExchangeSink {
-  /** `digest`: retries of one request have the same, and meet one approval; asked for only when it is held. */
-  ask(operation: Operation, digest: () => string): void;
-  /** The same inside of a tunnel, for its next message; gives the operation's id. */
-  askNext(operation: Operation, digest: () => string): number;
-  withdraw(reason: string): void;
-  record(body: EntryBody): void;
-  sendHead(head: RequestHead, target: string | null, permit: Permit): void;
-  sendBody(bytes: Buffer, permit: Permit): void;
-  sendEnd(trailers: Headers | null, permit: Permit): void;
-  /** The client waits for this before it sends its body (RFC 9110 §10.1.1). */
-  sendContinue(): void;
-  replyHead(head: ResponseHead): void;
-  replyBody(bytes: Buffer): void;
-  replyEnd(trailers: Headers | null): void;
-  /** A whole response of our own. */
-  reply(response: OwnResponse): void;
-  /** After a 101 or a CONNECT: both ways are bytes of another protocol. */
-  tunnel(verdict: Verdict, permit: Permit): void;
-  /** Calls `tick` once in so many milliseconds. */
-  wake(ms: number): void;
-  /** Takes a content coding away from a whole body, within `bytesMax`, and answers by `inflated`. */
-  inflate(coding: string, body: Buffer, bytesMax: number): void;
-  /** Takes a content coding away from the response's body: false when it is not known. Answers by `decoded`. */
-  decode(coding: string): boolean;
-  decodeBody(bytes: Buffer): void;
-  decodeEnd(): void;
-  /** The exchange is over. `reusable`: the upstream connection may carry another. */
-  done(reusable: boolean): void;
-}
-
-export interface ExchangeOptions {
-  readonly id: number;
-  readonly head: RequestHead;
-  readonly dialect: DialectExchange;
-  readonly context: HttpContext;
-  readonly now: () => number;
-  readonly sink: ExchangeSink;
-}
 
 /** A held request whose client waits for a stream gets its first sign of life after this, the others after `beatMs`. */
 const firstBeatMs = 10_000;

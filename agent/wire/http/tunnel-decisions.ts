@@ -5,7 +5,7 @@
 import type { Operation } from "../../core/operation.ts";
 import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
 import type { Described, Refusal, ReplyReader, Tunnel, TunnelStep } from "./dialect.ts";
-import type { ExchangeSink } from "./exchange.ts";
+import type { ExchangeSink } from "./exchange-sink.ts";
 
 export interface TunnelDecisionsOptions {
   readonly sink: ExchangeSink;

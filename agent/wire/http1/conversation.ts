@@ -5,7 +5,8 @@
 import { PeerError } from "../../errors.ts";
 import type { HttpContext } from "../http/context.ts";
 import type { Dialect } from "../http/dialect.ts";
-import { Exchange, type ExchangeSink } from "../http/exchange.ts";
+import { Exchange } from "../http/exchange.ts";
+import type { ExchangeSink } from "../http/exchange-sink.ts";
 import type { RequestHead } from "../http/message.ts";
 import { plainExchange, plainRefusal } from "../http/plain.ts";
 import type { Command, Conversation, ConversationContext, WireEvent } from "../protocol.ts";
