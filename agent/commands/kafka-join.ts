@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Approval, ApprovalStore } from "../../controller/main.ts";
 import type { Held, HoldOutcome, HoldRequest } from "../act/ports.ts";
 import type { AgentConfig } from "../config.ts";
+import { WeirError } from "../errors.ts";
 import { groupPrefixes } from "../kafka/acls.ts";
 import { type Feed, openFeed } from "../kafka/feed.ts";
 import { type Outbox, openOutbox } from "../kafka/outbox.ts";
@@ -105,10 +106,14 @@ class Joined implements KafkaJoin {
     const revoked = linkRevocations({
       path: join(stateDir, "revocation-versions.json"),
       trusted: controllerKeys,
-      apply({ subject, issuer, revoked: isRevoked, reason, by }) {
-        if (isRevoked) agent.revoker.revoke({ what: subject, issuer, reason, by });
-        // The topic is read from its start: who is let in again may never have been revoked here.
-        else agent.identities.restore({ subject, sid: null, issuer });
+      apply({ subject: what, issuer, revoked: isRevoked, reason, by }) {
+        try {
+          if (isRevoked) agent.revoker.revoke({ what, issuer, reason, by });
+          else agent.revoker.restore({ what, issuer, reason, by });
+        } catch (error) {
+          // A session of another host, or one that was never revoked here: the topic is read from its start.
+          if (!(error instanceof WeirError) || error.code !== "WEIR_CONTROL_REFUSED") throw error;
+        }
       },
       log: this.#log,
     });

@@ -36,7 +36,12 @@ export function linkRevocations({ path, trusted, apply, log }: RevocationLinkOpt
     if (versions.size >= identitiesMax && !versions.has(key))
       return log("warn", `revocations: there are more than ${identitiesMax}.`);
     // First what it says, then that it was said: killed in between, it is applied again.
-    apply(word);
+    try {
+      apply(word);
+    } catch (error) {
+      // The next start tries it again; what comes behind it must not wait.
+      return log("warn", `revocations: ${word.subject}: ${error instanceof Error ? error.message : String(error)}`);
+    }
     versions.set(key, word.version);
     writeVersions(path, versions);
     log("info", `revocations: ${word.subject} ${word.revoked ? "is revoked" : "holds again"} (${word.by})`);

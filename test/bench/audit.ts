@@ -5,7 +5,7 @@
  * `spool alone` writes the record and publishes nothing; `Kafka away` the same while the publisher finds no broker: their
  * ratio is what publishing costs a verdict. `published` writes and publishes at once, by a thread that has
  * run for a while, as an agent's has. `drained` starts on a spool that is full, as when Kafka was away. `consumed` is the
- * controller's side: read, decoded and checked, without a store.
+ * controller's side: read, decoded and checked, without a store; `stored` the same into SQLite.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,6 +20,7 @@ import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { startConsumer } from "../../controller/consume/consumer.ts";
 import type { SessionTail } from "../../controller/consume/session-chain.ts";
 import { MemorySink, nameOf, type RecordSink } from "../../controller/consume/sink.ts";
+import { openSqliteStore } from "../../controller/store/sqlite.ts";
 import { operation, result } from "../agent/record/sample.ts";
 import { countOf, freePorts, startKafka } from "../support/kafka.ts";
 
@@ -117,14 +118,29 @@ async function consumed(count: number): Promise<Figure> {
     keyOf: (agent) => memory.keyOf(agent),
     pinKey: (agent, key) => memory.pinKey(agent, key),
   };
-  const consumer = await startConsumer({ kafka: kafka.settings, sink });
+  return consumedBy("consumed", sink, count);
+}
+
+async function stored(count: number): Promise<Figure> {
+  const dir = mkdtempSync(join(tmpdir(), "weir-bench-audit-"));
+  const store = openSqliteStore(dir);
+  try {
+    return await consumedBy("stored", store, count);
+  } finally {
+    await store.close();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function consumedBy(what: string, sink: RecordSink, count: number): Promise<Figure> {
+  const consumer = await startConsumer({ kafka: kafka.settings, sink, groupId: `weir-controllers-${what}` });
   while (consumer.status().stored === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   const before = consumer.status().stored;
   const { seconds, agentCpuSeconds } = await measured("", async () => {
     while (consumer.status().stored < count) await new Promise((resolve) => setTimeout(resolve, 5));
   });
   await consumer.close();
-  return { what: "consumed", perSecond: Math.round((count - before) / seconds), seconds, agentCpuSeconds };
+  return { what, perSecond: Math.round((count - before) / seconds), seconds, agentCpuSeconds };
 }
 
 const [nowhere] = await freePorts(1);
@@ -151,7 +167,7 @@ try {
       return measured("drained", () => publishedBy(start(), entries));
     }),
   ];
-  figures.push(await consumed(3 * entries));
+  figures.push(await consumed(3 * entries), await stored(3 * entries));
   const there = await countOf(kafka.settings, topics.sessions);
   if (there !== 3 * entries) throw new Error(`${there} of ${3 * entries} entries are in Kafka`);
   if (values.json) process.stdout.write(`${JSON.stringify(figures)}\n`);

@@ -43,6 +43,7 @@ setInterval(() => {}, 1_000);
 
 async function end(): Promise<void> {
   await recorder.close();
-  await thread.close(20_000);
+  await thread.close(120_000);
+  process.stderr.write(`ended: ${JSON.stringify(thread.status())}\n`);
   process.exit(0);
 }

@@ -65,8 +65,9 @@ function startAgent(number: number): { child: ChildProcess; recorded: Promise<vo
   };
   const script = join(import.meta.dirname, "../../support/publishing-agent.ts");
   const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", script, JSON.stringify(wish)], {
-    stdio: ["ignore", "pipe", "ignore"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
+  child.stderr?.on("data", (text) => logs.push(`agent ${number}: ${text}`));
   children.push(child);
   return { child, recorded: new Promise((resolve) => child.stdout?.once("data", () => resolve())) };
 }
@@ -114,7 +115,7 @@ async function readToEnd(store: string, total: number): Promise<void> {
       const row = reader.prepare("SELECT count(*) AS there FROM entries").get() as { there: number };
       const heads = reader.prepare("SELECT sum(signed) AS signed FROM agents").get() as { signed: number };
       if (heads.signed === total) return;
-      assert.ok(tries < 600, `${row.there} of ${total} entries are here\n${logs.slice(-20).join("")}`);
+      assert.ok(tries < 1_200, `${row.there} of ${total} entries are here\n${logs.slice(-40).join("")}`);
       await delay(100);
     }
   } finally {
@@ -127,7 +128,7 @@ async function complete(store: Store, total: number): Promise<void> {
     await store.advance();
     const there = (await store.agents()).reduce((sum, { signed }) => sum + signed, 0);
     if (there === total) return;
-    assert.ok(tries < 600, `${there} of ${total} entries are here and signed for\n${logs.slice(-20).join("")}`);
+    assert.ok(tries < 1_200, `${there} of ${total} entries are here and signed for\n${logs.slice(-40).join("")}`);
     await delay(100);
   }
 }
