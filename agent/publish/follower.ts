@@ -22,6 +22,8 @@ export interface Piece {
   readonly next: Place;
 }
 
+const emptyReadBytes = 64 * 1024;
+
 export class SpoolFollower {
   readonly #dir: string;
   #segment: number;
@@ -133,8 +135,8 @@ export class SpoolFollower {
             .find((number) => number > this.#segment)
         : undefined;
     if (later === undefined) return false;
-    // It may have grown since it was read.
-    if (this.#fd !== null && fstatSync(this.#fd).size > this.#offset) {
+    // It may have grown since it was read. Zeros at its end are room that was never used.
+    if (this.#fd !== null && !this.#isEmptyFrom(this.#fd, this.#offset)) {
       if (this.#frames(entryBytesMax + frameHeadBytes).payloads.length > 0) return true;
       const path = segmentPath(this.#dir, this.#segment);
       throw new WeirError("WEIR_SPOOL_CORRUPT", `${path} cannot be read at byte ${this.#offset}. Run \`weir verify\`.`);
@@ -143,6 +145,16 @@ export class SpoolFollower {
     this.#segment = later;
     this.#offset = 0;
     return true;
+  }
+
+  #isEmptyFrom(fd: number, offset: number): boolean {
+    const chunk = Buffer.allocUnsafe(emptyReadBytes);
+    for (let at = offset; ; ) {
+      const read = readSync(fd, chunk, 0, chunk.length, at);
+      if (read === 0) return true;
+      if (chunk.subarray(0, read).some((byte) => byte !== 0)) return false;
+      at += read;
+    }
   }
 }
 

@@ -170,6 +170,20 @@ test("a segment that is damaged in the middle stops the publisher loudly, and no
   assert.deepEqual(transport.payloads(), good.slice(0, -1));
 });
 
+test("room at the end of a segment that was never used stops nothing", async (t) => {
+  const dir = tempDir(t);
+  const path = await sampleLog(dir);
+  const good = payloadsOf(path);
+  appendFileSync(path, Buffer.alloc(200_000));
+  const { transport, publisher } = publish(t, dir);
+  await until(() => transport.payloads().length === good.length);
+  const frame = Buffer.alloc(8 + (good[1] as Buffer).length);
+  writeFrame(frame, 0, good[1] as Buffer);
+  writeFileSync(segmentPath(join(dir, "spool"), 2), frame);
+  await until(() => transport.payloads().length === good.length + 1);
+  assert.equal(publisher.status().problem, null);
+});
+
 test("an entry that cannot be read goes out for its reader to put aside; nothing waits behind it", async (t) => {
   const dir = tempDir(t);
   const path = await sampleLog(dir);
