@@ -1,0 +1,168 @@
+/**
+ * A real agent and a real controller that meet over Kafka alone: psql is held, somebody approves on the controller's
+ * page, the rows flow; an identity is revoked at the controller, and the live psql ends. Kafka dies, and psql goes on.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
+import { startKafka, type TestKafka } from "../support/kafka.ts";
+import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+
+const policy = `apiVersion: weir/v1
+identity:
+  mappings: [{ uid: 0, identity: contractor@example.com }]
+targets:
+  orders: { protocol: postgres, hosts: [10.231.0.0/16], ports: [5432], tls: { verify: first-use } }
+rules:
+  - { name: ask-first, match: { target: orders, relation: salaries }, verdict: hold, reason: Somebody looks at it. }
+`;
+
+/** In the namespace: asks the page and tells when it pressed the button. Lines in: a word of the text to approve. */
+const approver = `
+const [origin, token] = process.argv.slice(1);
+const headers = { authorization: "Bearer " + token, "content-type": "application/json" };
+require("node:readline").createInterface({ input: process.stdin }).on("line", async (word) => {
+  for (;;) {
+    const list = await (await fetch(origin + "/api/approvals", { headers })).json();
+    const one = list.find(({ status, text }) => status === "pending" && text.includes(word));
+    if (one === undefined) { await new Promise((next) => setTimeout(next, 20)); continue; }
+    const at = Date.now();
+    const { status } = await fetch(origin + "/api/approvals/" + one.id + "/approve", { method: "POST", headers, body: "{}" });
+    console.log(JSON.stringify({ at, status, one }));
+    return;
+  }
+});`;
+
+describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
+  let dir: string;
+  let net: NamespacePair;
+  let server: Postgres;
+  let kafka: TestKafka;
+  let controller: ChildProcess;
+  let person: ChildProcess;
+  let agent: TestAgent;
+  let said = "";
+  const inside = (...words: string[]): [string, string[]] => [
+    "nsenter",
+    [`--net=/run/netns/${net.a.name}`, "--", ...words],
+  ];
+
+  before(async () => {
+    dir = mkdtempSync(join(tmpdir(), "weir-e2e-kafka-"));
+    net = await makeNamespacePair("kafka");
+    [server, kafka] = await Promise.all([
+      startPostgres({ namespace: net.b.name, host: net.b.address4, port: 5432 }),
+      startKafka({ namespace: net.a.name }),
+    ]);
+    await server.admin("CREATE TABLE salaries (id int, amount int); INSERT INTO salaries VALUES (1, 100), (2, 200)");
+    const brokers = ["--kafka", kafka.brokers.join(",")];
+    const words = [weirCommand, "topics", "create", ...brokers, "--replicas", "1", "--partitions", "3"];
+    const made = await collect(spawn(...inside(...words)));
+    assert.equal(made.code, 0, made.stderr);
+    const state = join(dir, "controller");
+    controller = spawn(
+      ...inside(weirCommand, "controller", ...brokers, "--state", state, "--listen-ui", "127.0.0.1:0"),
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    for (const stream of [controller.stdout, controller.stderr])
+      stream?.on("data", (bytes) => {
+        said += String(bytes);
+      });
+    await until(() => said.includes("page: "));
+    const page = new URL(/page: (\S+)/.exec(said)?.[1] as string);
+    person = spawn(...inside(process.execPath, "-e", approver, page.origin, page.hash.slice(1)), {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const config = join(dir, "agent.yaml");
+    writeFileSync(config, `kafka: ${kafka.brokers.join(",")}\ncontrollerKey: ${state}/controller-key.pub.pem\n`);
+    agent = await startTestAgent({ namespace: net.a, policy, args: ["--config", config] });
+  });
+
+  after(async () => {
+    await agent?.remove();
+    for (const child of [controller, person]) {
+      if (child === undefined || child.exitCode !== null || child.signalCode !== null) continue;
+      const gone = new Promise((resolve) => child.once("exit", resolve));
+      child.kill("SIGTERM");
+      await gone;
+    }
+    await kafka?.stop();
+    await server?.stop();
+    await net?.remove();
+    if (dir !== undefined) rmSync(dir, { recursive: true, force: true });
+  });
+
+  async function until(what: () => boolean | Promise<boolean>): Promise<void> {
+    for (let tries = 0; !(await what()); tries += 1) {
+      assert.ok(tries < 1_200, `never: ${what}\n${said}\n${agent?.output()}`);
+      await sleep(50);
+    }
+  }
+
+  function psql(sql: string): { readonly done: Promise<Ran>; readonly firstRowAt: Promise<number> } {
+    const words = ["psql", "-X", "-A", "-t", "-v", "VERBOSITY=verbose", "-c", sql];
+    const { child, done } = agent.start(words, { env: clientEnvironment(server) });
+    const firstRowAt = new Promise<number>((resolve) => child.stdout?.once("data", () => resolve(Date.now())));
+    return { done, firstRowAt };
+  }
+
+  async function approve(word: string): Promise<{ at: number; status: number; one: Record<string, unknown> }> {
+    const line = new Promise<string>((resolve) => person.stdout?.once("data", (bytes) => resolve(String(bytes))));
+    person.stdin?.write(`${word}\n`);
+    return JSON.parse(await line) as { at: number; status: number; one: Record<string, unknown> };
+  }
+
+  test("what is held is approved on the controller's page, and the rows flow", async (t) => {
+    const times: number[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const { done, firstRowAt } = psql(`SELECT amount, ${round} FROM salaries ORDER BY id`);
+      const { at, status, one } = await approve(`amount, ${round}`);
+      assert.equal(status, 200);
+      assert.equal(one["rule"], "ask-first");
+      assert.deepEqual((one["identity"] as { subject: string }).subject, "contractor@example.com");
+      times.push((await firstRowAt) - at);
+      const { code, stdout, stderr } = await done;
+      assert.deepEqual([code, stdout], [0, `100|${round}\n200|${round}\n`], stderr);
+    }
+    t.diagnostic(`from the click to the client's first row: ${times.join(", ")} ms`);
+  });
+
+  test("a revoked identity's live psql ends, and the next one is refused", async (t) => {
+    const live = psql("SELECT 1 UNION ALL SELECT 2 FROM pg_sleep(60)");
+    await until(async () =>
+      (await server.admin("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%'")).includes("2"),
+    );
+    const words = ["controller", "revoke", "contractor@example.com", "--kafka", kafka.brokers.join(",")];
+    const said = ["--state", join(dir, "controller"), "--reason", "left the company"];
+    const revoked = await collect(spawn(...inside(weirCommand, ...words, ...said)));
+    const at = Date.now();
+    assert.equal(revoked.code, 0, revoked.stderr);
+    const { code, stderr } = await live.done;
+    t.diagnostic(`from the end of \`weir controller revoke\` to psql's end: ${Date.now() - at} ms`);
+    assert.notEqual(code, 0);
+    assert.match(stderr, /left the company/);
+    const next = await psql("SELECT 1").done;
+    assert.notEqual(next.code, 0);
+    assert.match(next.stderr, /left the company/);
+    await collect(spawn(...inside(weirCommand, ...["controller", "restore", ...words.slice(2)], ...said)));
+    await until(async () => (await psql("SELECT 'back'").done).stdout === "back\n");
+  });
+
+  test("Kafka is killed: psql goes on, and what was recorded arrives when it is back", async () => {
+    await kafka.kill(0);
+    for (let at = 0; at < 3; at += 1) assert.equal((await psql(`SELECT 'without ${at}'`).done).code, 0);
+    await kafka.restart(0);
+    const page = new URL(/page: (\S+)/.exec(said)?.[1] as string);
+    const words = ["-s", "-H", `authorization: Bearer ${page.hash.slice(1)}`, `${page.origin}/api/sessions?q=without`];
+    await until(async () => {
+      const { stdout } = await collect(spawn(...inside("curl", ...words)));
+      return stdout !== "" && (JSON.parse(stdout) as unknown[]).length === 3;
+    });
+  });
+});
