@@ -44,7 +44,7 @@ const retryMaxMs = 5_000;
 
 export async function startConsumer(options: ConsumerOptions): Promise<RecordConsumer> {
   const consumer = new KafkaRecordConsumer(options, await openTransport(options.kafka));
-  void consumer.start();
+  consumer.start();
   return consumer;
 }
 
@@ -52,8 +52,9 @@ class KafkaRecordConsumer implements RecordConsumer {
   readonly #options: ConsumerOptions;
   readonly #deadLetters: Transport;
   readonly #intake: Intake;
-  readonly #consumer: Consumer;
   readonly #stop = new AbortController();
+  #consumer: Consumer | null = null;
+  #done: Promise<void> = Promise.resolve();
   #counts = { stored: 0, repeated: 0, deadLetters: 0 };
   #problem: string | null = null;
 
@@ -61,36 +62,60 @@ class KafkaRecordConsumer implements RecordConsumer {
     this.#options = options;
     this.#deadLetters = deadLetters;
     this.#intake = new Intake(options.sink, options.schemas ?? new EntrySchemas());
-    this.#consumer = kafkajsClient(options.kafka).consumer({
-      groupId: options.groupId ?? defaultGroupId,
+  }
+
+  start(): void {
+    this.#done = this.#run();
+  }
+
+  /** Until it is closed; Kafka may come later than the controller. */
+  async #run(): Promise<void> {
+    for (let waitMs = retryFirstMs; !this.#stop.signal.aborted; waitMs = Math.min(waitMs * 2, retryMaxMs)) {
+      const startedAtMs = performance.now();
+      await this.#consume().catch((error: unknown) => {
+        if (!this.#stop.signal.aborted) this.#trouble(error);
+      });
+      if (performance.now() - startedAtMs > retryMaxMs) waitMs = retryFirstMs;
+      await delay(waitMs, undefined, { signal: this.#stop.signal }).catch(() => {});
+    }
+  }
+
+  /**
+   * Until this consumer is lost. kafkajs starts again by itself after some errors only: a coordinator that forgot the
+   * member while it joins, as after a broker was killed, ended it for good.
+   */
+  async #consume(): Promise<void> {
+    const consumer = kafkajsClient(this.#options.kafka).consumer({
+      groupId: this.#options.groupId ?? defaultGroupId,
       sessionTimeout: sessionTimeoutMs,
       heartbeatInterval: heartbeatEveryMs,
       maxWaitTimeInMs: fetchWaitMs,
       maxBytes: fetchBytesMax,
       allowAutoTopicCreation: false,
-      retry: { restartOnFailure: async () => !this.#stop.signal.aborted },
+      retry: { restartOnFailure: async () => false },
     });
-    this.#consumer.on(this.#consumer.events.GROUP_JOIN, () => {
+    this.#consumer = consumer;
+    const { promise: lost, reject } = Promise.withResolvers<never>();
+    lost.catch(() => {});
+    const stopped = (): void => reject(new Error("closed"));
+    this.#stop.signal.addEventListener("abort", stopped);
+    consumer.on(consumer.events.GROUP_JOIN, () => {
       this.#intake.forget();
       this.#problem = null;
     });
-    this.#consumer.on(this.#consumer.events.CRASH, ({ payload }) => this.#trouble(payload.error));
-  }
-
-  /** Until it is closed; Kafka may come later than the controller. */
-  async start(): Promise<void> {
+    consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
     try {
-      await this.#retried(async () => {
-        await this.#consumer.connect();
-        await this.#consumer.subscribe({ topics: [topics.checkpoints, topics.sessions], fromBeginning: true });
-        await this.#consumer.run({
-          autoCommit: false,
-          eachBatchAutoResolve: false,
-          eachBatch: (batch) => this.#batch(batch),
-        });
+      await consumer.connect();
+      await consumer.subscribe({ topics: [topics.checkpoints, topics.sessions], fromBeginning: true });
+      await consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        eachBatch: (batch) => this.#batch(consumer, batch),
       });
-    } catch (error) {
-      if (!this.#stop.signal.aborted) this.#trouble(error);
+      await lost;
+    } finally {
+      this.#stop.signal.removeEventListener("abort", stopped);
+      await consumer.disconnect().catch(() => {});
     }
   }
 
@@ -101,11 +126,15 @@ class KafkaRecordConsumer implements RecordConsumer {
 
   async close(): Promise<void> {
     this.#stop.abort();
-    await this.#consumer.disconnect().catch(() => {});
+    await this.#consumer?.disconnect().catch(() => {});
+    await this.#done;
     await this.#deadLetters.close();
   }
 
-  async #batch({ batch, heartbeat, isRunning, isStale, resolveOffset }: EachBatchPayload): Promise<void> {
+  async #batch(
+    consumer: Consumer,
+    { batch, heartbeat, isRunning, isStale, resolveOffset }: EachBatchPayload,
+  ): Promise<void> {
     for (let at = 0; at < batch.messages.length; at += entriesAtOnceMax) {
       const raw = batch.messages.slice(at, at + entriesAtOnceMax).map(
         ({ key, value, headers, offset }): RawMessage => ({
@@ -122,7 +151,7 @@ class KafkaRecordConsumer implements RecordConsumer {
       const last = raw.at(-1) as RawMessage;
       resolveOffset(last.offset);
       const next = String(BigInt(last.offset) + 1n);
-      await this.#consumer.commitOffsets([{ topic: batch.topic, partition: batch.partition, offset: next }]);
+      await consumer.commitOffsets([{ topic: batch.topic, partition: batch.partition, offset: next }]);
       await heartbeat();
     }
   }
