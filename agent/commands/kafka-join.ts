@@ -36,6 +36,7 @@ export interface KafkaJoin {
 
 /** What Kafka has not acknowledged by then goes out after the next start. */
 const drainWithinMs = 5_000;
+const earlyMax = 1_000;
 
 /** Null `kafka`: nothing of it. */
 export function joinKafka(config: AgentConfig, approvals: () => ApprovalStore, log: Log): KafkaJoin {
@@ -50,6 +51,8 @@ class Joined implements KafkaJoin {
   readonly #kafka: PublishConfig;
   readonly #approvals: () => ApprovalStore;
   readonly #log: Log;
+  /** Held while the agent was starting. */
+  readonly #early: Parameters<ApprovalLink["held"]>[0][] = [];
   #thread: PublishThread | null = null;
   #link: ApprovalLink | null = null;
   #outbox: Outbox | null = null;
@@ -74,7 +77,9 @@ class Joined implements KafkaJoin {
   #ask(approval: Approval, { verdict }: HoldRequest): void {
     const { id, status: _, createdAtMs, expiresAtMs, decidedBy: __, decidedReason: ___, ...summary } = approval;
     const { policy, onTimeout } = verdict;
-    this.#link?.held({ id, session: summary.session, policy, createdAtMs, expiresAtMs, onTimeout, summary });
+    const held = { id, session: summary.session, policy, createdAtMs, expiresAtMs, onTimeout, summary };
+    if (this.#link !== null) this.#link.held(held);
+    else if (this.#early.length < earlyMax) this.#early.push(held);
   }
 
   changed({ id, status, decidedBy, decidedReason, grantedUntilMs }: Approval): void {
@@ -103,6 +108,7 @@ class Joined implements KafkaJoin {
       log: this.#log,
     });
     const link = this.#link;
+    for (const held of this.#early.splice(0)) if (this.#approvals().get(held.id)?.status === "pending") link.held(held);
     const revoked = linkRevocations({
       path: join(stateDir, "revocation-versions.json"),
       trusted: controllerKeys,

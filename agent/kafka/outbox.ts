@@ -11,6 +11,8 @@ export interface Outbox {
 
 const waitingMax = 10_000;
 const batchMax = 500;
+/** What waits at the end still goes out when Kafka takes it by then. */
+const closeWithinMs = 2_000;
 const retryFirstMs = 200;
 const retryMaxMs = 5_000;
 
@@ -56,6 +58,7 @@ export function openOutbox(transport: Transport, log: (level: "info" | "warn", m
       return promise;
     },
     async close() {
+      if (sending !== null) await Promise.race([sending, delay(closeWithinMs, undefined, { ref: false })]);
       stop.abort();
       await transport.close();
       await sending;
