@@ -36,7 +36,7 @@ test("the agent's: askers do not meet, and it goes when nobody asks", async (t) 
   const dir = mkdtempSync(join(tmpdir(), "weir-probe-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const authority = await openAuthority(dir);
-  const service = createProbeService(() => authority.leafFor(probeNames).context, 50);
+  const service = createProbeService(() => authority.leafFor(probeNames).context, 3_000);
   const { port } = await service.ask("/one");
   assert.equal(await ask(port, "/one/curl/", authority.caPem), "ok");
   assert.deepEqual(await service.ask("/one"), { port, reached: ["/one/curl/"] });
