@@ -3,11 +3,11 @@
  * checked, archived, told of in `pruned.jsonl` with the agent's signature, and only then removed.
  */
 import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
-import { appendFileSync, existsSync, readFileSync, rmSync, statSync } from "node:fs";
+import { appendFileSync, readFileSync, rmSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { WeirError } from "../errors.ts";
 import { bodyOf, decodeEntry, firstLink, linkOf } from "../record/chain.ts";
-import { headsFile, publicKeyFile, readHeads, signHead } from "../record/heads.ts";
+import { headsFile, publicKeyFile, readLastHead, signHead } from "../record/heads.ts";
 import { appendPruned, type Pruned, readPruned } from "../record/pruned.ts";
 import { readFrames, segmentsOf } from "../record/segment.ts";
 import type { ArchiveStore } from "./store.ts";
@@ -54,7 +54,7 @@ export async function applyRetention(options: RetentionOptions): Promise<Pruned[
     if (!tooMany && !mayBeOld) return done;
     const segment = readSegment(oldest, before);
     if (!tooMany && now() - segment.untilMs <= (rules.ageMs ?? Number.POSITIVE_INFINITY)) return done;
-    if ((readHeads(join(stateDir, headsFile)).at(-1)?.size ?? 0) < segment.size) return done;
+    if ((readLastHead(join(stateDir, headsFile))?.size ?? 0) < segment.size) return done;
     if (archive !== null) await keep(archive, stateDir, oldest, segment, key);
     const pruned: Omit<Pruned, "signature"> = {
       agent: segment.agent,
@@ -118,7 +118,7 @@ async function keep(
 ): Promise<void> {
   const { agent, size, link, untilMs, bytes } = segment;
   const headsPath = join(stateDir, archivedHeadsFile);
-  const known = existsSync(headsPath) ? (readHeads(headsPath).at(-1)?.size ?? 0) : 0;
+  const known = readLastHead(headsPath)?.size ?? 0;
   if (known < size) {
     const head = signHead({ agent, size, link: link.toString("hex"), timeMs: untilMs, closed: false }, key);
     appendFileSync(headsPath, `${JSON.stringify(head)}\n`, { mode: 0o600 });

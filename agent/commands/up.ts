@@ -119,7 +119,7 @@ function healthOf(agent: Agent, controller: Controller, stateDir: string): Healt
         record: agent.recorder.status(),
         openSessions: agent.sessions.size,
         waitingApprovals: controller.approvals.list().filter(({ status }) => status === "pending").length,
-        auditLeaves: controller.audit.log.size,
+        auditLeaves: controller.audit.log?.size ?? 0,
         auditProblem: controller.audit.problem !== null,
       }),
     failures: () => problems(agent.recorder.status().failed),

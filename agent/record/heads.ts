@@ -1,6 +1,17 @@
 /** Signed heads: the agent's Ed25519 key says how long the chain is and what its last link is. One JSON line each. */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from "node:crypto";
-import { existsSync, readFileSync, renameSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { WeirError } from "../errors.ts";
 
@@ -18,6 +29,8 @@ export interface Head {
 }
 
 export const headsFile = "heads.jsonl";
+/** Of the file's end: a line is some 300 bytes, and an agent's name is short. */
+const lastHeadBytes = 64 * 1024;
 export const publicKeyFile = "agent-key.pub.pem";
 
 /** The key that signs, made at first start; and the heads are made ready for the next one. */
@@ -65,11 +78,39 @@ export function readHeads(path: string): Head[] {
   });
 }
 
+/** The last whole line, without reading the others: a busy agent has 26 MB of them a day. */
+export function readLastHead(path: string): Head | null {
+  const tail = tailOf(path, lastHeadBytes);
+  const lines = tail.slice(0, tail.lastIndexOf("\n") + 1).trimEnd();
+  const last = lines.slice(lines.lastIndexOf("\n") + 1);
+  if (last === "") return null;
+  try {
+    return JSON.parse(last) as Head;
+  } catch (cause) {
+    throw new WeirError("WEIR_SPOOL_CORRUPT", `The last line of ${headsFile} cannot be read.`, { cause });
+  }
+}
+
 /** Else the next head would be written onto what a killed run left, and both were lost. */
 function cutUnfinishedLine(path: string): void {
-  const bytes = readOrEmpty(path);
-  const end = bytes.lastIndexOf(10) + 1;
-  if (end < bytes.length) truncateSync(path, end);
+  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  const tail = Buffer.from(tailOf(path, lastHeadBytes), "latin1");
+  const end = tail.lastIndexOf(10) + 1;
+  if (end < tail.length) truncateSync(path, size - tail.length + end);
+}
+
+/** As latin1: heads are ASCII. */
+function tailOf(path: string, bytesMax: number): string {
+  if (!existsSync(path)) return "";
+  const fd = openSync(path, "r");
+  try {
+    const { size } = fstatSync(fd);
+    const bytes = Buffer.alloc(Math.min(size, bytesMax));
+    readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+    return bytes.toString("latin1");
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function readOrEmpty(path: string): Buffer {

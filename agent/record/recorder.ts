@@ -19,7 +19,7 @@ import { join } from "node:path";
 import type { EntryBody } from "../core/record.ts";
 import { WeirError } from "../errors.ts";
 import { bodyOf, Chain, decodeEntry, linkOf } from "./chain.ts";
-import { type Head, headsFile, openAgentKey, readHeads, signHead } from "./heads.ts";
+import { type Head, headsFile, openAgentKey, readLastHead, signHead } from "./heads.ts";
 import { lockDirectory } from "./lock.ts";
 import { type Pruned, readPruned } from "./pruned.ts";
 import { frameHeadBytes, readFrames, segmentPath, segmentsOf, writeFrame } from "./segment.ts";
@@ -121,7 +121,7 @@ class SpoolRecorder implements Recorder {
     this.#now = now;
     this.#unlock = unlock;
     this.#key = openAgentKey(stateDir);
-    const ended = readHeads(join(stateDir, headsFile)).at(-1);
+    const ended = readLastHead(join(stateDir, headsFile));
     const recovered = recover(dir, ended?.size ?? 0, readPruned(stateDir));
     const agent = recovered.agent ?? `${hostname()}-${randomBytes(4).toString("hex")}`;
     this.#chain = new Chain(agent, recovered.size, recovered.link);

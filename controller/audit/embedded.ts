@@ -2,6 +2,7 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { WeirError } from "../../agent/errors.ts";
 import { type Head, headIsSigned, headsFile, publicKeyFile } from "../../agent/record/heads.ts";
 import { keepReceipts } from "../../agent/record/receipts.ts";
 import { HeadIntake } from "./intake.ts";
@@ -9,7 +10,8 @@ import { type AuditLog, auditDir, openAuditLog } from "./log.ts";
 import { startWitnesses, type WitnessName } from "./witnesses.ts";
 
 export interface EmbeddedAudit {
-  readonly log: AuditLog;
+  /** Null: what is on the disk is not what was signed for. Nothing is written on it; the agent goes on recording. */
+  readonly log: AuditLog | null;
   /** What is wrong with the heads or the log; null: nothing. */
   readonly problem: string | null;
   /** Takes up what is there by now, signs for it, and lets go of the log. */
@@ -33,10 +35,10 @@ export function startEmbeddedAudit(options: EmbeddedAuditOptions): EmbeddedAudit
 }
 
 class HeadsOfOneAgent implements EmbeddedAudit {
-  readonly log: AuditLog;
+  readonly log: AuditLog | null;
   readonly #stateDir: string;
   readonly #tell: (level: "info" | "warn", message: string) => void;
-  readonly #intake: HeadIntake;
+  readonly #intake: HeadIntake | null;
   readonly #witnesses: ReturnType<typeof startWitnesses>;
   readonly #timer: NodeJS.Timeout;
   #offset: number;
@@ -47,13 +49,8 @@ class HeadsOfOneAgent implements EmbeddedAudit {
     this.#stateDir = stateDir;
     this.#tell = log;
     this.#witnesses = startWitnesses({ dir: join(stateDir, auditDir), witnesses, log });
-    this.log = openAuditLog({
-      stateDir,
-      everyMs,
-      onReceipts: (receipts) => keepReceipts(stateDir, "own", receipts),
-      onCheckpoint: (note) => this.#witnesses.submit(note),
-    });
-    this.#intake = new HeadIntake(this.log);
+    this.log = this.#open(everyMs);
+    this.#intake = this.log === null ? null : new HeadIntake(this.log);
     this.#offset = this.#readCursor();
     this.#timer = setInterval(() => {
       this.#looking ??= this.#look().finally(() => {
@@ -71,12 +68,28 @@ class HeadsOfOneAgent implements EmbeddedAudit {
     clearInterval(this.#timer);
     await this.#looking;
     await this.#look();
-    await this.log.close();
+    await this.log?.close();
     await this.#witnesses.close();
+  }
+
+  #open(everyMs: number): AuditLog | null {
+    try {
+      return openAuditLog({
+        stateDir: this.#stateDir,
+        everyMs,
+        onReceipts: (receipts) => keepReceipts(this.#stateDir, "own", receipts),
+        onCheckpoint: (note) => this.#witnesses.submit(note),
+      });
+    } catch (error) {
+      if (!(error instanceof WeirError && error.code === "WEIR_CHAIN_BROKEN")) throw error;
+      this.#warn(error.message);
+      return null;
+    }
   }
 
   /** Every whole line that is new, signed for piece by piece. What fails is tried again at the next look. */
   async #look(): Promise<void> {
+    if (this.log === null || this.#intake === null) return;
     try {
       for (let lines = this.#read(); lines.length > 0; lines = this.#read()) {
         const key = this.#key();

@@ -90,6 +90,8 @@ function check(
   state: State,
 ): void {
   const read = readFrom(dir);
+  // Before the checkpoint: of a log that grows meanwhile the later one is the checkpoint.
+  const witnessed = read(witnessedFile);
   const signed = read(checkpointFile);
   if (signed === null) {
     const begun = existsSync(join(dir, "tile"));
@@ -110,7 +112,6 @@ function check(
   checkLeaves(read, checkpoint, state.heads);
 
   const others = new Map(checkpoints);
-  const witnessed = read(witnessedFile);
   if (witnessed !== null) others.set(witnessedFile, witnessed);
   for (const [place, note] of others) checkCheckpoint(read, checkpoint, parseCheckpoint(note), verifier, place);
   const ofThis = otherReceipts.filter((receipt) => parseCheckpoint(receipt.checkpoint).origin === verifier.name);

@@ -10,7 +10,7 @@ import { checkpointIsSigned, parseCheckpoint } from "../../../controller/audit/c
 import { startEmbeddedAudit } from "../../../controller/audit/embedded.ts";
 import { readFrom } from "../../../controller/audit/files.ts";
 import { HeadIntake } from "../../../controller/audit/intake.ts";
-import { openAuditLog } from "../../../controller/audit/log.ts";
+import { type AuditLog, openAuditLog } from "../../../controller/audit/log.ts";
 import { entriesOf, readTile, tileHashes } from "../../../controller/audit/tiles.ts";
 import { inclusionHolds, leafHash, rootOf } from "../../../controller/audit/tree.ts";
 import { sampleLog, tempDir } from "../../agent/record/sample.ts";
@@ -27,9 +27,9 @@ test("heads become leaves, a checkpoint signs for them, the agent gets a receipt
   const audit = startEmbeddedAudit({ stateDir: dir });
   await audit.close();
   const heads = readHeads(join(dir, "heads.jsonl"));
-  assert.equal(audit.log.size, heads.length);
+  assert.equal(audit.log?.size, heads.length);
   const checkpoint = parseCheckpoint(readFileSync(join(dir, "audit/checkpoint")));
-  assert.ok(checkpointIsSigned(checkpoint, audit.log.verifier));
+  assert.ok(checkpointIsSigned(checkpoint, (audit.log as AuditLog).verifier));
   const read = readFrom(join(dir, "audit"));
   assert.deepEqual(rootOf(tileHashes(read, checkpoint.size), checkpoint.size), checkpoint.root);
   const leaves = entriesOf(readTile(read, "entries", 0, checkpoint.size)) ?? [];
@@ -46,11 +46,11 @@ test("heads become leaves, a checkpoint signs for them, the agent gets a receipt
 test("what is there is not added again: after a restart, and when the cursor is lost", async (t) => {
   const dir = tempDir(t);
   await sampleLog(dir);
-  const run = async (): Promise<number> => {
+  const run = async (): Promise<number | undefined> => {
     const audit = startEmbeddedAudit({ stateDir: dir });
     await audit.close();
     assert.equal(audit.problem, null);
-    return audit.log.size;
+    return audit.log?.size;
   };
   const size = await run();
   assert.equal(await run(), size);
@@ -68,7 +68,7 @@ test("a line that the agent did not sign is no leaf, and is told", async (t) => 
   const said: string[] = [];
   const audit = startEmbeddedAudit({ stateDir: dir, log: (_, message) => said.push(message) });
   await audit.close();
-  assert.equal(audit.log.size, 1);
+  assert.equal(audit.log?.size, 1);
   assert.match(said.join("\n"), /2 lines of heads\.jsonl are not signed/);
 });
 
@@ -128,6 +128,12 @@ test("a log whose tiles or checkpoint were changed is not written on", async (t)
   const bytes = readFileSync(entries);
   writeFileSync(entries, Buffer.alloc(32, 1));
   assert.throws(() => openAuditLog({ stateDir: dir }), { code: "WEIR_CHAIN_BROKEN" });
+  // The agent is not held up by it: it records on, and says so.
+  const said: string[] = [];
+  const audit = startEmbeddedAudit({ stateDir: dir, log: (_, message) => said.push(message) });
+  await audit.close();
+  assert.deepEqual([audit.log, audit.problem === null], [null, false]);
+  assert.match(said.join(), /tiles are not what was signed for/);
   writeFileSync(entries, bytes);
   await openAuditLog({ stateDir: dir }).close();
   rmSync(join(dir, "audit/log-key.pem"));
