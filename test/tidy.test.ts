@@ -54,7 +54,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   identity: ["identity"],
   kafka: ["kafka", "record"],
   publish: ["publish", "kafka", "record"],
-  archive: ["archive", "record", "publish", "wire"],
+  archive: ["archive", "record", "publish", "forward", "wire"],
   forward: ["forward", "record", "publish"],
   health: ["health", "record"],
   act: ["act", "wire", "mask", "policy", "anomaly"],

@@ -26,6 +26,8 @@ export interface RetentionOptions {
   readonly archive: ArchiveStore | null;
   /** Segments from this number on are not published yet; null: there is nobody to publish to. */
   readonly unpublishedFrom?: number | null;
+  /** Entries from this number on are not forwarded yet; null: nobody forwards. */
+  readonly unforwardedFrom?: number | null;
   readonly now?: () => number;
 }
 
@@ -34,7 +36,7 @@ const archivedHeadsFile = "archived-heads.jsonl";
 
 /** What was taken out, oldest first. What is wrong with the record stops it: then nothing more is removed. */
 export async function applyRetention(options: RetentionOptions): Promise<Pruned[]> {
-  const { stateDir, rules, archive, unpublishedFrom = null, now = Date.now } = options;
+  const { stateDir, rules, archive, unpublishedFrom = null, unforwardedFrom = null, now = Date.now } = options;
   const done: Pruned[] = [];
   const key = createPrivateKey(readFileSync(join(stateDir, "agent-key.pem")));
   for (;;) {
@@ -54,6 +56,7 @@ export async function applyRetention(options: RetentionOptions): Promise<Pruned[
     if (!tooMany && !mayBeOld) return done;
     const segment = readSegment(oldest, before);
     if (!tooMany && now() - segment.untilMs <= (rules.ageMs ?? Number.POSITIVE_INFINITY)) return done;
+    if (unforwardedFrom !== null && segment.size > unforwardedFrom) return done;
     if ((readLastHead(join(stateDir, headsFile))?.size ?? 0) < segment.size) return done;
     if (archive !== null) await keep(archive, stateDir, oldest, segment, key);
     const pruned: Omit<Pruned, "signature"> = {

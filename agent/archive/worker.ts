@@ -1,5 +1,6 @@
 /** What runs in the thread of thread.ts. */
 import { parentPort, workerData } from "node:worker_threads";
+import { unforwardedFrom } from "../forward/place.ts";
 import { CursorFile } from "../publish/cursor.ts";
 import { applyRetention } from "./retention.ts";
 import { openArchive } from "./store.ts";
@@ -20,6 +21,7 @@ async function round(): Promise<void> {
       rules: settings,
       archive,
       unpublishedFrom,
+      unforwardedFrom: unforwardedFrom(stateDir, Date.now()),
     })) {
       const where = archived === "" ? "" : `, kept as ${archived}`;
       tell({ type: "pruned", text: `segment ${segment} taken out, ${size} entries in all, sha256 ${sha256}${where}` });

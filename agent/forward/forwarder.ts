@@ -3,13 +3,13 @@
  * taken it. It shares nothing with the agent but files. A start reads the record from its beginning without sending, since
  * a line depends on how its session began.
  */
-import { closeSync, fdatasyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { SpoolFollower, startOf } from "../publish/follower.ts";
 import { decodeEntry } from "../record/chain.ts";
 import { type FormatName, lineMaker } from "../record/formats.ts";
 import { simplify } from "../record/read.ts";
+import { readPlace, writePlace } from "./place.ts";
 import type { ForwardLine, ForwardSink } from "./sink.ts";
 
 export interface ForwarderOptions {
@@ -112,29 +112,4 @@ async function deliver(
     }
     await delay(waitMs, undefined, { signal });
   }
-}
-
-function placePath(stateDir: string, name: string): string {
-  return join(stateDir, `forward-${name}.json`);
-}
-
-function readPlace(stateDir: string, name: string): number | null {
-  try {
-    const { next } = JSON.parse(readFileSync(placePath(stateDir, name), "utf8")) as { next?: unknown };
-    return Number.isSafeInteger(next) ? (next as number) : null;
-  } catch {
-    return null;
-  }
-}
-
-function writePlace(stateDir: string, name: string, next: number): void {
-  const path = placePath(stateDir, name);
-  const fd = openSync(`${path}.new`, "w", 0o600);
-  try {
-    writeSync(fd, JSON.stringify({ next }));
-    fdatasyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(`${path}.new`, path);
 }

@@ -21,6 +21,7 @@ import { readRetention } from "../../../agent/archive/settings.ts";
 import { openArchive } from "../../../agent/archive/store.ts";
 import { startRetention } from "../../../agent/archive/thread.ts";
 import type { WeirError } from "../../../agent/errors.ts";
+import { unforwardedFrom, waitedForMs, writePlace } from "../../../agent/forward/place.ts";
 import { readPruned } from "../../../agent/record/pruned.ts";
 import { openRecorder, type Recorder } from "../../../agent/record/recorder.ts";
 import { segmentsOf } from "../../../agent/record/segment.ts";
@@ -109,6 +110,21 @@ test("what is not published, not signed for, or broken stays", async (t) => {
   writeFileSync(second, bytes.subarray(0, bytes.length - 3));
   await assert.rejects(applyRetention({ stateDir: dir, rules: all, archive: null }), code("WEIR_SPOOL_CORRUPT"));
   assert.ok(existsSync(second));
+});
+
+test("what a receiver has not got yet stays, unless it took nothing for a week", async (t) => {
+  const dir = await longLog(t);
+  writePlace(dir, "siem", 20);
+  assert.equal(unforwardedFrom(dir, Date.now()), 20);
+  writePlace(dir, "other", 1_000);
+  const waiting = unforwardedFrom(dir, Date.now());
+  const rules = { ageMs: null, bytes: 1 };
+  const taken = await applyRetention({ stateDir: dir, rules, archive: null, unforwardedFrom: waiting });
+  assert.deepEqual(
+    taken.map(({ segment, size }) => [segment, size]),
+    [[1, 13]],
+  );
+  assert.equal(unforwardedFrom(dir, Date.now() + waitedForMs + 60_000), null);
 });
 
 test("killed between the word and the removal: verified before, cleaned at the next round", async (t) => {
