@@ -56,10 +56,13 @@ function textOf({ text, parameters }: Operation): string {
 }
 
 function languageOf({ protocol, traits }: Operation): ApprovalSummary["language"] {
-  if (traits.includes("tool-changed")) return "diff";
+  if (turned.some((trait) => traits.includes(trait))) return "diff";
   if (protocol === "postgres") return "sql";
   return protocol === "mcp" || protocol === "grpc" ? "json" : "text";
 }
+
+/** An MCP server is another than it was: its text ends with the difference. */
+const turned = ["tool-changed", "instructions-changed"];
 
 const sentences: Readonly<Record<string, string>> = {
   "no-where": "It changes every row: there is no WHERE that narrows it.",
@@ -69,6 +72,7 @@ const sentences: Readonly<Record<string, string>> = {
   "do-block": "It runs a block of code.",
   "unknown-function": "It calls functions whose effect is not known.",
   "tool-changed": "The tool is not the one that was seen first: the difference is below.",
+  "instructions-changed": "What the server tells the model is not what was seen first: the difference is below.",
   plaintext: "It leaves in plain text.",
 };
 
@@ -96,7 +100,8 @@ function highlightsOf({ protocol, verbs, relations, functions, mcp }: Operation)
 function digestOf({ flow, target, operation, verdict, limit, digest }: HoldRequest): string | null {
   const whole =
     operation.bytes <= grantedBytesMax && operation.parameters.every((value) => (value?.length ?? 0) < 1000);
-  if (limit !== null || (digest === null && !whole) || operation.traits.includes("tool-changed")) return null;
+  if (limit !== null || (digest === null && !whole) || turned.some((trait) => operation.traits.includes(trait)))
+    return null;
   const { process, identity } = flow;
   const who = [identity?.issuer, identity?.subject, process?.uid, process?.exe];
   const what = [operation.protocol, operation.user, operation.database, operation.text, operation.parameters, digest];

@@ -87,5 +87,5 @@ export const traits: readonly string[] = [
   ...["encoding", "nonstandard-strings", "unknown-prepared"],
   ...undecodableRequestTraits,
   ...["websocket", "length-unknown", "plaintext", "connect-method", "body-unread"],
-  ...["tool-changed", "unknown-tool", "unknown-method", "source-code"],
+  ...["tool-changed", "instructions-changed", "unknown-tool", "unknown-method", "unknown-fields", "source-code"],
 ];

@@ -29,6 +29,12 @@ export interface JsonMasks {
   /** Values that other paths begin at: `$` also means such a one. Given are the keys on the way, indexes as `*`. */
   readonly roots?: readonly (readonly string[])[];
   /**
+   * Brackets, keys and values that are looked at, those of texts in JSON too; and bytes of one text that detectors look
+   * at. With more the body is not masked at all, so that one body holds nothing else up. Left out: the scanner's own.
+   */
+  readonly tokensMax?: number;
+  readonly textBytesMax?: number;
+  /**
    * True: this string or number is left as it is. The same keys, the string without quotes, escapes as written;
    * `named`: a path names it.
    */
@@ -46,17 +52,25 @@ const nestedMax = 3;
 
 /** Null when the bytes are no JSON within the limits: they cannot be masked by place. `bytes` itself is never changed. */
 export function maskJson(bytes: Buffer, masks: JsonMasks): MaskedJson | null {
-  return isUtf8(bytes) ? maskWhole(bytes, masks, 0) : null;
+  return isUtf8(bytes) ? maskWhole(bytes, masks, 0, { left: masks.tokensMax ?? Number.POSITIVE_INFINITY }) : null;
 }
 
-function maskWhole(bytes: Buffer, masks: JsonMasks, nested: number): MaskedJson | null {
-  const walk = new Walk(bytes, masks, nested);
+/** Tokens that may still be looked at; below 0: it was more. */
+interface Budget {
+  left: number;
+}
+
+function maskWhole(bytes: Buffer, masks: JsonMasks, nested: number, budget: Budget): MaskedJson | null {
+  const walk = new Walk(bytes, masks, nested, budget);
   const scanner = new JsonScanner(bytes);
   for (let token = scanner.next(); token !== "end"; token = scanner.next()) {
     if (token === null) return null;
+    budget.left -= 1;
+    // Of a text inside of the body this fails the body, too: it asks afterwards.
+    if (budget.left < 0) return null;
     walk.take(token, scanner);
   }
-  return walk.result();
+  return budget.left < 0 ? null : walk.result();
 }
 
 /** One value that is open: an object or an array. */
@@ -73,6 +87,7 @@ class Walk {
   readonly #source: Buffer;
   readonly #masks: JsonMasks;
   readonly #nested: number;
+  readonly #budget: Budget;
   /** A copy, made when something may first be overwritten. */
   #copy: Buffer | null = null;
   /** What is written in another length, in order. */
@@ -83,10 +98,11 @@ class Walk {
   #key = "";
   #masked = 0;
 
-  constructor(source: Buffer, masks: JsonMasks, nested: number) {
+  constructor(source: Buffer, masks: JsonMasks, nested: number, budget: Budget) {
     this.#source = source;
     this.#masks = masks;
     this.#nested = nested;
+    this.#budget = budget;
   }
 
   take(token: JsonToken, at: JsonScanner): void {
@@ -190,8 +206,11 @@ class Walk {
 
   /** The detectors see the value alone: what stands beside it in the body is no part of it. */
   #hide(bytes: Buffer, start: number, end: number, style: MaskStyle | null): number {
-    const { masker, key } = this.#masks;
-    if (style === null) return masker?.mask(bytes, start, end) ?? 0;
+    const { masker, key, textBytesMax } = this.#masks;
+    if (style === null) {
+      if (masker !== null && textBytesMax !== undefined && end - start > textBytesMax) this.#budget.left = -1;
+      return this.#budget.left < 0 ? 0 : (masker?.mask(bytes, start, end) ?? 0);
+    }
     applyStyle(bytes.subarray(start, end), 0, end - start, style, key);
     return 1;
   }
@@ -200,8 +219,9 @@ class Walk {
   #embedded(at: JsonScanner): boolean {
     if (this.#nested >= nestedMax || !opensJson(this.#source, at.start + 1)) return false;
     const inner = Buffer.from(jsonString(this.#source, at.start, at.end, at.escaped), "utf8");
-    const { masker, paths, key } = this.#masks;
-    const masked = maskWhole(inner, { masker, paths, key }, this.#nested + 1);
+    const { masker, paths, key, textBytesMax } = this.#masks;
+    const limits = textBytesMax === undefined ? {} : { textBytesMax };
+    const masked = maskWhole(inner, { masker, paths, key, ...limits }, this.#nested + 1, this.#budget);
     if (masked === null) return false;
     if (masked.masked === 0) return true;
     this.#masked += masked.masked;

@@ -19,6 +19,8 @@ export interface KnownTool {
 export interface DescribeContext {
   readonly headers: Headers;
   readonly tool: (name: string) => KnownTool | null;
+  /** The same of what the server says of itself. */
+  readonly instructions: KnownTool | null;
 }
 
 /** Null: no JSON-RPC at all, a plain request. */
@@ -56,7 +58,8 @@ export function describeEntry(method: string, name: string, traits: readonly str
 /** Of a body that cannot be read, the record keeps its beginning. */
 const textStartBytes = 1024;
 
-function describeMessage(body: Buffer, message: Message, { headers, tool }: DescribeContext): Described {
+function describeMessage(body: Buffer, message: Message, context: DescribeContext): Described {
+  const { headers, tool, instructions } = context;
   const { kind } = message;
   if (kind === "response" || kind === "error") {
     const answer = valueAt(body, message.members.get(kind === "response" ? "result" : "error"));
@@ -84,6 +87,10 @@ function describeMessage(body: Buffer, message: Message, { headers, tool }: Desc
       traits.push("tool-changed");
       text = cut(`${text}\n${diffLines(known.changed.before, known.changed.now)}`);
     }
+  }
+  if (method === "tools/call" && instructions?.changed != null) {
+    traits.push("instructions-changed");
+    text = cut(`${text}\n${diffLines(instructions.changed.before, instructions.changed.now)}`);
   }
   return facts(method, name ?? "", given, { text, traits, writes: isWriting(method) });
 }

@@ -11,7 +11,7 @@ import type {
   ReplyReader,
 } from "../http/dialect.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
-import { splitTarget } from "../http/request-facts.ts";
+import { factsOf, splitTarget } from "../http/request-facts.ts";
 import { describeBare, describeBody, type KnownTool } from "./describe.ts";
 import { EventStreamReply } from "./event-stream.ts";
 import { holdingStream } from "./holding.ts";
@@ -36,6 +36,8 @@ export const mcpDialect: Dialect = {
   },
 };
 
+/** In place of a tool's name, which has no space in it. */
+const instructionsName = " instructions";
 const sessionHeader = "mcp-session-id";
 
 class McpExchange implements DialectExchange {
@@ -81,7 +83,8 @@ class McpExchange implements DialectExchange {
     if (read.is === "message") this.#note(bytes, read.message);
     else this.#id = idOf(read);
     const tool = (name: string): KnownTool | null => this.#knownTool(name);
-    const described = describeBody(bytes, read, { headers: this.#head.headers, tool });
+    const instructions = this.#knownTool(instructionsName);
+    const described = describeBody(bytes, read, { headers: this.#head.headers, tool, instructions });
     if (described !== null) return described;
     this.#isPlain = true;
     return describePlain(this.#head, null) as Described;
@@ -174,6 +177,8 @@ class McpExchange implements DialectExchange {
     return {
       context: this.#context,
       pinName: (tool) => this.#pinName(tool),
+      instructionsPin: this.#pinName(instructionsName),
+      http: factsOf(this.#head),
       masks,
       id: this.#id,
       failed: status >= 300 || this.#isPlain,

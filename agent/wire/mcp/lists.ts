@@ -4,9 +4,11 @@
  * (a "rug pull").
  */
 import { createHash } from "node:crypto";
+import type { HttpFacts } from "../../core/operation.ts";
 import type { DialectContext } from "../http/dialect.ts";
-import { describeEntry } from "./describe.ts";
+import { describeBare, describeEntry } from "./describe.ts";
 import { elementsOf, type Message, type Span, valueAt } from "./message.ts";
+import { diffLines } from "./tool-diff.ts";
 
 /** Which member of a result is a list of what, and the operation that each entry stands for. */
 const lists = [
@@ -20,6 +22,10 @@ export interface ListContext {
   readonly context: Pick<DialectContext, "would" | "pin">;
   /** Under which a tool is pinned. */
   readonly pinName: (tool: string) => string;
+  /** Under which what the server tells the model is pinned; no tool has such a name. */
+  readonly instructionsPin: string;
+  /** Of the request: rules on its host and path hold for what it lists, too. */
+  readonly http: HttpFacts;
 }
 
 /** What a tool says of itself to the model and the client. */
@@ -31,7 +37,8 @@ export function isList({ kind, inner }: Message): boolean {
 }
 
 /** The message without the entries that are denied; the same buffer when none is. */
-export function filterLists(bytes: Buffer, message: Message, { context, pinName }: ListContext): Buffer {
+export function filterLists(bytes: Buffer, message: Message, listed: ListContext): Buffer {
+  const { context, pinName, http } = listed;
   let out = bytes;
   // From the last to the first, so that the places of the others stay right.
   const present = lists
@@ -45,7 +52,7 @@ export function filterLists(bytes: Buffer, message: Message, { context, pinName 
       const name = (entry as Record<string, unknown> | null)?.[list.name];
       if (typeof name !== "string") return true;
       const changed = list.member === "tools" && pinTool(entry as Record<string, unknown>, pinName(name), context);
-      const verdict = context.would(describeEntry(list.method, name, changed ? ["tool-changed"] : []));
+      const verdict = context.would({ ...describeEntry(list.method, name, changed ? ["tool-changed"] : []), http });
       return verdict.action !== "deny";
     });
     if (kept.every(Boolean)) continue;
@@ -58,6 +65,38 @@ export function filterLists(bytes: Buffer, message: Message, { context, pinName 
 }
 
 const comma = Buffer.from(",");
+
+/** What a server says of itself in its first answer (`initialize`, `server/discover`). */
+export function hasInstructions({ kind, inner }: Message): boolean {
+  const isFirst = inner.has("protocolVersion") || inner.has("supportedVersions");
+  return kind === "response" && isFirst && inner.has("instructions");
+}
+
+/**
+ * A server's `instructions` go into the model's prompt as its tools' descriptions do. When they are not the ones seen
+ * first, and the policy does not allow that, they are taken out; the same buffer when nothing changed.
+ */
+export function checkInstructions(
+  bytes: Buffer,
+  message: Message,
+  { context, instructionsPin, http }: ListContext,
+): Buffer {
+  const span = message.inner.get("instructions") as Span;
+  const said = valueAt(bytes, span);
+  if (typeof said !== "string") return bytes;
+  const digest = createHash("sha256").update(said).digest("hex");
+  const changed = context.pin(instructionsPin, digest, said);
+  if (changed === null) return bytes;
+  const bare = describeBare("initialize");
+  const text = `${bare.text}\n${diffLines(changed.before, said)}`;
+  const verdict = context.would({ ...bare, text, traits: [instructionsTrait], http });
+  if (verdict.action === "allow") return bytes;
+  const told = `Weir took the server's instructions out: they are not the ones seen first (rule "${verdict.rule}").`;
+  return Buffer.concat([bytes.subarray(0, span.start), Buffer.from(JSON.stringify(told)), bytes.subarray(span.end)]);
+}
+
+/** Also on each call of a server whose instructions are not the ones seen first. */
+export const instructionsTrait = "instructions-changed";
 
 /** True when the tool was seen before with another definition. */
 function pinTool(tool: Record<string, unknown>, name: string, context: ListContext["context"]): boolean {

@@ -9,6 +9,10 @@ import type { Message } from "./message.ts";
 /** A blob in base64 is no text; a shorter one is looked at like any string, as a card number is base64 too. */
 const blobCharactersMin = 256;
 
+/** Brackets, keys and values of an answer that is masked, and bytes of one text: some 40 ms of work at the most. */
+export const maskedTokensMax = 80_000;
+const maskedTextBytesMax = 4 * 1024 * 1024;
+
 /** Values that both sides only compare, and that would be worth nothing when changed: where they stand, by their key. */
 const handles: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
   ...(["jsonrpc", "id", "method"] as const).map((key): [string, string[]] => [key, ["$"]]),
@@ -31,7 +35,10 @@ export function compileMasks(verdict: Verdict, masking: Masking): JsonMasks | nu
   const { reply, paths } = plansOf(verdict, masking);
   if (reply === null && paths.length === 0) return null;
   const masker = reply === null ? null : maskerOf(reply);
-  return { masker, paths, key: masking.maskKey, roots: [["$", "result", "structuredContent"]], spares };
+  return {
+    ...{ masker, paths, key: masking.maskKey, roots: [["$", "result", "structuredContent"]], spares },
+    ...{ tokensMax: maskedTokensMax, textBytesMax: maskedTextBytesMax },
+  };
 }
 
 /**

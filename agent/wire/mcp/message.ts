@@ -39,6 +39,8 @@ const inParams: readonly string[] = ["name", "uri", "arguments", "ref", "taskId"
 export const messageBytesMax = 4 * 1024 * 1024;
 /** Brackets, keys and values in it: bounds the time that one may take. */
 export const messageTokensMax = 200_000;
+/** The same of an answer, which is only looked through. */
+export const answerTokensMax = 400_000;
 
 /** A client's: a member that stands twice is looked for at every depth. */
 export function readRequest(bytes: Buffer): Read {
@@ -148,7 +150,7 @@ class Outline {
   }
 
   read(): "unreadable-body" | "duplicate-keys" | null {
-    const scanner = new JsonScanner(this.#bytes, this.#deep ? messageTokensMax : undefined);
+    const scanner = new JsonScanner(this.#bytes, this.#deep ? messageTokensMax : answerTokensMax);
     /** Names seen in the object that is open at each depth. */
     const names: string[][] = [];
     const many = new Map<number, Set<string>>();

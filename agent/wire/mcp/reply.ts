@@ -5,13 +5,16 @@
 import type { DialectContext, ReplyReader, ReplySummary } from "../http/dialect.ts";
 import { replyTextBytesMax } from "../http/dialect.ts";
 import { type JsonMasks, maskJson } from "../http/json-mask.ts";
-import { filterLists, isList, type ListContext } from "./lists.ts";
-import { masksFor } from "./masks.ts";
+import { checkInstructions, filterLists, hasInstructions, isList, type ListContext } from "./lists.ts";
+import { maskedTokensMax, masksFor } from "./masks.ts";
 import { elementsOf, type Message, readAnswer, valueAt } from "./message.ts";
 import { errorCodes, errorMessage } from "./refusal.ts";
 
 /** Longest reply in JSON, and longest event of a stream: it is held until it is whole. */
 export const replyBytesMax = 16 * 1024 * 1024;
+
+/** Longest list of tools, resources or prompts: each entry is a value that is judged. */
+export const listBytesMax = 2 * 1024 * 1024;
 
 export interface ReplyContext extends ListContext {
   readonly context: DialectContext;
@@ -108,7 +111,15 @@ export class MessageReader {
 
   #one(bytes: Buffer, message: Message): Buffer {
     this.#noteError(bytes, message);
-    const kept = isList(message) ? filterLists(bytes, message, this.#context) : bytes;
+    const isOfTools = isList(message);
+    if (isOfTools && bytes.length > listBytesMax)
+      return this.impossible("WEIR_FRAME_TOO_LARGE", `the server's list is longer than ${listBytesMax} bytes`);
+    let kept = isOfTools ? filterLists(bytes, message, this.#context) : bytes;
+    // Places of the message are those of its own bytes: what was changed is read again.
+    if (hasInstructions(message)) {
+      const read = kept === bytes ? { is: "message" as const, message } : readAnswer(kept);
+      if (read.is === "message") kept = checkInstructions(kept, read.message, this.#context);
+    }
     const { masks } = this.#context;
     return this.#masked(kept, masks === null ? null : masksFor(masks, message));
   }
@@ -116,7 +127,11 @@ export class MessageReader {
   #masked(bytes: Buffer, masks: JsonMasks | null): Buffer {
     if (masks === null) return bytes;
     const result = maskJson(bytes, masks);
-    if (result === null) return this.impossible("WEIR_MASK_IMPOSSIBLE", "the server's answer cannot be masked");
+    if (result === null)
+      return this.impossible(
+        "WEIR_MASK_IMPOSSIBLE",
+        `the server's answer cannot be masked, as it is no JSON or has more than ${maskedTokensMax} values`,
+      );
     this.masked += result.masked;
     return result.bytes;
   }

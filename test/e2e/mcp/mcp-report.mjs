@@ -71,6 +71,7 @@ async function run(client, call, notifications, options) {
       return {
         server: client.getServerVersion(),
         capabilities: Object.keys(client.getServerCapabilities() ?? {}).sort(),
+        instructions: client.getInstructions() ?? null,
       };
     case "ping":
       return client.ping(options);

@@ -2,8 +2,21 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Detector } from "../../../../agent/mask/detector.ts";
 import { replyTextBytesMax } from "../../../../agent/wire/http/dialect.ts";
+import type { ResponseHead } from "../../../../agent/wire/http/message.ts";
 import { replyBytesMax } from "../../../../agent/wire/mcp/reply.ts";
-import { detect, makeWorld, path, post, replyOf, responseHead, result, rpc, type World } from "./harness.ts";
+import {
+  detect,
+  makeWorld,
+  type Opened,
+  path,
+  post,
+  type Rules,
+  replyOf,
+  responseHead,
+  result,
+  rpc,
+  type World,
+} from "./harness.ts";
 
 const json = responseHead("application/json; charset=utf-8");
 const stream = responseHead("text/event-stream");
@@ -249,3 +262,25 @@ test("a detector of the policy's own masks", () => {
   const able = { ...world, context: { ...world.context, custom: new Map([["order", order]]) } };
   assert.equal(replyOf(able, call(able), json, whole(text)).text, text.replace("77-X", "****"));
 });
+
+test("an answer that would hold everything up is refused under masks, and passes without", () => {
+  const rows = Array.from({ length: 8_000 }, (_, id) => ({ id, name: "Ann", mail: "ann@example.com", at: [1, 2] }));
+  const texts = { content: [{ type: "text", text: JSON.stringify(rows) }] };
+  for (const value of [{ content: [], structuredContent: { rows } }, texts]) {
+    const bytes = Buffer.from(result(1, value));
+    const told = replyOf(...asked({ masks: [detect("email")] }), [bytes]);
+    assert.match(told.text, /^\{"jsonrpc":"2\.0","id":1,"error":\{.*WEIR_MASK_IMPOSSIBLE/);
+    assert.ok(!told.text.includes("ann@example.com"));
+    assert.equal(replyOf(...asked({}), [bytes]).text, bytes.toString());
+  }
+  const long = Buffer.from(result(1, { content: [{ type: "text", text: "x ".repeat(2_100_000) }] }));
+  assert.match(replyOf(...asked({ masks: [detect("email")] }), [long]).text, /WEIR_MASK_IMPOSSIBLE/);
+  const tools = Array.from({ length: 3_000 }, (_, i) => ({ name: `t${i}`, description: "d".repeat(800) }));
+  const list = replyOf(...asked({}, "tools/list"), [Buffer.from(result(1, { tools }))]);
+  assert.match(list.text, /WEIR_FRAME_TOO_LARGE/);
+});
+
+function asked(rules: Rules, method = "tools/call"): [World, Opened, ResponseHead] {
+  const world = makeWorld(rules);
+  return [world, post(world, rpc(1, method, { name: "x" })), responseHead("application/json")];
+}
