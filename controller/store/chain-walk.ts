@@ -14,7 +14,7 @@ export interface StoredLink {
 }
 
 /** Entries that are followed in one transaction. */
-export const entriesAtOnceMax = 20_000;
+export const entriesAtOnceMax = 5_000;
 
 /** `rows` from `place.size` on, in order, at most `entriesAtOnceMax`: when they are so many, there may be more. */
 export function followChain(agent: string, place: ChainPlace, rows: readonly StoredLink[]) {

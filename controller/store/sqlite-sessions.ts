@@ -1,4 +1,5 @@
 /** Sessions as rows that grow with their entries: the newest ones in memory, written once for each batch. */
+import { hash } from "node:crypto";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { type ChainedEntry, firstLink } from "../../agent/record/chain.ts";
 import type { SessionTail } from "../consume/session-chain.ts";
@@ -9,9 +10,9 @@ import type { SessionRow } from "./store.ts";
 import { sessionOf } from "./stored-row.ts";
 
 /** Rows in memory, about 1 KB each. */
-const sessionsMax = 20_000;
-/** Statements of sessions that are known to be in the index already, 60 bytes each. */
-const repeatedMax = 100_000;
+const sessionsMax = 10_000;
+/** Statements of sessions that are known to be in the index already, 80 bytes each. */
+const repeatedMax = 50_000;
 
 interface Known {
   readonly num: number;
@@ -110,12 +111,10 @@ export class SqliteSessions {
     if (document === null) return;
     const { words, facets } = document;
     // The same statement a thousand times is found once.
-    const key = `${num} ${facets.join("")} ${words.length > 200 ? words.slice(0, 180) + words.length : words}`;
-    if (words.length <= 200) {
-      if (this.#indexed.has(key)) return;
-      this.#indexed.add(key);
-      if (this.#indexed.size > repeatedMax) this.#indexed.clear();
-    }
+    const key = hash("sha256", `${num}\n${facets.join(" ")}\n${words}`, "base64");
+    if (this.#indexed.has(key)) return;
+    this.#indexed.add(key);
+    if (this.#indexed.size > repeatedMax) this.#indexed.clear();
     const { lastInsertRowid } = this.#statements.found.run(num, entry.timeMs);
     this.#statements.document.run(lastInsertRowid, words, facets.join(" "));
   }

@@ -1,6 +1,6 @@
 /**
  * The controller's store alone: sessions of four entries written in batches as the consumer writes them, then searches.
- *   node --liftoff-only test/bench/store.ts [--sessions 100000] [--store postgres://…] [--json]
+ *   node --liftoff-only test/bench/store.ts [--sessions 100000] [--store postgres://…|--dir DIR] [--json]
  * `search` is every question of a fixed mix, `--rounds` times, one after another, as a person asks them.
  */
 import { mkdtempSync, rmSync, statSync } from "node:fs";
@@ -18,6 +18,8 @@ const { values } = parseArgs({
   options: {
     sessions: { type: "string", default: "100000" },
     store: { type: "string" },
+    /** Directory for SQLite that stays. */
+    dir: { type: "string" },
     rounds: { type: "string", default: "20" },
     json: { type: "boolean", default: false },
   },
@@ -69,7 +71,7 @@ const questions: readonly ((last: number) => SessionQuery)[] = [
   () => parseSearch("job:12 user:ada target:warehouse shipment"),
 ];
 
-const dir = values.store ?? mkdtempSync(join(tmpdir(), "weir-bench-store-"));
+const dir = values.store ?? values.dir ?? mkdtempSync(join(tmpdir(), "weir-bench-store-"));
 const store = await openStore(dir);
 const figures: Record<string, number> = { sessions };
 try {
@@ -119,5 +121,5 @@ try {
   }
 } finally {
   await store.close();
-  if (values.store === undefined) rmSync(dir, { recursive: true, force: true });
+  if (values.store === undefined && values.dir === undefined) rmSync(dir, { recursive: true, force: true });
 }
