@@ -36,8 +36,10 @@ export async function secureUpstreamNatively(
 ): Promise<SecuredUpstreamNatively> {
   const { tls, alpn } = options;
   const expected = tls.serverName ?? options.hostname ?? options.address;
-  const context = settings(socket, tls);
+  const server = `${options.address} ${options.port} ${expected}`;
+  const context = settings(socket, tls, isClassic(server));
   const { secured, described } = await shake(socket, context, expected, alpn);
+  if (!described.postQuantum) rememberClassic(server);
   try {
     if (described.peerCertificate === null)
       throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
@@ -84,9 +86,31 @@ function readCertificate(der: Buffer, fingerprint: string): ReadCertificate {
   return read;
 }
 
-function settings(socket: Socket, tls: TargetTls): object {
+/**
+ * Servers that had no use for a post-quantum key: the next one is made only when they ask (HelloRetryRequest). Forgotten
+ * in time, so that a server which learns it meanwhile gets it.
+ */
+const classicServersMax = 2_000;
+const classicMs = 600_000;
+const classicServers = new Map<string, number>();
+
+function isClassic(server: string): boolean {
+  const untilMs = classicServers.get(server);
+  if (untilMs === undefined) return false;
+  if (Date.now() < untilMs) return true;
+  classicServers.delete(server);
+  return false;
+}
+
+function rememberClassic(server: string): void {
+  if (classicServers.has(server)) return;
+  if (classicServers.size >= classicServersMax) classicServers.clear();
+  classicServers.set(server, Date.now() + classicMs);
+}
+
+function settings(socket: Socket, tls: TargetTls, classicFirst: boolean): object {
   try {
-    return contextFor(tls);
+    return contextFor(tls, classicFirst);
   } catch (cause) {
     socket.destroy();
     throw new WeirError("WEIR_UPSTREAM_TLS", `The TLS settings of the target cannot be used: ${message(cause)}`, {
@@ -111,14 +135,16 @@ async function shake(socket: Socket, context: object, expected: string, alpn: re
 /** One context per set of files, and per change of them. */
 const contexts = new Map<string, object>();
 
-function contextFor(tls: TargetTls): object {
+function contextFor(tls: TargetTls, classicFirst: boolean): object {
   const files = [tls.ca, tls.clientCertificate?.cert ?? null, tls.clientCertificate?.key ?? null];
-  const id = files.map((file) => (file === null ? "" : `${file}@${statSync(file).mtimeMs}`)).join("|");
+  const stamps = files.map((file) => (file === null ? "" : `${file}@${statSync(file).mtimeMs}`));
+  const id = [classicFirst, ...stamps].join("|");
   const cached = contexts.get(id);
   if (cached !== undefined) return cached;
   const [roots, certificate, key] = files.map((file) => (file === null ? undefined : readFileSync(file)));
   const context = nativeContext({
     server: false,
+    classicFirst,
     ...(roots === undefined ? {} : { roots }),
     ...(certificate === undefined ? {} : { certificate }),
     ...(key === undefined ? {} : { key }),

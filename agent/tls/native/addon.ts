@@ -10,6 +10,7 @@ export interface TlsAddon {
     rootsPem: Uint8Array,
     cipherList: string,
     cipherSuites: string,
+    groups: string,
   ): object;
   tlsHub(
     events: Int32Array,
@@ -40,6 +41,8 @@ export interface Described {
   readonly alpn: string | null;
   readonly serverName: string | null;
   readonly version: string;
+  /** The key was agreed on by X25519MLKEM768. */
+  readonly postQuantum: boolean;
   /** X509_V_…; 0 also when the peer showed no certificate. */
   readonly verifyResult: number;
   readonly verifyText: string;

@@ -167,6 +167,9 @@ static napi_value tls_describe(napi_env env, napi_callback_info info)
 	    !set_text(env, out, "serverName", SSL_get_servername(one->ssl, TLSEXT_NAMETYPE_host_name), NAPI_AUTO_LENGTH) ||
 	    !set_text(env, out, "version", SSL_get_version(one->ssl), NAPI_AUTO_LENGTH) ||
 	    !set_number(env, out, "verifyResult", (double)verify) ||
+	    napi_set_named_property(env, out, "postQuantum",
+				    boolean_of(env, SSL_ctrl(one->ssl, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL) ==
+							    (TLSEXT_nid_unknown | group_x25519_mlkem768))) != 0 ||
 	    !set_text(env, out, "verifyText", X509_verify_cert_error_string(verify), NAPI_AUTO_LENGTH) ||
 	    !set_text(env, out, "errorCode", one->error_number ? strerrorname_np(one->error_number) : NULL, NAPI_AUTO_LENGTH) ||
 	    !set_text(env, out, "error", one->failed ? one->error : NULL, NAPI_AUTO_LENGTH) ||

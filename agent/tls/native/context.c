@@ -120,22 +120,23 @@ static bool use_certificate(SSL_CTX *ctx, struct bytes cert, struct bytes key)
 	return ok;
 }
 
-/* tlsContext(server, certPem, keyPem, rootsPem, cipherList, cipherSuites): empty bytes or text mean "none". */
+/* tlsContext(server, certPem, keyPem, rootsPem, cipherList, cipherSuites, groups): empty bytes mean "none". */
 static napi_value tls_context(napi_env env, napi_callback_info info)
 {
 	static const char *const steps[] = { "TLS context", "TLS ciphers", "TLS certificate or key", "TLS roots" };
-	char list[cipher_bytes_max], suites[cipher_bytes_max];
+	char list[cipher_bytes_max], suites[cipher_bytes_max], groups[cipher_bytes_max];
 	struct bytes cert, key, roots;
 	struct context *context;
-	napi_value argv[6], object;
+	napi_value argv[7], object;
 	int failed = -1;
 	bool server;
 	SSL_CTX *ctx;
 
-	if (!take_arguments(env, info, 6, argv) || !take_bool(env, argv[0], "server", &server) ||
+	if (!take_arguments(env, info, 7, argv) || !take_bool(env, argv[0], "server", &server) ||
 	    !take_bytes(env, argv[1], "cert", 0, pem_bytes_max, &cert) || !take_bytes(env, argv[2], "key", 0, pem_bytes_max, &key) ||
 	    !take_bytes(env, argv[3], "roots", 0, pem_bytes_max, &roots) ||
-	    !take_text(env, argv[4], "cipherList", list, sizeof(list)) || !take_text(env, argv[5], "cipherSuites", suites, sizeof(suites)))
+	    !take_text(env, argv[4], "cipherList", list, sizeof(list)) || !take_text(env, argv[5], "cipherSuites", suites, sizeof(suites)) ||
+	    !take_text(env, argv[6], "groups", groups, sizeof(groups)))
 		return NULL;
 	clear_tls_errors();
 	ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
@@ -151,7 +152,10 @@ static napi_value tls_context(napi_env env, napi_callback_info info)
 		SSL_CTX_free(ctx);
 		return throw_tls(env, steps[failed]);
 	}
-	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
+	/* A list that an older OpenSSL cannot read leaves its own in force. */
+	if (SSL_CTX_ctrl(ctx, SSL_CTRL_SET_GROUPS_LIST, 0, groups) != 1)
+		clear_tls_errors();
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_num_tickets(ctx, 0);
 	SSL_CTX_ctrl(ctx, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL);
 	SSL_CTX_ctrl(ctx, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);

@@ -29,13 +29,18 @@ typedef int pem_password_cb(char *, int, int, void *);
 #define SSL_VERIFY_NONE 0
 #define SSL_OP_NO_TICKET (UINT64_C(1) << 14)
 #define SSL_OP_NO_COMPRESSION (UINT64_C(1) << 17)
+#define SSL_OP_CIPHER_SERVER_PREFERENCE (UINT64_C(1) << 22)
 #define SSL_OP_NO_RENEGOTIATION (UINT64_C(1) << 30)
 #define SSL_MODE_RELEASE_BUFFERS 0x10
 #define SSL_CTRL_MODE 33
 #define SSL_CTRL_SET_SESS_CACHE_MODE 44
 #define SSL_CTRL_SET_TLSEXT_HOSTNAME 55
 #define SSL_CTRL_CHAIN_CERT 89
+#define SSL_CTRL_SET_GROUPS_LIST 92
 #define SSL_CTRL_SET_MIN_PROTO_VERSION 123
+#define SSL_CTRL_GET_NEGOTIATED_GROUP 134
+#define TLSEXT_nid_unknown 0x1000000
+#define group_x25519_mlkem768 0x11ec /* IANA's number */
 #define TLS1_2_VERSION 0x0303
 #define TLSEXT_NAMETYPE_host_name 0
 #define BIO_TYPE_SOURCE_SINK 0x0400

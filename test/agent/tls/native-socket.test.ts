@@ -4,10 +4,11 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, writeFileSync } from "node:fs";
-import { connect as connectPlain, type Socket } from "node:net";
+import { type AddressInfo, connect as connectPlain, type Socket } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { type ConnectionOptions, connect } from "node:tls";
+import { type ConnectionOptions, connect, createServer as createTlsServer } from "node:tls";
+import { nativeContext } from "../../../agent/tls/native/context.ts";
 import { hasNativeTls, highWaterBytes } from "../../../agent/tls/native/hub.ts";
 import type { SecureSocket } from "../../../agent/tls/native/secure-socket.ts";
 import { ca, listener, pair, shake } from "./native-pair.ts";
@@ -95,8 +96,29 @@ test("TLS 1.1 is refused, and so is a client that offers none of our protocols",
     await assert.rejects(nodeClient(t, { ...options } as ConnectionOptions), /protocol|version/i);
 });
 
+test("a post-quantum key is agreed on where the server prefers it, not with our own clients", { skip }, async (t) => {
+  // Node's own server, with OpenSSL's own order.
+  const leaf = ca.issue({ name: "db.example", dns: ["db.example"] });
+  const server = createTlsServer({ cert: leaf.cert, key: leaf.key }, (socket) => socket.on("error", () => {}));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const agreed = async (classicFirst: boolean): Promise<boolean> => {
+    const plain = connectPlain({ port: (server.address() as AddressInfo).port, host: "127.0.0.1" });
+    await once(plain, "connect");
+    const context = nativeContext({ server: false, roots: ca.pem, classicFirst });
+    const { secured, described } = await shake(plain, false, { context });
+    secured.destroy();
+    return described.postQuantum;
+  };
+  assert.equal(await agreed(false), true);
+  // Without a key of ours for it the server asks for one.
+  assert.equal(await agreed(true), true);
+  const { client } = await pair(t);
+  assert.equal(client.described.postQuantum, false);
+});
+
 test("an unknown issuer is told, with the certificate", { skip }, async (t) => {
-  const { nativeContext } = await import("../../../agent/tls/native/context.ts");
   const strange = nativeContext({ server: false, roots: testCa("Strange CA").pem });
   const { client } = await pair(t, { context: strange });
   assert.notEqual(client.described.verifyResult, 0);
@@ -104,7 +126,6 @@ test("an unknown issuer is told, with the certificate", { skip }, async (t) => {
 });
 
 test("contexts refuse what is no certificate, no key, or not its key", { skip }, async () => {
-  const { nativeContext } = await import("../../../agent/tls/native/context.ts");
   const [one, two] = [ca.issue({}), ca.issue({})];
   assert.throws(() => nativeContext({ server: true }), /certificate or key/);
   assert.throws(() => nativeContext({ server: true, certificate: one.cert, key: two.key }), /certificate or key/);
