@@ -152,7 +152,9 @@ async function install(
 
 /** What is there already counts: an upgrade must not start with a policy that the operator has broken meanwhile. */
 function policyInForce(root: string): readonly string[] {
-  if (!existsSync(join(root, settingsPath))) return [defaultPolicies];
+  // One that was put there before the first install counts.
+  if (!existsSync(join(root, settingsPath)))
+    return [existsSync(join(root, policyDirectory)) ? join(root, policyDirectory) : defaultPolicies];
   const config = readConfig(["--config", join(root, settingsPath)], { policyDir: defaultPolicies, env: {} });
   // Placed with the files, where it is missing.
   const isMissing = (path: string): boolean => path === policyDirectory && !existsSync(join(root, path));

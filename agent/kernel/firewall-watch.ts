@@ -12,9 +12,13 @@ const retryMs = 500;
 /** A tool that takes our rules out again and again is told once in so long. */
 const toldEveryMs = 1_000;
 
+/** Somebody who changes the rules while they are put back is answered so often in a row; then after `retryMs`. */
+const roundsMax = 5;
+
 export interface FirewallWatchOptions {
   generation(): number | null;
-  standing(): Promise<string>;
+  /** Of a firewall.ts; `whole` is what may be taken for right. */
+  standing(): Promise<{ readonly text: string; readonly whole: boolean }>;
   /** Puts the rules back. */
   restore(): Promise<void>;
   onRestored(detail: string): void;
@@ -29,8 +33,8 @@ export interface FirewallWatch {
 }
 
 export async function watchFirewall(options: FirewallWatchOptions): Promise<FirewallWatch> {
-  let right = await options.standing();
-  let seen = options.generation();
+  let right = "";
+  let seen: number | null = null;
   let listedMs = Date.now();
   let toldMs = 0;
   let untold = 0;
@@ -46,16 +50,32 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
   }
 
   async function look(): Promise<void> {
-    const generation = options.generation();
-    const standing = await options.standing();
-    seen = generation;
-    listedMs = Date.now();
-    if (closed || standing === right) return;
-    await options.restore();
-    // What the kernel lists after our own change is right by definition, whatever its words for it are.
     seen = options.generation();
-    right = await options.standing();
-    tell(difference(right, standing));
+    const { text } = await options.standing();
+    listedMs = Date.now();
+    if (closed || text === right) return;
+    const wanted = right;
+    await options.restore();
+    await settle();
+    tell(difference(wanted, text));
+  }
+
+  /**
+   * What the kernel lists after a change of ours is right, whatever its words for it are; but only when it is whole: who
+   * changes the rules in the moment between is not to be taken for us.
+   */
+  async function settle(): Promise<void> {
+    for (let round = 0; round < roundsMax; round += 1) {
+      // Asked before the listing: a later change is looked at with the next turn.
+      seen = options.generation();
+      const { text, whole } = await options.standing();
+      if (whole) {
+        right = text;
+        return;
+      }
+      await options.restore();
+    }
+    throw new Error("somebody keeps changing the rules");
   }
 
   function tell(detail: string): void {
@@ -69,6 +89,7 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
     untold = 0;
   }
 
+  await settle();
   const timer = setInterval(() => {
     if (looking || closed) return;
     const generation = options.generation();
@@ -92,8 +113,7 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
     change: (own) =>
       inTurn(async () => {
         const result = await own();
-        seen = options.generation();
-        right = await options.standing();
+        await settle();
         return result;
       }),
     async close() {

@@ -20,19 +20,28 @@ export interface Firewall {
   /** Sets the chains and the jumps anew, whatever somebody has made of them. */
   replace(plan: FirewallPlan): Promise<void>;
   /** What stands now of ours, and what was put before it; equal texts mean that nobody has touched it. */
-  standing(): Promise<string>;
+  standing(): Promise<Standing>;
   remove(): Promise<void>;
+}
+
+export interface Standing {
+  readonly text: string;
+  /** Every rule of the last change is there, and nothing of others before it. */
+  readonly whole: boolean;
 }
 
 export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
   const families = ipFamilies();
   let reject = true;
+  const counts = new Map<4 | 6, number>();
   const set = async (next: FirewallPlan, stale: "keep" | "replace"): Promise<void> => {
     await Promise.all(
       families.map(async (family) => {
         const old = stale === "replace" ? (await leftovers(family, next.instance)).jumps : null;
         const port = family === 4 ? next.ports.v4 : next.ports.v6;
-        await restore(family, firewallRules({ ...next, family, port, reject }, old));
+        const facts = { ...next, family, port, reject };
+        await restore(family, firewallRules(facts, old));
+        counts.set(family, firewallRules(facts, {}).match(/^-[AI] /gm)?.length ?? 0);
       }),
     );
   };
@@ -49,7 +58,10 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
     replace: (next) => set(next, "replace"),
     async standing() {
       const found = await Promise.all(families.map((family) => standing(family, plan.instance)));
-      return found.join("\n");
+      return {
+        text: found.map(({ lines }) => lines.join("\n")).join("\n"),
+        whole: found.every(({ own, foreign }, at) => foreign === 0 && own === counts.get(families[at] as 4 | 6)),
+      };
     },
     remove: () => removeFirewall(plan.instance),
   };
@@ -59,10 +71,12 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
  * Our rules as the kernel lists them, and what comes before our jumps: an ACCEPT there would let out what we reject.
  * Other agents' jumps are no such thing.
  */
-async function standing(family: 4 | 6, instance: string): Promise<string> {
+async function standing(family: 4 | 6, instance: string): Promise<{ lines: string[]; own: number; foreign: number }> {
   const names = Object.values(chainNames(instance));
   const isOurs = (line: string): boolean => names.some((name) => line.split(" ").includes(name));
   const lines: string[] = [];
+  let own = 0;
+  let foreign = 0;
   let before: string[] = [];
   for (const line of (await run(saveProgram(family), [], "")).split("\n")) {
     if (line.startsWith("*")) {
@@ -71,11 +85,14 @@ async function standing(family: 4 | 6, instance: string): Promise<string> {
     } else if (line.startsWith("-A ")) {
       const [, chain] = line.split(" ");
       if (isOurs(line)) {
-        lines.push(...before.filter((one) => one.startsWith(`-A ${chain} `)), line);
+        const others = before.filter((one) => one.startsWith(`-A ${chain} `));
+        lines.push(...others, line);
+        own += 1;
+        foreign += others.length;
       } else if (!/ -j WEIR-/.test(line)) before.push(line);
     }
   }
-  return lines.join("\n");
+  return { lines, own, foreign };
 }
 
 function saveProgram(family: 4 | 6): string {

@@ -24,7 +24,7 @@ function host() {
       generation: () => state.changes,
       async standing() {
         state.listed += 1;
-        return state.rules;
+        return { text: state.rules, whole: /^-A OUTPUT -j WEIR\n-A WEIR -j (REJECT|DROP)$/.test(state.rules) };
       },
       async restore() {
         state.rules = right;
@@ -71,6 +71,21 @@ test("a change of our own is taken for right", async () => {
   await sleep(100);
   assert.match(one.state.rules, /DROP/);
   assert.deepEqual(one.state.restored, []);
+  await watch.close();
+});
+
+test("who changes the rules in the very moment they are put back is not taken for us", async () => {
+  const one = host();
+  let spoilt = 0;
+  const restore = async (): Promise<void> => {
+    await one.options.restore();
+    if (++spoilt < 3) one.change(`-A OUTPUT -j ACCEPT\n${one.state.rules}`);
+  };
+  const watch = await watchFirewall({ ...one.options, restore });
+  one.change("-A OUTPUT -j WEIR");
+  await until(() => one.state.restored.length > 0);
+  assert.equal(spoilt, 3);
+  assert.doesNotMatch(one.state.rules, /ACCEPT/);
   await watch.close();
 });
 
