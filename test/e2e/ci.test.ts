@@ -118,8 +118,9 @@ describe("a job with the GitHub action", { skip: machineSkip() }, () => {
     assert.match(summary, /no-writes: This job only reads\./);
     assert.match(summary, new RegExp(`${world4}:${probedPort}/tcp`));
     assert.match(summary, /The record: .*(ok|whole|good|verified)/i);
-    assert.match((await step(reach(probedPort))).stdout, /REACHED/, "the host is as it was");
-    assert.doesNotMatch(await machine.must("sh", "-c", "iptables-save; ip6tables-save"), /WEIR/);
+    const log = await machine.must("cat", "/run/weir-ci.log");
+    assert.doesNotMatch(await machine.must("sh", "-c", "iptables-save; ip6tables-save"), /WEIR/, ran.stderr + log);
+    assert.match((await step(reach(probedPort))).stdout, /REACHED/, `the host is as it was: ${log}`);
     assert.equal((await machine.run(["sh", "-c", "ls /usr/local/share/ca-certificates | grep weir"])).stdout, "");
     assert.equal((await action("finish", {})).code, 0, "a second time is no error");
   });
@@ -147,9 +148,10 @@ ip -n c-${bridge} route add default via ${net}.1
 echo 1 >/proc/sys/net/ipv4/ip_forward
 iptables -t nat -A POSTROUTING -s ${net}.0/16 ! -o ${bridge} -j MASQUERADE
 iptables -N DOCKER-USER 2>/dev/null || true
-iptables -C FORWARD -j DOCKER-USER 2>/dev/null || iptables -I FORWARD 1 -j DOCKER-USER
+iptables -D FORWARD -j DOCKER-USER 2>/dev/null || true
 iptables -A FORWARD -o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-iptables -I FORWARD 1 -i ${bridge} ! -o ${bridge} -j ACCEPT`;
+iptables -A FORWARD -i ${bridge} ! -o ${bridge} -j ACCEPT
+iptables -I FORWARD 1 -j DOCKER-USER`;
 }
 
 const shopCode = `
