@@ -1,6 +1,7 @@
 /** Looks at replies that pass: tokens, called tools, errors, and the text where the record keeps it. */
 import type { ReplySummary } from "../http/dialect.ts";
 import { replyTextBytesMax } from "../http/dialect.ts";
+import { jsonDepthMax } from "../http/json-scan.ts";
 import { readEvent } from "../sse/event.ts";
 import { SseParser } from "../sse/parser.ts";
 import type { StreamBody } from "./api.ts";
@@ -114,8 +115,9 @@ export class WholeTap implements ReplyTap {
 
   end(): void {
     if (this.#parts === null || this.#bytes === 0) return;
-    const body = parseSafely(Buffer.concat(this.#parts, this.#bytes));
+    const whole = this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts, this.#bytes);
     this.#parts = null;
+    const body = valueOf(whole);
     if (body !== undefined) this.#told = this.#facts(body);
   }
 
@@ -123,5 +125,17 @@ export class WholeTap implements ReplyTap {
     const { text = [], toolCalls = [], inputTokens = null, outputTokens = null, error = null } = this.#told ?? {};
     const kept = this.#keepsText ? text.join("\n").slice(0, replyTextBytesMax) : "";
     return { text: kept, inputTokens, outputTokens, toolCalls, error };
+  }
+}
+
+/** Few brackets cannot nest too deep: the grammar is then not checked twice. */
+function valueOf(bytes: Buffer): unknown {
+  let brackets = 0;
+  for (const byte of bytes) if (byte === 0x5b || byte === 0x7b) brackets += 1;
+  if (brackets > jsonDepthMax) return parseSafely(bytes);
+  try {
+    return JSON.parse(bytes.toString("utf8"));
+  } catch {
+    return undefined;
   }
 }
