@@ -21,6 +21,7 @@ export const errorTable = {
   WEIR_UPSTREAM_PIN_CHANGED: "The server's certificate is not the one seen first.",
   WEIR_UPSTREAM_AUTH: "The server refused the login.",
   WEIR_CLIENT_TLS: "The TLS handshake with the client failed.",
+  WEIR_CLIENT_PINNED: "The client takes no certificate but its server's own.",
   WEIR_CLIENT_AUTH: "The client's secret is wrong.",
   // protocol
   WEIR_PROTOCOL_UNKNOWN: "The protocol was not recognised.",

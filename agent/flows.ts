@@ -16,6 +16,7 @@ import { openGrpcDescriptors } from "./act/grpc-descriptors.ts";
 import { openHttp } from "./act/http-opening.ts";
 import { Http2Session } from "./act/http2-session.ts";
 import { joinHolds } from "./act/joint-holds.ts";
+import { refusesCertificate, rememberPinnedClients } from "./act/pinned-clients.ts";
 import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
 import { readCredential, readHttpCredential } from "./act/secrets.ts";
 import { type FlowSession, Session } from "./act/session.ts";
@@ -80,6 +81,7 @@ export function joinFlows(options: FlowsOptions): Flows {
   const { authority, pins, tls, maskKey, log } = options;
   const sessions = new Set<FlowSession>();
   const heldNames = new Map<string, () => void>();
+  const pinnedClients = rememberPinnedClients();
   const cancels = new CancelRegistry();
   const catalog = new CatalogReader(openUpstream);
   const ports: SessionPorts = {
@@ -149,10 +151,23 @@ export function joinFlows(options: FlowsOptions): Flows {
       run(new Session({ flow, target, client: socket, conversation: await converse(target), ports }));
       return;
     }
+    const server = serverName ?? flow.hostname ?? flow.destination.address;
+    // A name that the client only claims is proven by the server's certificate, which nobody looks at when it is spliced.
+    const mayPin = target.tls.pinned === "splice" && (serverName === null || origin.hostnames.includes(serverName));
+    if (hello !== null && mayPin && pinnedClients.isPinned(flow, server, Date.now())) {
+      runOpaque(socket, flow, { ...target, protocol: "opaque" });
+      options.record(flow.id, { type: "notice", text: `spliced unread: the client pins the certificate of ${server}` });
+      return;
+    }
     // Before anything is open that would have to be closed again.
     const credential = await readHttpCredential(target.httpCredential ?? null);
     const grpcDescriptors = await descriptors.of(flow, target, serverName);
-    const opened = await openHttp({ socket, flow, target, hello, ports, alpn: ["h2", "http/1.1"] });
+    const opened = await openHttp({ socket, flow, target, hello, ports, alpn: ["h2", "http/1.1"] }).catch(
+      (error: unknown) => {
+        throw refusedCertificate(error, flow, server);
+      },
+    );
+    if (hello !== null) pinnedClients.accepted(flow, server);
     const masking = { maskKey, custom: options.detectors().custom };
     const http: HttpContext = {
       destination: {
@@ -190,6 +205,16 @@ export function joinFlows(options: FlowsOptions): Flows {
     });
   }
 
+  /** Says of a client that refuses our certificate what it is, once it is known. */
+  function refusedCertificate(error: unknown, flow: Flow, server: string): unknown {
+    if (!(error instanceof WeirError) || error.code !== "WEIR_CLIENT_TLS" || !refusesCertificate(error.message))
+      return error;
+    if (!pinnedClients.refused(flow, server, Date.now())) return error;
+    const who = flow.process === null ? flow.source.address : `${flow.process.exe} (uid ${flow.process.uid})`;
+    const what = `${who} refuses Weir's certificate for ${server} time and again: it pins the server's own, or does not trust Weir's authority (weir trust status).`;
+    return new WeirError("WEIR_CLIENT_PINNED", what, { cause: error });
+  }
+
   /** What no target names passes unread where `egress: allow` says so, and is recorded by name and bytes. */
   function splice(socket: Socket, flow: Flow, serverName: string | null): void {
     if (options.policy().defaults.egress !== "allow")
@@ -197,10 +222,15 @@ export function joinFlows(options: FlowsOptions): Flows {
         "WEIR_DENIED",
         `No target of the policy names ${serverName ?? flow.hostname ?? flow.destination.address}:${flow.destination.port}.`,
       );
+    runOpaque(socket, flow, egressTarget);
+    if (serverName !== null) options.record(flow.id, { type: "notice", text: `TLS server name ${serverName}` });
+  }
+
+  /** Bytes both ways, unread. */
+  function runOpaque(socket: Socket, flow: Flow, target: Target): void {
     const context = { destinationPort: flow.destination.port, credential: null, upstreamTlsRequired: false };
     const conversation = protocolNamed("opaque").open({ ...context, random: randomBytes, now: Date.now });
-    run(new Session({ flow, target: egressTarget, client: socket, conversation, ports }));
-    if (serverName !== null) options.record(flow.id, { type: "notice", text: `TLS server name ${serverName}` });
+    run(new Session({ flow, target, client: socket, conversation, ports }));
   }
 
   /** Names of a client's held requests, by which another of its requests may give one up; never another client's. */

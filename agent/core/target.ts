@@ -17,6 +17,8 @@ export interface TargetTls {
   readonly clientCertificate: { readonly cert: string; readonly key: string } | null;
   /** Name to verify instead of the one the client used. */
   readonly serverName: string | null;
+  /** What becomes of a client that refuses our certificate time and again; left out: `deny`. */
+  readonly pinned?: "deny" | "splice";
 }
 
 /** Where a secret comes from; resolved by the edge at connect, never kept in a record. */

@@ -24,7 +24,14 @@ export interface RawTarget {
   protocol: Target["protocol"];
   hosts: string | string[];
   ports?: number | number[];
-  tls?: { verify?: Target["tls"]["verify"]; ca?: string; cert?: string; key?: string; serverName?: string };
+  tls?: {
+    verify?: Target["tls"]["verify"];
+    ca?: string;
+    cert?: string;
+    key?: string;
+    serverName?: string;
+    pinned?: "deny" | "splice";
+  };
   credential?: RawCredential;
   grpc?: { descriptors?: string; reflection?: true };
 }
@@ -77,10 +84,10 @@ export function compileTarget(name: string, raw: RawTarget, place: Place): Targe
       : compileCredential(raw.credential, raw.protocol, (path, message) => complain(["credential", ...path], message));
   if (httpCredential !== null && hosts.some(({ kind }) => kind === "any"))
     complain(["hosts"], "a credential goes to hosts that are named, not to any.");
-  const { verify = "full", ca = null, cert, key, serverName = null } = raw.tls ?? {};
+  const { verify = "full", ca = null, cert, key, serverName = null, pinned } = raw.tls ?? {};
   if ((cert === undefined) !== (key === undefined)) complain(["tls"], "`cert` and `key` go together.");
   const clientCertificate = cert === undefined || key === undefined ? null : { cert, key };
-  const tls = { verify, ca, clientCertificate, serverName };
+  const tls = { verify, ca, clientCertificate, serverName, ...(pinned === undefined ? {} : { pinned }) };
   const target = { name, protocol: raw.protocol, hosts, ports, tls, credential };
   if (raw.grpc !== undefined && raw.protocol !== "grpc")
     complain(["grpc"], "`grpc` is for targets of the protocol grpc.");

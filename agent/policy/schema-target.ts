@@ -145,6 +145,11 @@ export const target = {
           minLength: 1,
         },
         key: { description: "Path of the private key of cert.", type: "string", minLength: 1 },
+        pinned: {
+          description:
+            "What becomes of a client that refuses Weir's certificate twice in a row, over HTTP. deny (default): it is told no more than that. splice: its connections to the same name pass unread: no rule on requests, no mask, no credential holds there.",
+          enum: ["deny", "splice"],
+        },
         serverName: {
           description: "The name to verify instead of the one the client used.",
           type: "string",

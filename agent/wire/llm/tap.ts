@@ -117,7 +117,7 @@ export class WholeTap implements ReplyTap {
     if (this.#parts === null || this.#bytes === 0) return;
     const whole = this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts, this.#bytes);
     this.#parts = null;
-    const body = valueOf(whole);
+    const body = parsed(whole);
     if (body !== undefined) this.#told = this.#facts(body);
   }
 
@@ -129,7 +129,7 @@ export class WholeTap implements ReplyTap {
 }
 
 /** Few brackets cannot nest too deep: the grammar is then not checked twice. */
-function valueOf(bytes: Buffer): unknown {
+function parsed(bytes: Buffer): unknown {
   let brackets = 0;
   for (const byte of bytes) if (byte === 0x5b || byte === 0x7b) brackets += 1;
   if (brackets > jsonDepthMax) return parseSafely(bytes);
