@@ -3,9 +3,11 @@
  * as a session. The agent and the tests' relay (an agent without a kernel) are joined by this one function.
  */
 import { randomBytes } from "node:crypto";
+import { lookup } from "node:dns/promises";
 import type { Socket } from "node:net";
 import { readFirstBytes } from "./accept/first-bytes.ts";
 import { flowId } from "./accept/flow-id.ts";
+import { connectThrough } from "./accept/proxy-connect.ts";
 import type { Anomalies } from "./act/anomalies.ts";
 import type { Budgets } from "./act/budgets.ts";
 import { CancelRegistry } from "./act/cancels.ts";
@@ -93,7 +95,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     hold: joinHolds(options.hold),
     record: options.record,
     gate: options.gate,
-    dial: (flow) => options.dial(flow.destination),
+    dial,
     secureUpstream: (socket, target, flow, alpn, serverName = null) =>
       tls.secureUpstream(socket, {
         tls: target.tls,
@@ -114,6 +116,23 @@ export function joinFlows(options: FlowsOptions): Flows {
   };
 
   const descriptors = openGrpcDescriptors(ports);
+
+  /** To the server itself, or by a tunnel through the target's proxy. */
+  async function dial(flow: Flow, { proxy }: Target): Promise<Socket> {
+    const { destination, hostname } = flow;
+    if (proxy === undefined) return options.dial(destination);
+    const { address } = await lookup(proxy.host).catch((cause: unknown) => {
+      throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", `The proxy ${proxy.host} has no address.`, { cause });
+    });
+    const socket = await options.dial({ address, port: proxy.port });
+    try {
+      await connectThrough(socket, { host: hostname ?? destination.address, port: destination.port });
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+    return socket;
+  }
 
   function judge(flow: Flow, target: Target, operation: Operation): Decision {
     const decision = decide(options.policy(), { flow, target, operation, finds: options.detectors().finds });
@@ -270,7 +289,7 @@ export function joinFlows(options: FlowsOptions): Flows {
 
   /** A connection of the agent's own to a PostgreSQL flow's server, secured as the target says. */
   async function openUpstream(flow: Flow, target: Target): Promise<Socket> {
-    const socket = await ports.dial(flow);
+    const socket = await ports.dial(flow, target);
     if ((await negotiatePostgresTls(socket)) === "S")
       return (await ports.secureUpstream(socket, target, flow, ["postgresql"])).socket;
     const refusal = ports.plainRefusal(flow, target);

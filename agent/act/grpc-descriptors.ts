@@ -58,7 +58,7 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
   async function ask(flow: Flow, target: Target, serverName: string | null): Promise<Buffer> {
     const authority = serverName ?? flow.hostname ?? flow.destination.address;
     try {
-      const plain = await ports.dial(flow);
+      const plain = await ports.dial(flow, target);
       const { socket, tls } = await ports.secureUpstream(plain, target, flow, ["h2"], serverName);
       if (tls.alpn !== "h2") {
         socket.destroy();

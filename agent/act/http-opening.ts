@@ -62,7 +62,7 @@ async function dialUpstream({
 }: Pick<HttpOpening, "flow" | "target" | "hello" | "ports"> & { offered: readonly string[] }) {
   let socket: Socket | null = null;
   try {
-    socket = await ports.dial(flow);
+    socket = await ports.dial(flow, target);
     if (hello === null) {
       const refusal =
         plainRefusal(target) ?? (target.tls.verify === "first-use" ? ports.plainRefusal(flow, target) : null);

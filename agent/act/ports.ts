@@ -61,7 +61,7 @@ export interface SessionPorts {
   /** Appends to the session's chain; `gate` makes it safe before anything of it is forwarded. */
   record(session: string, body: EntryBody): void;
   readonly gate: Gate;
-  dial(flow: Flow): Promise<Socket>;
+  dial(flow: Flow, target: Target): Promise<Socket>;
   /** `serverName`: what the client called the server in its TLS hello. */
   secureUpstream(
     socket: Socket,

@@ -285,7 +285,7 @@ export class Session implements FlowSession {
   async #dial(command: Extract<Command, { type: "dial" }>): Promise<void> {
     let socket: Socket | null = null;
     try {
-      socket = await this.#ports.dial(this.flow);
+      socket = await this.#ports.dial(this.flow, this.target);
       if (this.#ended || this.#closing) {
         socket.destroy();
         return;
@@ -418,7 +418,7 @@ export class Session implements FlowSession {
       return;
     }
     try {
-      let socket = await this.#ports.dial(this.flow);
+      let socket = await this.#ports.dial(this.flow, this.target);
       if ((await this.#ports.negotiatePostgresTls(socket)) === "S") {
         socket = (await this.#ports.secureUpstream(socket, this.target, this.flow, ["postgresql"])).socket;
       } else {

@@ -72,6 +72,8 @@ export interface Target {
   readonly hosts: readonly HostPattern[];
   readonly ports: readonly number[];
   readonly tls: TargetTls;
+  /** An HTTP proxy that is asked for a tunnel to the server; left out: the server is dialled itself. */
+  readonly proxy?: { readonly host: string; readonly port: number };
   readonly credential: TargetCredential | null;
   /** For targets spoken to over HTTP. */
   readonly httpCredential?: HttpTargetCredential | null;

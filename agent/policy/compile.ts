@@ -32,6 +32,7 @@ export interface RawTarget {
     serverName?: string;
     pinned?: "deny" | "splice";
   };
+  proxy?: string;
   credential?: RawCredential;
   grpc?: { descriptors?: string; reflection?: true };
 }
@@ -88,7 +89,7 @@ export function compileTarget(name: string, raw: RawTarget, place: Place): Targe
   if ((cert === undefined) !== (key === undefined)) complain(["tls"], "`cert` and `key` go together.");
   const clientCertificate = cert === undefined || key === undefined ? null : { cert, key };
   const tls = { verify, ca, clientCertificate, serverName, ...(pinned === undefined ? {} : { pinned }) };
-  const target = { name, protocol: raw.protocol, hosts, ports, tls, credential };
+  const target = { name, protocol: raw.protocol, hosts, ports, tls, ...proxyOf(raw.proxy), credential };
   if (raw.grpc !== undefined && raw.protocol !== "grpc")
     complain(["grpc"], "`grpc` is for targets of the protocol grpc.");
   const described = raw.grpc === undefined ? {} : { grpc: compileGrpc(raw.grpc) };
@@ -97,6 +98,12 @@ export function compileTarget(name: string, raw: RawTarget, place: Place): Targe
 
 function compileGrpc({ descriptors }: NonNullable<RawTarget["grpc"]>): GrpcDescriptors {
   return descriptors === undefined ? { from: "reflection" } : { from: "file", path: descriptors };
+}
+
+function proxyOf(text: string | undefined): Pick<Target, "proxy"> {
+  if (text === undefined) return {};
+  const colon = text.lastIndexOf(":");
+  return { proxy: { host: text.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) } };
 }
 
 export function compileRule(

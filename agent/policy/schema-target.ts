@@ -157,6 +157,13 @@ export const target = {
         },
       },
     },
+    proxy: {
+      description:
+        "proxy.internal:3128: the HTTP proxy that is asked (CONNECT) for a tunnel to the server, where the network lets nothing out but through one.",
+      type: "string",
+      pattern: "^(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$",
+      expected: "a host and a port, like proxy.internal:3128",
+    },
     credential,
     grpc: {
       description:

@@ -13,6 +13,7 @@ import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
 import { recordedOperation } from "./recorded.ts";
+import { denial, failure, noConnect } from "./refusals.ts";
 import { factsOf, traitsOf } from "./request-facts.ts";
 import { TunnelDecisions } from "./tunnel-decisions.ts";
 
@@ -204,7 +205,9 @@ export class Exchange {
       return;
     }
     if (decision.action === "deny") {
-      this.#refuse(denial(verdict, this.#approvalId, retryAfterSeconds));
+      const denied = denial(verdict, this.#approvalId, retryAfterSeconds);
+      const hint = this.head.method === "CONNECT" ? ` ${noConnect}` : "";
+      this.#refuse({ ...denied, message: `${denied.message}${hint}` });
       return;
     }
     if (decision.permit !== null) this.#send(decision.permit, verdict);
@@ -240,9 +243,13 @@ export class Exchange {
     }
     const { cancels } = this.#dialect;
     if (cancels != null) this.#context.named.giveUp(cancels);
+    const { head } = this;
+    if (head.method === "CONNECT") {
+      this.#refuse(failure("WEIR_UNSUPPORTED", noConnect), 501);
+      return;
+    }
     this.#permit = permit;
     this.#phase = "forwarding";
-    const { head } = this;
     const { headers } = head;
     let body: Buffer | null = this.#whole ? this.#body() : null;
     if (body !== null) {
@@ -656,27 +663,3 @@ const none: readonly never[] = Object.freeze([]);
 const empty: Buffer = Buffer.alloc(0);
 /** Digests of a body that was changed are wrong (RFC 9530, RFC 1864). */
 const digestFields = ["content-md5", "digest", "content-digest", "repr-digest", "etag"];
-
-/** What an SDK tells its developer. */
-function denial(verdict: Verdict, approvalId: string | null, retryAfterSeconds: number | null): Refusal {
-  const asked = approvalId === null ? "" : ` (approval ${approvalId})`;
-  return {
-    kind: retryAfterSeconds === null ? "denied" : "busy",
-    code: approvalId === null ? "WEIR_DENIED" : "WEIR_HOLD_DENIED",
-    message: `Weir denied this request by rule "${verdict.rule}": ${verdict.reason}${asked}`,
-    rule: verdict.rule,
-    approvalId,
-    retryAfterSeconds,
-  };
-}
-
-function failure(code: string, message: string): Refusal {
-  return {
-    kind: "failed",
-    code,
-    message: `Weir: ${message} (${code})`,
-    rule: "",
-    approvalId: null,
-    retryAfterSeconds: null,
-  };
-}

@@ -1,0 +1,31 @@
+/** What a client is told when its request does not go upstream. */
+import type { Verdict } from "../../core/verdict.ts";
+import type { Refusal } from "./dialect.ts";
+
+/** The requests inside would be governed by nobody. */
+export const noConnect =
+  "What a proxy carries in a tunnel cannot be read: take the proxy out of the client's settings, and name it as the target's `proxy`.";
+
+/** What an SDK tells its developer. */
+export function denial(verdict: Verdict, approvalId: string | null, retryAfterSeconds: number | null): Refusal {
+  const asked = approvalId === null ? "" : ` (approval ${approvalId})`;
+  return {
+    kind: retryAfterSeconds === null ? "denied" : "busy",
+    code: approvalId === null ? "WEIR_DENIED" : "WEIR_HOLD_DENIED",
+    message: `Weir denied this request by rule "${verdict.rule}": ${verdict.reason}${asked}`,
+    rule: verdict.rule,
+    approvalId,
+    retryAfterSeconds,
+  };
+}
+
+export function failure(code: string, message: string): Refusal {
+  return {
+    kind: "failed",
+    code,
+    message: `Weir: ${message} (${code})`,
+    rule: "",
+    approvalId: null,
+    retryAfterSeconds: null,
+  };
+}
