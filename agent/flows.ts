@@ -12,7 +12,7 @@ import type { Anomalies } from "./act/anomalies.ts";
 import type { Budgets } from "./act/budgets.ts";
 import { CancelRegistry } from "./act/cancels.ts";
 import { CatalogReader } from "./act/catalog.ts";
-import type { Detectors } from "./act/detectors.ts";
+import { type Detectors, sliceCharactersMax } from "./act/detectors.ts";
 import type { Gate } from "./act/gate.ts";
 import { openGrpcDescriptors } from "./act/grpc-descriptors.ts";
 import { openHttp } from "./act/http-opening.ts";
@@ -88,6 +88,7 @@ export function joinFlows(options: FlowsOptions): Flows {
   const catalog = new CatalogReader(openUpstream);
   const ports: SessionPorts = {
     decide: judge,
+    prepare,
     approve,
     refuse,
     budgets: options.budgets,
@@ -135,10 +136,23 @@ export function joinFlows(options: FlowsOptions): Flows {
   }
 
   function judge(flow: Flow, target: Target, operation: Operation): Decision {
-    const decision = decide(options.policy(), { flow, target, operation, finds: options.detectors().finds });
+    const decision = decide(options.policy(), {
+      flow,
+      target,
+      operation,
+      finds: options.detectors().knownOf(operation),
+    });
     const reason = options.identities?.refusal(flow.process) ?? null;
     if (reason === null) return decision;
     return refuse({ ...decision.verdict, rule: "identity", mode: "enforce", wouldBe: null }, reason);
+  }
+
+  /** Only what goes over HTTP brings whole bodies at once. */
+  function prepare(flow: Flow, target: Target, operation: Operation): Promise<void> | null {
+    if (operation.http === undefined || operation.bytes <= sliceCharactersMax) return null;
+    return options.detectors().scan(operation, (finds) => {
+      decide(options.policy(), { flow, target, operation, finds });
+    });
   }
 
   async function accept(socket: Socket, origin: FlowOrigin): Promise<void> {

@@ -42,6 +42,12 @@ export class Desk {
     return this.#held.size > 0;
   }
 
+  /** What has to be waited for before `ask`; null: nothing. */
+  prepare(operation: Operation): Promise<void> | null {
+    const { flow, target, ports } = this.#options;
+    return ports.prepare(flow, target, operation);
+  }
+
   /** The decision, or that it is held; then `decided` brings the final one. */
   ask({ askId, operation: asked, limit, digest }: Extract<Command, { type: "ask" }>): DecisionEvent {
     const { flow, target, ports } = this.#options;

@@ -290,12 +290,27 @@ class StreamDriver implements ExchangeSink {
   }
 
   ask(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
-    const event = this.#options.desk.ask({ type: "ask", askId: this.#options.id, operation, digest });
-    // Not inside the exchange's own call.
-    setImmediate(() => {
-      this.#exchange?.decided(event.decision, event.approvalId, event.retryAfterSeconds ?? null);
-      this.#steerClient();
-    });
+    const { ports, desk, id } = this.#options;
+    const ready = desk.prepare(operation);
+    const ask = (): void => {
+      const event = desk.ask({ type: "ask", askId: id, operation, digest });
+      // Not inside the exchange's own call.
+      setImmediate(() => {
+        this.#exchange?.decided(event.decision, event.approvalId, event.retryAfterSeconds ?? null);
+        this.#steerClient();
+      });
+    };
+    if (ready === null) ask();
+    else
+      ready.then(
+        () => {
+          if (this.#exchange?.over !== true) ask();
+        },
+        (error: unknown) => {
+          ports.log("warn", `WEIR_INTERNAL: ${error instanceof Error ? error.stack : error}`);
+          this.#client.close(NGHTTP2_INTERNAL_ERROR);
+        },
+      );
   }
 
   askNext(): number {

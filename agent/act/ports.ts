@@ -52,6 +52,8 @@ export interface UpstreamLogin {
 export interface SessionPorts {
   /** Runs `decide` of the policy in force. */
   decide(flow: Flow, target: Target, operation: Operation): Decision;
+  /** What has to be waited for before `decide`: texts too long to be scanned in one go. Null: nothing. */
+  prepare(flow: Flow, target: Target, operation: Operation): Promise<void> | null;
   /** The permit of an approved operation, made of the verdict that held it. */
   approve(verdict: Verdict): Decision;
   refuse(verdict: Verdict, reason: string): Decision;

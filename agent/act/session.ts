@@ -216,7 +216,7 @@ export class Session implements FlowSession {
         this.#record(command.body);
         return;
       case "ask":
-        this.#events.unshift(this.#desk.ask(command));
+        this.#ask(command);
         return;
       case "withdraw":
         this.#desk.withdraw(command.askId, command.reason);
@@ -274,6 +274,23 @@ export class Session implements FlowSession {
         this.#close(command.reason);
         return;
     }
+  }
+
+  #ask(command: Extract<Command, { type: "ask" }>): void {
+    const ready = this.#desk.prepare(command.operation);
+    if (ready === null) {
+      this.#events.unshift(this.#desk.ask(command));
+      return;
+    }
+    ready.then(
+      () => {
+        if (!this.#ended && !this.#closing) this.#feed(this.#desk.ask(command));
+      },
+      (error: unknown) => {
+        this.#ports.log("warn", `${this.flow.id}: WEIR_INTERNAL: ${error instanceof Error ? error.stack : error}`);
+        this.#close("WEIR_INTERNAL");
+      },
+    );
   }
 
   #cancelled(): boolean {

@@ -194,7 +194,8 @@ export function compileDetectors(
 
 /** What an operation says in words; null when it is too much to look at. */
 function textsOf(operation: Operation): string[] | null {
-  const { text, llm } = operation;
+  const { text, llm, traits } = operation;
+  if (traits.includes("prompt-cut")) return null;
   const prompt = llm?.prompt ?? "";
   // The text of a model's call is mostly its prompt, cut: nothing is looked through twice.
   const texts = [text, prompt].filter((said) => said !== "");

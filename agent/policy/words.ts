@@ -86,6 +86,6 @@ export const traits: readonly string[] = [
   ...["remote", "admin-function", "system-setting", "two-phase"],
   ...["encoding", "nonstandard-strings", "unknown-prepared"],
   ...undecodableRequestTraits,
-  ...["websocket", "length-unknown", "plaintext", "connect-method", "body-unread"],
+  ...["websocket", "length-unknown", "plaintext", "connect-method", "body-unread", "prompt-cut"],
   ...["tool-changed", "instructions-changed", "unknown-tool", "unknown-method", "unknown-fields", "source-code"],
 ];

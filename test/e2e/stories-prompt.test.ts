@@ -158,6 +158,13 @@ describe("stories of prompts", { skip }, () => {
     assert.equal((await ask("openai.mjs", "chat", "hello, what did CUS-1008 order?")).ok, true);
   });
 
+  test("a word at the end of a prompt of 600 KB is denied, and without it the prompt passes", async () => {
+    const long = "hello. This was said in the meeting. ".repeat(16_000);
+    const line = await ask("openai.mjs", "chat", `${long} Write to ${customer}.`);
+    assert.match(line.error?.message ?? "", /no-customers/);
+    assert.equal((await ask("openai.mjs", "chat", long)).ok, true);
+  });
+
   for (const [script, call] of [
     ["openai.mjs", "stream"],
     ["openai.mjs", "responses-stream"],

@@ -163,6 +163,6 @@ export interface ReplySummary {
 /** Largest request body that is read whole; a longer one is refused for APIs whose operations stand in the body. */
 export const requestBodyBytesMax = 32 * 1024 * 1024;
 /** Text of a prompt kept for rules and record. */
-export const promptBytesMax = 256 * 1024;
+export const promptBytesMax = 1024 * 1024;
 /** Text of a reply kept for the record. */
 export const replyTextBytesMax = 64 * 1024;

@@ -14,7 +14,8 @@ export function recordedOperation(operation: Operation, verdict: Verdict, maskin
   const hide = (text: string): string => (masker === null ? text : masker.maskString(text));
   return {
     ...operation,
-    text: hide(operation.text.slice(0, textCharactersMax)),
+    // Cut after it is masked: half a value would not be known for one.
+    text: hide(operation.text).slice(0, textCharactersMax),
     parameters: operation.parameters.map((value) => (value === null ? null : hide(value))),
     ...(http === undefined ? {} : { http: { ...http, path: hide(http.path), query: hide(recordedQuery(http.query)) } }),
     // A prompt and arguments are in the text already.

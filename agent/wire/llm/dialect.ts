@@ -99,7 +99,11 @@ class LlmExchange implements DialectExchange {
   #described(facts: RequestFacts | null, traits: string[], event: string): Described {
     const { api, call } = this.#called;
     const texts = (facts?.prompt ?? []).filter((text) => !dataUrl.test(text));
-    const prompt = cutTo(texts.join("\n"), promptBytesMax);
+    const all = texts.join("
+");
+    const prompt = cutTo(all, promptBytesMax);
+    // What rules look for may stand in the rest.
+    if (prompt.length < all.length) traits.push("prompt-cut");
     const model = (facts?.model || call.model) ?? "";
     const { method } = this.#head;
     const { path } = splitTarget(this.#head.target);

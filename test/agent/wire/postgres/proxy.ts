@@ -88,6 +88,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
   const catalog = new CatalogReader(openUpstream);
   const ports: SessionPorts = {
     decide: (flow, target, operation) => decide(policy, { flow, target, operation }),
+    prepare: () => null,
     approve,
     refuse,
     budgets: openBudgets(null),
