@@ -159,9 +159,12 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
           const hidden = hiddenIn(text, 0, text.length, style === "hash" ? "hash" : "redact", key, "utf16");
           return hidden.text ?? "*".repeat(text.length);
         }
+        const bytes = Buffer.from(text, "utf8");
+        const seen = mayMatchLong(bytes, 0, bytes.length);
+        if (seen === 0 && !always) return text;
         // Bytes would tell nothing of letters that are not ASCII.
         const scanner = new TextScanner(steps.utf16, key, "utf16");
-        return scanner.push(text, true);
+        return scanner.push(text, true, seen);
       }
       const bytes = Buffer.from(text, "latin1");
       return maskUntil(bytes, 0, bytes.length, bytes.length, star) === 0

@@ -49,6 +49,7 @@ detectors:
   login: { keys: [password, "*_token"] }
 targets:
   openai: { protocol: openai, hosts: [api.openai.com], tls: { ca: ${ca} } }
+  bedrock: { protocol: bedrock, hosts: [bedrock-runtime.us-east-1.amazonaws.com], tls: { ca: ${ca} } }
 rules:
   - name: our-code-is-looked-at
     match: { protocol: llm, detector: our-code }
@@ -158,12 +159,15 @@ describe("stories of prompts", { skip }, () => {
     assert.equal((await ask("openai.mjs", "chat", "hello, what did CUS-1008 order?")).ok, true);
   });
 
-  test("a word at the end of a prompt of 600 KB is denied, and without it the prompt passes", async () => {
-    const long = "hello. This was said in the meeting. ".repeat(16_000);
-    const line = await ask("openai.mjs", "chat", `${long} Write to ${customer}.`);
-    assert.match(line.error?.message ?? "", /no-customers/);
-    assert.equal((await ask("openai.mjs", "chat", long)).ok, true);
-  });
+  // The second speaks HTTP/2.
+  for (const script of ["openai.mjs", "bedrock.mjs"] as const)
+    test(`${script}: a word at the end of 600 KB is denied, and without it the prompt passes`, async () => {
+      const long = "hello. This was said in the meeting. ".repeat(16_000);
+      const line = await ask(script, "chat", `${long} Write to ${customer}.`);
+      assert.match(line.error?.message ?? "", /no-customers/);
+      const passed = await ask(script, "chat", long);
+      assert.equal(passed.ok, true, JSON.stringify(passed));
+    });
 
   for (const [script, call] of [
     ["openai.mjs", "stream"],
