@@ -53,17 +53,26 @@ export function mayMatch(bytes: Uint8Array, start: number, end: number): number 
   let found = 0;
   let run = 0;
   for (let i = start; i < end; i += 1) {
-    const byte = bytes[i] as number;
-    const kind = kinds[byte] as number;
-    if (kind === letter) run = 0;
-    else if (kind === digit) {
+    let byte = bytes[i] as number;
+    let kind = kinds[byte] as number;
+    // Most of a text are words: through them it goes fast.
+    if (kind === letter) {
+      run = 0;
+      do {
+        i += 1;
+        if (i >= end) return found;
+        byte = bytes[i] as number;
+        kind = kinds[byte] as number;
+      } while (kind === letter);
+    }
+    if (kind === separator) {
+      if (byte === 0x2d) found |= atDash(bytes, i);
+    } else if (kind === digit) {
       run += 1;
       if (run === someDigitsMin) found |= someDigits;
       else if (run === manyDigitsMin) found |= manyDigits;
       if (isLetter(bytes[i - 1]) && isLetter(bytes[i - 2]) && kinds[bytes[i + 1] as number] === digit)
         found |= ibanHead;
-    } else if (kind === separator) {
-      if (byte === 0x2d) found |= atDash(bytes, i);
     } else {
       run = 0;
       if (kind === marker) found |= atMarker(bytes, i, byte);
