@@ -33,6 +33,8 @@ const streamsMax = 250;
 const windowBytes = 256 * 1024;
 const headerListBytesMax = 64 * 1024;
 const lingerMs = 2_000;
+/** The same for a session that is ended from outside. */
+const lastWordMs = 1_000;
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR } = constants;
 const endStream = 1;
@@ -60,6 +62,7 @@ export class Http2Session implements FlowSession {
   #bytesUp = 0;
   #bytesDown = 0;
   #closing = false;
+  #lingerMs = lingerMs;
   #ended = false;
   #resolveDone: () => void = () => {};
 
@@ -105,6 +108,7 @@ export class Http2Session implements FlowSession {
 
   /** Ends the session from outside: open requests get their answer, then the connection goes. */
   terminate(code: string, reason: string): void {
+    this.#lingerMs = lastWordMs;
     for (const exchange of this.#exchanges.values()) exchange.terminate(code, reason);
     this.#close(`${code}: ${reason}`);
   }
@@ -210,7 +214,7 @@ export class Http2Session implements FlowSession {
     setTimeout(() => {
       client.destroy();
       this.#end(reason);
-    }, lingerMs).unref();
+    }, this.#lingerMs).unref();
   }
 
   #end(reason: string): void {

@@ -16,6 +16,8 @@ import type { CertificateNames, SessionPorts, UpstreamLogin } from "./ports.ts";
 const joinedWriteBytesMax = 64 * 1024;
 /** How long a closed session may take to send what is queued before its sockets are destroyed. */
 const lingerMs = 2_000;
+/** The same for a session that is ended from outside: what was revoked is gone within two seconds, whatever it does. */
+const lastWordMs = 1_000;
 
 /** A client that connects and does not log in is let go after this; PostgreSQL's own authentication_timeout. */
 const openingMs = 60_000;
@@ -78,6 +80,7 @@ export class Session implements FlowSession {
   readonly #commands: Command[] = [];
   #running = false;
   #closing = false;
+  #lingerMs = lingerMs;
   #ended = false;
   readonly #paused = { client: false, server: false };
   readonly #congested = { client: false, server: false };
@@ -132,6 +135,7 @@ export class Session implements FlowSession {
   /** Ends the session from outside (shutdown, revocation), with a word to the client in its protocol. */
   terminate(code: string, reason: string): void {
     if (this.#ended) return;
+    this.#lingerMs = lastWordMs;
     this.#feed({ type: "terminate", code, reason });
     if (!this.#closing) this.#close(reason);
   }
@@ -544,7 +548,7 @@ export class Session implements FlowSession {
     this.#flushClient();
     this.#client.end();
     this.#flushServer();
-    const linger = setTimeout(() => this.#end(reason), lingerMs);
+    const linger = setTimeout(() => this.#end(reason), this.#lingerMs);
     linger.unref();
     let open = 0;
     const closed = (): void => {

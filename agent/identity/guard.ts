@@ -34,6 +34,7 @@ export function guardSessions({ identities, sessions, record, log }: GuardOption
 
   function check(): number {
     let ended = 0;
+    seen = identities.version();
     for (const session of [...sessions]) {
       const reason = told.has(session) ? null : reasonToEnd(identities, session.flow);
       if (reason === null) continue;

@@ -11,6 +11,7 @@ import { applyCredential, scrubberFor, scrubHead, scrubTrailers, tunnelScrubberF
 import type { Described, DialectExchange, HoldingStream, Refusal, ReplyReader } from "./dialect.ts";
 import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
+import { closeFrame, FrameBorder } from "./frame-border.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
 import { recordedOperation } from "./recorded.ts";
 import { denial, failure, noConnect } from "./refusals.ts";
@@ -51,6 +52,8 @@ export class Exchange {
   #holding: HoldingStream | null = null;
   #beats = 0;
   #tunnel: TunnelDecisions | null = null;
+  /** Of a WebSocket that is not read: where a last word may stand. */
+  #border: FrameBorder | null = null;
   #reader: ReplyReader | null = null;
   #scrubber: ReplyReader | null = null;
   #wrapping: { status: number; parts: Buffer[]; bytes: number } | null = null;
@@ -367,6 +370,7 @@ export class Exchange {
       this.#reader = this.#tunnel.reply;
       return true;
     }
+    if (this.head.headers.get("upgrade")?.toLowerCase() === "websocket") this.#border = new FrameBorder();
     if (masks.length === 0 && redactions.length === 0) return true;
     this.#reader = redactions.length > 0 ? null : (this.#context.tunnel(this.head, verdict) ?? null);
     if (this.#reader !== null) return true;
@@ -502,6 +506,7 @@ export class Exchange {
       return;
     }
     this.#replyBytes += bytes.length;
+    this.#border?.push(bytes);
     this.#sink.replyBody(bytes);
   }
 
@@ -512,6 +517,8 @@ export class Exchange {
     const isTold = farewell !== "" && this.#tunnel !== null;
     this.#tell(isTold ? (this.#tunnel as TunnelDecisions).farewell(farewell) : (this.#reader?.end() ?? empty));
     if (this.#scrubber !== null) this.#out(this.#scrubber.end());
+    // In the middle of a frame of the server there is no word that the client would understand.
+    if (farewell !== "" && this.#border?.isOpen === true) this.#out(closeFrame(farewell));
     this.#finish(null);
   }
 

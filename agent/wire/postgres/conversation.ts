@@ -87,6 +87,9 @@ export class PostgresConversation implements Conversation {
       case "server-end":
         throw new SessionOver("closed", "the server closed the connection", false);
       case "terminate":
+        // A backend that computes does not look whether its client is still there.
+        if (event.code !== "WEIR_SHUTDOWN" && state.cancelKey !== null && isRunning(state))
+          out.push({ type: "cancel-server", key: state.cancelKey });
         throw new SessionOver(event.code, event.reason, server.atBorder);
       default:
         throw new PeerError("WEIR_STATE_INVALID", `${event.type} in the middle of a session`);
@@ -145,6 +148,11 @@ export class PostgresConversation implements Conversation {
       out.push({ type: "send-client", bytes: fatalResponse(code, reason) });
     out.push({ type: "close", reason: code === "closed" ? reason : `${code}: ${reason}` });
   }
+}
+
+function isRunning({ expected }: SessionState): boolean {
+  for (const { run } of expected.all()) if (run !== null && !run.finished) return true;
+  return false;
 }
 
 /** Reading past the end of a buffer: a message was shorter than what it announced. */

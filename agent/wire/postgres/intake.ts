@@ -35,6 +35,8 @@ export type Dialled =
 
 export class Intake {
   out: Command[] = [];
+  /** In the middle of a handshake no word of ours is understood. */
+  #securing = false;
   client: Buffer = Buffer.alloc(0);
   server: Buffer = Buffer.alloc(0);
 
@@ -53,7 +55,7 @@ export class Intake {
     else if (event.type === "client-end") throw new SessionOver("closed", "the client closed the connection", false);
     else if (event.type === "server-end")
       throw new SessionOver("WEIR_UPSTREAM_UNREACHABLE", "the server closed the connection", true);
-    else if (event.type === "terminate") throw new SessionOver(event.code, event.reason, true);
+    else if (event.type === "terminate") throw new SessionOver(event.code, event.reason, !this.#securing);
     return event;
   }
 
@@ -106,9 +108,12 @@ export class Intake {
 
   *clientTls(leftover: Buffer): Step<TlsFacts> {
     this.out.push({ type: "start-client-tls", leftover, alpn: ["postgresql"] });
+    this.#securing = true;
     for (;;) {
       const event = yield* this.event();
-      if (event.type === "client-tls") return event.tls;
+      if (event.type !== "client-tls") continue;
+      this.#securing = false;
+      return event.tls;
     }
   }
 
