@@ -11,6 +11,7 @@ import { openBudgets } from "../../agent/act/budgets.ts";
 import { makeDetectors } from "../../agent/act/detectors.ts";
 import { createGate } from "../../agent/act/gate.ts";
 import { openMaskKey } from "../../agent/act/secrets.ts";
+import type { FlowSession } from "../../agent/act/session.ts";
 import { openToolPins } from "../../agent/act/tool-pins.ts";
 import { holdIn } from "../../agent/commands/hold-in.ts";
 import { joinFlows } from "../../agent/flows.ts";
@@ -31,6 +32,8 @@ export interface Relay {
   readonly approvals: ApprovalStore;
   readonly recorder: Recorder;
   readonly logs: readonly string[];
+  /** That are open. */
+  readonly sessions: ReadonlySet<FlowSession>;
   /** What is written so far. */
   entries(): ReadEntry[];
   close(): Promise<void>;
@@ -105,6 +108,7 @@ export async function startRelay({ policy: text, server, hostname = "db.internal
     approvals: controller.approvals,
     recorder,
     logs,
+    sessions: flows.sessions,
     entries() {
       recorder.flush();
       return [...readEntries(stateDir)];
