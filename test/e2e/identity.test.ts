@@ -272,6 +272,33 @@ describe("identity, from a token to the audit log", { skip: process.getuid?.() =
     assert.equal((await psql("SELECT 42", ["--identity-token-file", file])).code, 0, "dave himself may come again");
   });
 
+  test("a client that reads nothing does not keep a revoked flow open", async (t) => {
+    const file = await tokenFile("dave");
+    const words = ["psql", "-X", "-c", "SELECT repeat('x', 1000) FROM generate_series(1, 2000000)"];
+    const stuck = start(["--identity-token-file", file], words);
+    stuck.stdout.pause();
+    const backends = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%2000000%' AND pid <> pg_backend_pid()`;
+    // The server waits because nobody takes what it sends.
+    const waiting = `${backends} AND wait_event = 'ClientWrite'`;
+    for (let tries = 0; (await server.admin(waiting)) === "0"; tries += 1) {
+      assert.ok(tries < 400, "it never got stuck");
+      await new Promise((wait) => setTimeout(wait, 50));
+    }
+    stuck.kill("SIGSTOP");
+    const begun = performance.now();
+    assert.match((await agent.weir(["revoke", "dave"])).stdout, /1 flow ended/);
+    const saidMs = performance.now() - begun;
+    for (let tries = 0; (await server.admin(backends)) !== "0"; tries += 1) {
+      assert.ok(tries < 200, "the server still has the connection");
+      await new Promise((wait) => setTimeout(wait, 20));
+    }
+    const goneMs = performance.now() - begun;
+    t.diagnostic(`weir revoke took ${saidMs.toFixed(0)} ms, the server's end was gone after ${goneMs.toFixed(0)} ms`);
+    stuck.kill("SIGCONT");
+    stuck.kill("SIGKILL");
+    assert.equal((await agent.weir(["revoke", "--undo", "dave"])).code, 0);
+  });
+
   test("the record of all that verifies", async () => {
     const ran = await agent.weir(["verify"]);
     assert.equal(ran.code, 0, ran.stdout + ran.stderr);
