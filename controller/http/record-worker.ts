@@ -1,6 +1,6 @@
 /** Reads the record for the page, in a thread of its own: a long record must not hold up the flows. */
 import { parentPort, workerData } from "node:worker_threads";
-import { verifyLog } from "../../agent/record/verify.ts";
+import { verifyState } from "../audit/verify-state.ts";
 import type { RecordAnswer, RecordQuestion } from "./record-reader.ts";
 import { SessionIndex } from "./session-index.ts";
 
@@ -21,7 +21,7 @@ parentPort?.on("message", ({ id, question }: { id: number; question: RecordQuest
 function answerOf(question: RecordQuestion): unknown {
   switch (question.type) {
     case "verify":
-      return verifyLog(stateDir);
+      return verifyState(stateDir);
     case "sessions":
       return index.list(question);
     case "entries":

@@ -13,6 +13,7 @@ import { HeadIntake } from "../../../controller/audit/intake.ts";
 import { type AuditLog, openAuditLog } from "../../../controller/audit/log.ts";
 import { entriesOf, readTile, tileHashes } from "../../../controller/audit/tiles.ts";
 import { inclusionHolds, leafHash, rootOf } from "../../../controller/audit/tree.ts";
+import { verifyState } from "../../../controller/audit/verify-state.ts";
 import { sampleLog, tempDir } from "../../agent/record/sample.ts";
 
 const later = 1_790_000_100_000;
@@ -117,6 +118,19 @@ test("killed between tiles and checkpoint: the next start takes up what was sign
   assert.deepEqual(rootOf(tileHashes(read, 1_000), 1_000), checkpoint.root);
   assert.ok(headIsSigned(again.lastHeadOf("a") as ReturnType<typeof head>, createPublicKey(key)));
   assert.deepEqual(readdirSync(join(dir, "audit/tile/0")).sort(), ["000", "001", "002", "003.p"]);
+});
+
+test("the page's check is of the record and of the audit log", async (t) => {
+  const dir = tempDir(t);
+  await sampleLog(dir);
+  assert.deepEqual([verifyState(dir).ok, verifyState(dir).audit], [true, null]);
+  await startEmbeddedAudit({ stateDir: dir }).close();
+  const { ok, audit } = verifyState(dir);
+  assert.deepEqual([ok, audit?.size, audit?.receipts], [true, 1, 1]);
+  writeFileSync(join(dir, "audit/tile/0/000.p/1"), Buffer.alloc(32, 1));
+  const broken = verifyState(dir);
+  assert.deepEqual([broken.ok, broken.firstBad?.fault], [false, "altered"]);
+  assert.match(broken.firstBad?.sentence ?? "", /Leaf 0 of the audit log/);
 });
 
 test("a log whose tiles or checkpoint were changed is not written on", async (t) => {
