@@ -49,8 +49,10 @@ export function recordView(main) {
     output.textContent = "checking …";
     try {
       const result = await api("/api/verify");
+      const { audit } = result;
+      const leaves = audit ? ` Audit log: ${audit.size} leaves, ${audit.receipts} receipts hold.` : "";
       output.textContent = result.ok
-        ? `OK: ${result.entries} entries, ${result.sessions} sessions, ${result.heads} signed heads.`
+        ? `OK: ${result.entries} entries, ${result.sessions} sessions, ${result.heads} signed heads.${leaves}`
         : `BROKEN: ${result.firstBad.sentence}`;
       output.className = result.ok ? "allow-text" : "deny-text";
     } catch (error) {
