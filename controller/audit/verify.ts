@@ -13,7 +13,7 @@ import { checkpointFile, readFrom } from "./files.ts";
 import { logKeyFiles, readVerifier } from "./keys.ts";
 import type { VerifierKey } from "./note.ts";
 import { Edge, entriesOf, type ReadFile, readTile, tileHashes, tileWidth } from "./tiles.ts";
-import { inclusionHolds, leafHash, rootOf } from "./tree.ts";
+import { type HashReader, inclusionHolds, leafHash, rootOf } from "./tree.ts";
 import { witnessedFile } from "./witnesses.ts";
 
 export interface BadTree {
@@ -110,12 +110,14 @@ function check(
       `The checkpoint over ${checkpoint.size} leaves is not signed by ${verifier.name}.`,
     );
   checkLeaves(read, checkpoint, state.heads);
+  // One for all: receipts come by the thousand, and their roots are made of the same tiles.
+  const hashes = tileHashes(read, checkpoint.size);
 
   const others = new Map(checkpoints);
   if (witnessed !== null) others.set(witnessedFile, witnessed);
-  for (const [place, note] of others) checkCheckpoint(read, checkpoint, parseCheckpoint(note), verifier, place);
+  for (const [place, note] of others) checkCheckpoint(hashes, checkpoint, parseCheckpoint(note), verifier, place);
   const ofThis = otherReceipts.filter((receipt) => parseCheckpoint(receipt.checkpoint).origin === verifier.name);
-  for (const receipt of [...receipts, ...ofThis]) checkReceipt(read, checkpoint, receipt, verifier);
+  for (const receipt of [...receipts, ...ofThis]) checkReceipt(hashes, checkpoint, receipt, verifier);
   state.receipts = receipts.length + ofThis.length;
   for (const witness of witnesses) {
     const times = [...others.values()].map((note) => cosignedAt(parseCheckpoint(note), witness));
@@ -187,7 +189,7 @@ function firstStepBack(heads: readonly Head[]): Head | null {
 }
 
 function checkCheckpoint(
-  read: ReadFile,
+  hashes: HashReader,
   checkpoint: SignedCheckpoint,
   other: SignedCheckpoint,
   verifier: VerifierKey,
@@ -199,19 +201,19 @@ function checkCheckpoint(
     const sentence = `The log signed for ${other.size} leaves (${place}), and shows ${checkpoint.size} here: ${other.size - checkpoint.size} are cut off its end.`;
     throw new Bad("truncated", checkpoint.size, sentence);
   }
-  if (rootOf(tileHashes(read, checkpoint.size), other.size).equals(other.root)) return;
+  if (rootOf(hashes, other.size).equals(other.root)) return;
   const sentence = `The log signed for other ${other.size} leaves (${place}) than it shows here: it has two faces.`;
   throw new Bad("split-view", null, sentence);
 }
 
-function checkReceipt(read: ReadFile, checkpoint: SignedCheckpoint, receipt: Receipt, verifier: VerifierKey): void {
+function checkReceipt(hashes: HashReader, checkpoint: SignedCheckpoint, receipt: Receipt, verifier: VerifierKey): void {
   const place = `receipt of agent ${receipt.agent} for ${receipt.headSize} entries`;
   const signed = parseCheckpoint(receipt.checkpoint);
   const proof = receipt.proof.map((hash) => Buffer.from(hash, "base64"));
   const leaf = Buffer.from(receipt.leaf, "base64");
   if (!inclusionHolds(leaf, receipt.index, signed.size, proof, signed.root))
     throw new Bad("altered", receipt.index, `The ${place} does not prove its leaf ${receipt.index}.`);
-  checkCheckpoint(read, checkpoint, signed, verifier, place);
+  checkCheckpoint(hashes, checkpoint, signed, verifier, place);
 }
 
 /** A checkpoint that somebody kept. */
