@@ -51,6 +51,9 @@ describe("HTTP/1.1", () => {
       } else if (request.url === "/bomb") {
         response.writeHead(200, { "content-type": "text/plain", "content-encoding": "gzip" });
         response.end(gzipSync(Buffer.alloc(300 * 1024 * 1024)));
+      } else if (request.url === "/bye") {
+        response.writeHead(200, { "content-type": "text/plain", "content-encoding": "gzip", connection: "close" });
+        response.end(gzipSync(Buffer.alloc(20 * 1024 * 1024)));
       } else if (request.url === "/leak") {
         response.setHeader("x-echo", String(request.headers.authorization));
         response.end(`you sent ${request.headers.authorization}`);
@@ -145,6 +148,11 @@ describe("HTTP/1.1", () => {
   test("a body that decodes to a thousand times its size does not fill the memory", async () => {
     const said = await curl("/bomb", "-o", "/dev/null", "-w", "%{http_code} %{size_download}");
     assert.equal(said.stdout, `200 ${300 * 1024 * 1024}`, said.stderr);
+  });
+
+  test("a server that leaves after its answer does not cut what is still decoded", async () => {
+    const said = await curl("/bye", "-o", "/dev/null", "-w", "%{http_code} %{size_download}");
+    assert.equal(said.stdout, `200 ${20 * 1024 * 1024}`, said.stderr);
   });
 
   test("the injected credential is taken out of what comes back", async () => {

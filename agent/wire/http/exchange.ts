@@ -59,6 +59,7 @@ export class Exchange {
   #wrapping: { status: number; parts: Buffer[]; bytes: number } | null = null;
   #forget: () => void = () => {};
   #responded = false;
+  #answered = false;
   #decoding = false;
   #responseTrailers: Headers | null = null;
   #replyBytes = 0;
@@ -90,6 +91,11 @@ export class Exchange {
 
   get over(): boolean {
     return this.#phase === "over";
+  }
+
+  /** The server has sent all of its response, though it may still be decoded. */
+  get answered(): boolean {
+    return this.#answered;
   }
 
   /** True once something of a response has left for the client. */
@@ -467,6 +473,7 @@ export class Exchange {
 
   responseEnd(trailers: Headers | null): void {
     if (this.#phase !== "forwarding") return;
+    this.#answered = true;
     if (trailers !== null && this.#context.credential !== null) scrubTrailers(this.#context.credential, trailers);
     this.#responseTrailers = trailers;
     if (this.#decoding) this.#sink.decodeEnd();

@@ -368,7 +368,7 @@ export class Http1Conversation implements Conversation {
     this.#readResponses();
     const exchange = this.#exchange;
     this.#dropServer();
-    if (exchange === null || exchange.over || !this.#sentHead) return;
+    if (exchange === null || exchange.over || exchange.answered || !this.#sentHead) return;
     if (exchange.responded) {
       exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", "The server broke off its answer.");
       this.#close("the server broke off its answer");
