@@ -10,7 +10,10 @@ import { type Ran, startTestAgent, type TestAgent } from "../support/agent.ts";
 import { type NamedOrigin, startNamedOrigin } from "../support/named-origin.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 
-const names = ["uploads.internal", "artifacts.internal", "hooks.internal", "mirror.internal"];
+const names = [
+  ...["uploads.internal", "artifacts.internal", "hooks.internal", "mirror.internal"],
+  ...["builds.buckets.internal", "drop.buckets.internal"],
+];
 
 describe("what a job may carry off", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
   let net: NamespacePair;
@@ -27,7 +30,9 @@ describe("what a job may carry off", { skip: process.getuid?.() === 0 ? false : 
 targets:
   uploads: { protocol: http, hosts: [uploads.internal], tls: { verify: full, ca: ${origin.caPath} } }
   artifacts: { protocol: http, hosts: [artifacts.internal], tls: { verify: full, ca: ${origin.caPath} } }
+  buckets: { protocol: http, hosts: [builds.buckets.internal, drop.buckets.internal], tls: { verify: full, ca: ${origin.caPath} } }
 rules:
+  - { name: own-bucket, match: { host: builds.buckets.internal, method: PUT, bytes: { under: 1000000 } }, verdict: allow }
   - name: usual-uploads
     match: { target: uploads, method: PUT, path: "/builds/*", bytes: { under: 1000000 } }
     verdict: allow
@@ -77,6 +82,22 @@ rules:
       const said = await curl("-d", "dump", url);
       assert.notEqual(said.code, 0);
     }
+    assert.equal((await origin.seen()).length, before);
+  });
+
+  test("of one provider's buckets the own one takes builds, another none, and nothing whose length is not told", async () => {
+    const build = join(agent.stateDir, "build.tar");
+    writeFileSync(build, "x".repeat(5000));
+    const own = await curl("-T", build, "https://builds.buckets.internal/1.tar");
+    assert.match(own.stdout, /PUT \/1\.tar 5000\n200$/, own.stderr);
+    const before = (await origin.seen()).length;
+    const other = await curl("-T", build, "https://drop.buckets.internal/1.tar");
+    assert.match(other.stdout, /rule "no-other-uploads"[\s\S]*403$/);
+    const streamed = await agent.run(
+      ["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", "-T", "-", "https://builds.buckets.internal/2.tar"],
+      { input: "1\tsecret\n".repeat(500_000) },
+    );
+    assert.match(streamed.stdout, /403$/, streamed.stderr);
     assert.equal((await origin.seen()).length, before);
   });
 

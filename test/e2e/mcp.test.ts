@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { after, before, describe, test } from "node:test";
-import { collect, startTestAgent, type TestAgent } from "../support/agent.ts";
+import { collect, filesWith, startTestAgent, type TestAgent } from "../support/agent.ts";
 import {
   conformanceWords,
   type McpLine,
@@ -31,6 +31,7 @@ rules:
   - name: no-personal-data
     match: { host: mcp.internal }
     mask: [ { detector: [email, ssn, credit-card], with: redact }, { json: "$.customers[*].name", with: redact } ]
+    record: result
 `;
 
 const toolNames = (line: McpLine | undefined): string[] =>
@@ -139,6 +140,19 @@ describe("MCP", { skip }, () => {
     const expected = readConformance(plain.stdout);
     assert.ok(expected.length >= 30, plain.stdout + plain.stderr);
     assert.deepEqual(readConformance((await agent.run(words)).stdout), expected);
+  });
+
+  test("what was masked is in no record and no file of the agent", async () => {
+    const [line] = await governed("mcp-sdk1.mjs", mcpUrls.customers, "call", "get_customers", "{}");
+    assert.equal(line?.ok, true);
+    const { stdout } = await agent.weir(["export"]);
+    assert.match(stdout, /tools\/call get_customers/);
+    assert.match(stdout, /customers.*\*\*\*/, "the answer is recorded, masked");
+    for (const { email, ssn, card } of people)
+      for (const canary of [email, ssn, card]) {
+        assert.ok(!stdout.includes(canary) && !agent.output().includes(canary));
+        assert.deepEqual(filesWith(agent.stateDir, canary), []);
+      }
   });
 
   test("a held call goes on when it is approved, and its answer is masked all the same", async () => {
