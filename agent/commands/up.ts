@@ -1,4 +1,5 @@
 /** `weir up`: agent and embedded controller in one process. */
+import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
 import { type Controller, createController, readNotifySettings, readSignInSettings } from "../../controller/main.ts";
@@ -57,6 +58,8 @@ export async function serve(
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
   });
+  // Before the store makes it for itself alone: others have to reach the certificates in it.
+  mkdirSync(config.stateDir, { recursive: true, mode: 0o711 });
   let agent: Agent | null = null;
   const kafka = joinKafka(config, () => controller.approvals, log);
   const controller = await createController({
