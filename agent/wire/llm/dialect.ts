@@ -99,8 +99,7 @@ class LlmExchange implements DialectExchange {
   #described(facts: RequestFacts | null, traits: string[], event: string): Described {
     const { api, call } = this.#called;
     const texts = (facts?.prompt ?? []).filter((text) => !dataUrl.test(text));
-    const all = texts.join("
-");
+    const all = texts.join("\n");
     const prompt = cutTo(all, promptBytesMax);
     // What rules look for may stand in the rest.
     if (prompt.length < all.length) traits.push("prompt-cut");
