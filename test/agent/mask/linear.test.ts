@@ -142,8 +142,15 @@ test("a square would be seen", () => {
     for (let at = 0; at < text.length; at += 16) if (text.indexOf("c", at) >= 0) found += 1;
     assert.equal(found, 0);
   };
-  assert.notEqual(
-    isLinear((length) => square(length * 20)),
-    null,
+  // Of a machine that is busy with other things, one try may say anything.
+  const seen = Array.from({ length: tries }).some(
+    () =>
+      costMs(() => square(short * 80)) /
+        Math.max(
+          quickMs,
+          costMs(() => square(short * 20)),
+        ) >=
+      ratioMax,
   );
+  assert.ok(seen);
 });
