@@ -225,6 +225,8 @@ class SpoolRecorder implements Recorder {
         fdatasyncSync(this.#headsFd);
       }
     } finally {
+      // From here on the descriptors' numbers may be somebody else's.
+      this.#failed ??= new WeirError("WEIR_SPOOL_WRITE", "The record is closed.");
       closeSync(this.#fd);
       closeSync(this.#headsFd);
       this.#unlock();

@@ -224,3 +224,10 @@ test("odd texts come back as they were", async (t) => {
   );
   assert.equal(verifyLog(dir).ok, true);
 });
+
+test("a closed record takes nothing more: its descriptors may be another file's by then", async (t) => {
+  const recorder = await openRecorder({ stateDir: tempDir(t) });
+  await recorder.close();
+  assert.throws(() => recorder.append("agent", { type: "notice", text: "late" }), /The record is closed/);
+  await recorder.close();
+});
