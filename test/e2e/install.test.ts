@@ -170,7 +170,13 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     await until(async () => machine.pid() !== 0);
     const probe = await startProbe(machine.pid(), both);
     await boot;
-    await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
+    await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active").catch(
+      async (error: unknown) => {
+        await probe.stop();
+        const units = await machine.run(["systemctl", "status", "--no-pager", "weir", "weir-firewall"]);
+        throw new Error(`the agent did not start after the boot:\n${units.stdout}`, { cause: error });
+      },
+    );
     await governed();
     const { tried } = await probe.stop();
     assert.equal((await world.arrived()) - before, 0, `of ${tried} probes some got out`);
