@@ -30,6 +30,10 @@ const commands: Readonly<Record<string, Command>> = {
   run: { summary: "run a command with all its descendants intercepted", load: () => import("./commands/run.ts") },
   sessions: { summary: "list, show and replay what is recorded", load: () => import("./commands/sessions.ts") },
   approvals: { summary: "the queue of held operations", load: () => import("./commands/approvals.ts") },
+  tools: {
+    summary: "MCP tools that changed, and taking them as they are now",
+    load: () => import("./commands/tools.ts"),
+  },
   login: { summary: "log in, so that what you run has your identity", load: () => import("./commands/login.ts") },
   revoke: { summary: "end a subject's or a session's flows now", load: () => import("./commands/revoke.ts") },
   policy: { summary: "check, test and explain a policy", load: () => import("./commands/policy.ts") },

@@ -15,7 +15,7 @@ import { openPolicy, type PolicyInForce } from "./act/policy-in-force.ts";
 import type { Held, HoldOutcome, HoldRequest } from "./act/ports.ts";
 import { openMaskKey } from "./act/secrets.ts";
 import type { FlowSession } from "./act/session.ts";
-import { openToolPins } from "./act/tool-pins.ts";
+import { openToolPins, type ToolPins } from "./act/tool-pins.ts";
 import { type AgentConfig, readPolicyFiles } from "./config.ts";
 import type { EntryBody } from "./core/record.ts";
 import { WeirError } from "./errors.ts";
@@ -48,6 +48,7 @@ export interface Agent {
   readonly identities: Identities;
   /** Ends live flows and refuses the next: for the command, the page and whatever else may revoke. */
   readonly revoker: Revoker;
+  readonly toolPins: Pick<ToolPins, "changes" | "accept">;
   /** Into the agent's own record. */
   note(body: EntryBody): void;
   close(): Promise<void>;
@@ -178,6 +179,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     sessions: flows.sessions,
     identities,
     revoker,
+    toolPins,
     note,
     /** Every session ends with a word in its protocol; then the interception goes, then the record is closed. */
     async close() {

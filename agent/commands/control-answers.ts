@@ -1,7 +1,13 @@
 /** What the agent answers on its control socket. */
 import type { Approval, ApprovalStore, Controller } from "../../controller/main.ts";
 import type { AgentConfig } from "../config.ts";
-import type { ApprovalView, ControlReply, ControlRequest } from "../control/protocol.ts";
+import {
+  type ApprovalView,
+  type ChangedTool,
+  type ControlReply,
+  type ControlRequest,
+  controlLineBytesMax,
+} from "../control/protocol.ts";
 import type { Peer } from "../control/server.ts";
 import { WeirError } from "../errors.ts";
 import { processInfo } from "../kernel/attribution.ts";
@@ -57,6 +63,16 @@ export function controlAnswers(agent: Agent, controller: Controller, config: Age
       case "approvals":
         mustBeRoot(peer);
         return { ok: true, approvals: controller.approvals.list().map(view) };
+      case "tools":
+        mustBeRoot(peer);
+        return { ok: true, tools: fitting(agent.toolPins.changes()) };
+      case "accept-tool": {
+        mustBeRoot(peer);
+        const accepted = agent.toolPins.accept(request.name);
+        if (accepted)
+          agent.note({ type: "notice", text: `tool ${request.name} accepted as it is now by uid ${peer.uid}` });
+        return { ok: true, accepted };
+      }
       case "decide":
         return { ok: true, approval: view(decide(controller.approvals, request, peer)) };
     }
@@ -81,6 +97,15 @@ function decide(approvals: ApprovalStore, request: Extract<ControlRequest, { op:
   if (decided === null)
     throw new WeirError("WEIR_CONTROL_REFUSED", `${request.id} is already ${approvals.get(request.id)?.status}.`);
   return decided;
+}
+
+/** What one line of the control socket holds; the rest is shown when these are accepted. */
+function fitting(changes: readonly ChangedTool[]): ChangedTool[] {
+  let left = controlLineBytesMax / 2;
+  return changes.filter((change) => {
+    left -= JSON.stringify(change).length;
+    return left > 0;
+  });
 }
 
 /** The same cgroup, or one below it. */

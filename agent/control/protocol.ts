@@ -15,6 +15,8 @@ export type ControlRequest =
       readonly reason: string;
     }
   | { readonly op: "approvals" }
+  | { readonly op: "tools" }
+  | { readonly op: "accept-tool"; readonly name: string }
   | {
       readonly op: "decide";
       readonly id: string;
@@ -34,7 +36,14 @@ export function parseRequest(line: string): ControlRequest | null {
   }
   if (value === null || typeof value !== "object") return null;
   const { op, name, id, decision, reason, prefix, token, forMs } = value as Readonly<Record<string, unknown>>;
-  if (op === "status" || op === "approvals" || op === "logout" || op === "login-issuers" || op === "identities")
+  if (
+    op === "status" ||
+    op === "approvals" ||
+    op === "logout" ||
+    op === "login-issuers" ||
+    op === "identities" ||
+    op === "tools"
+  )
     return { op };
   if (op === "run" && (name === null || typeof name === "string")) {
     if (token === undefined) return { op, name };
@@ -46,11 +55,19 @@ export function parseRequest(line: string): ControlRequest | null {
     if (typeof what !== "string" || typeof reason !== "string") return null;
     return issuer === null || typeof issuer === "string" ? { op, what, issuer, reason } : null;
   }
+  if (op === "accept-tool" && typeof name === "string") return { op, name };
   if (op === "probe" && typeof prefix === "string" && prefix.startsWith("/")) return { op, prefix };
   if (op !== "decide" || typeof id !== "string" || typeof reason !== "string") return null;
   if (forMs !== undefined && !(Number.isSafeInteger(forMs) && (forMs as number) > 0)) return null;
   const granted = forMs === undefined ? {} : { forMs: forMs as number };
   return decision === "approve" || decision === "deny" ? { op, id, decision, reason, ...granted } : null;
+}
+
+/** A tool of an MCP server that is not now what it was when it was first seen. */
+export interface ChangedTool {
+  readonly name: string;
+  readonly before: string;
+  readonly now: string;
 }
 
 export interface ApprovalView {
@@ -129,6 +146,8 @@ export type ControlReply =
   | { readonly ok: true; readonly probe: { readonly port: number; readonly reached: readonly string[] } }
   | { readonly ok: true; readonly approvals: readonly ApprovalView[] }
   | { readonly ok: true; readonly approval: ApprovalView }
+  | { readonly ok: true; readonly tools: readonly ChangedTool[] }
+  | { readonly ok: true; readonly accepted: boolean }
   | { readonly ok: false; readonly code: string; readonly message: string };
 
 /** A request or a reply is never longer than this. */

@@ -212,6 +212,28 @@ describe("MCP", { skip }, () => {
     assert.ok((await servers.seen()).every(({ body }) => !body.includes('"describe_customer"')));
   });
 
+  test("a tool that turned is taken as it is now by root: then it is listed and called again", async () => {
+    await governed("mcp-sdk1.mjs", mcpUrls.customers, "tools");
+    await servers.rugPull();
+    await governed("mcp-sdk1.mjs", mcpUrls.customers, "tools");
+    const { stdout } = await agent.weir(["tools", "--json"]);
+    const changed = JSON.parse(stdout) as { name: string; now: string }[];
+    assert.ok(changed.length > 0 && changed.every(({ name }) => name.includes("mcp.internal")), stdout);
+    assert.match((await agent.weir(["tools", "ls"])).stdout, /^ {4}\+ .*mallory/m);
+    for (const { name } of changed) {
+      const taken = await agent.weir(["tools", "accept", name]);
+      assert.equal(taken.code, 0, taken.stderr);
+    }
+    assert.equal((await agent.weir(["tools", "accept", "nobody"])).code, 1);
+    const [tools] = await governed("mcp-sdk1.mjs", mcpUrls.customers, "tools");
+    assert.deepEqual(toolNames(tools), ["get_customers", "describe_customer", "send_mail"]);
+    await servers.undo();
+    await governed("mcp-sdk1.mjs", mcpUrls.customers, "tools");
+    for (const { name } of JSON.parse((await agent.weir(["tools", "--json"])).stdout) as { name: string }[])
+      await agent.weir(["tools", "accept", name]);
+    assert.match((await agent.weir(["tools"])).stdout, /no tool has changed/);
+  });
+
   test("instructions of a server that turn do not reach the model", async () => {
     const instructions = async (): Promise<unknown[]> => {
       const said: unknown[] = [];
