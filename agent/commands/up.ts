@@ -18,6 +18,7 @@ import { hostState } from "./host-state.ts";
 import type { CommandIo } from "./io.ts";
 import { joinKafka } from "./kafka-join.ts";
 import { tellServiceManager } from "./service-manager.ts";
+import { dropStartGarbage } from "./start-garbage.ts";
 
 export const help = `weir up [options]
 
@@ -99,6 +100,7 @@ export async function serve(
         );
   const health =
     config.metrics === null ? null : await startHealth(config.metrics, healthOf(started, controller, config.stateDir));
+  dropStartGarbage();
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   const manager = tellServiceManager(io.env, log);
   await stopped;
