@@ -1,9 +1,20 @@
 /** The system's store (Debian, Ubuntu): files in /usr/local/share/ca-certificates, and update-ca-certificates. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
 import type { OwnNames } from "./names.ts";
 
+const ownLink = /^weir-[0-9a-f]{16}\.pem$/;
 const storeDir = "usr/local/share/ca-certificates";
 const bundle = "etc/ssl/certs/ca-certificates.crt";
 
@@ -111,9 +122,11 @@ function updateStore(root: string): void {
     ...["--hooksdir", at("etc/ca-certificates/update.d")],
   ];
   execFileSync("update-ca-certificates", root === "/" ? [] : elsewhere, { stdio: ["ignore", "ignore", "pipe"] });
-  // It leaves a dangling link when a certificate goes, unless it was asked for a fresh start.
-  for (const name of readdirSync(at("etc/ssl/certs"))) {
-    if (/^weir-[0-9a-f]{16}\.pem$/.test(name) && !existsSync(join(at("etc/ssl/certs"), name)))
-      rmSync(join(at("etc/ssl/certs"), name), { force: true });
+  // It leaves dangling links when a certificate goes, its own and that of its hash, unless it was asked for a fresh start.
+  const certs = at("etc/ssl/certs");
+  for (const name of readdirSync(certs)) {
+    const path = join(certs, name);
+    if (!lstatSync(path).isSymbolicLink() || existsSync(path)) continue;
+    if (ownLink.test(name) || ownLink.test(basename(readlinkSync(path)))) rmSync(path, { force: true });
   }
 }

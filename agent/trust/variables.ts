@@ -2,7 +2,7 @@
  * Variables for whole hosts: files that login shells and systemd read. They name the system's own bundle, which has the
  * authority after `weir trust install`, so that programs with roots of their own (Node, requests, pip) look there too.
  */
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { trustEnvironment } from "./environment.ts";
 import type { OwnNames } from "./names.ts";
@@ -50,6 +50,12 @@ export function addVariables(root: string, names: OwnNames): string[] {
 export function removeVariables(root: string, names: OwnNames): string[] {
   const found = variableFiles(root, names);
   for (const path of found) rmSync(path);
+  // A directory that was made for it goes, too; one that holds something else stays.
+  for (const place of places) {
+    const dir = join(root, place.dir);
+    if (!("below" in place) || !found.some((path) => path.startsWith(`${dir}/`))) continue;
+    if (readdirSync(dir).length === 0) rmdirSync(dir);
+  }
   return found;
 }
 

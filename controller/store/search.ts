@@ -106,7 +106,9 @@ export function parseSearch(line: string): SessionQuery {
   const query: { -readonly [name in keyof SessionQuery]: SessionQuery[name] } = {};
   const text: string[] = [];
   for (const word of line.split(/\s+/).filter(Boolean)) {
-    const [name = "", value = ""] = [word.slice(0, word.indexOf(":")), word.slice(word.indexOf(":") + 1)];
+    const colon = word.indexOf(":");
+    const name = word.slice(0, Math.max(colon, 0));
+    const value = word.slice(colon + 1);
     if (word.includes(":") && value !== "" && (facetNames as readonly string[]).includes(name)) {
       if (name !== "verdict") query[name as "target"] = value;
       else if (value === "allow" || value === "deny" || value === "hold") query.verdict = value;

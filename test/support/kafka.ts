@@ -143,8 +143,8 @@ class Node {
     const out = openSync(this.#logPath, "a");
     const { namespace } = this.#options;
     const inside = namespace === undefined ? [] : ["nsenter", `--net=/run/netns/${namespace}`, "--"];
-    const [command = "java", ...words] = [...inside, "java", ...this.#java(), "kafka.Kafka", this.#config];
-    const child = spawn(command, words, {
+    const words = [...inside, "java", ...this.#java(), "kafka.Kafka", this.#config];
+    const child = spawn(words[0] as string, words.slice(1), {
       cwd: this.#dir,
       stdio: ["ignore", out, out],
     });

@@ -79,9 +79,14 @@ class OpaqueConversation implements Conversation {
       case "terminate":
         this.#close(`${event.code}: ${event.reason}`, out);
         return;
+      // Nothing of what is asked for here ever answers so.
       case "client-tls":
       case "catalog":
       case "cancel":
+      case "wake":
+      case "inflated":
+      case "decoded":
+      case "decode-failed":
         return;
     }
   }

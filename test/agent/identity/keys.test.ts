@@ -28,7 +28,7 @@ function harness(change: Partial<IdentityIssuer> = {}) {
       now: () => state.now,
       async fetch(url) {
         state.asked.push(url);
-        await null;
+        await Promise.resolve();
         if (state.down) throw new Error(`${url}: ECONNREFUSED`);
         if (url.endsWith("openid-configuration"))
           return { issuer: state.issuer === "" ? issuer.issuer : state.issuer, jwks_uri: `${issuer.issuer}/keys` };

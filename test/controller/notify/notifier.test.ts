@@ -49,11 +49,13 @@ interface Heard {
 /** A receiver that answers with these statuses, then 200. */
 async function receiver(t: TestContext, statuses: number[] = []) {
   const heard: Heard[] = [];
-  const server = createServer(async (request, response) => {
+  const server = createServer((request, response) => {
     let body = "";
-    for await (const piece of request) body += String(piece);
-    heard.push({ headers: request.headers, body });
-    response.writeHead(statuses.shift() ?? 200, { Location: "http://127.0.0.1:1/" }).end();
+    request.on("data", (piece) => (body += String(piece)));
+    request.on("end", () => {
+      heard.push({ headers: request.headers, body });
+      response.writeHead(statuses.shift() ?? 200, { Location: "http://127.0.0.1:1/" }).end();
+    });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
