@@ -37,7 +37,8 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
   let seen: number | null = null;
   let listedMs = Date.now();
   let toldMs = 0;
-  let untold = 0;
+  let untold: string[] = [];
+  let tellTimer: NodeJS.Timeout | null = null;
   let closed = false;
   let turn: Promise<unknown> = Promise.resolve();
   let looking = false;
@@ -78,15 +79,22 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
     throw new Error("somebody keeps changing the rules");
   }
 
+  /** What comes too soon after the last one is told later, never left out. */
   function tell(detail: string): void {
-    const nowMs = Date.now();
-    if (nowMs - toldMs < toldEveryMs) {
-      untold += 1;
-      return;
-    }
-    options.onRestored(untold === 0 ? detail : `${detail}; ${untold} more times in between`);
-    toldMs = nowMs;
-    untold = 0;
+    untold.push(detail);
+    const waitMs = toldMs + toldEveryMs - Date.now();
+    if (waitMs <= 0) tellAll();
+    else tellTimer ??= setTimeout(tellAll, waitMs).unref();
+  }
+
+  function tellAll(): void {
+    if (tellTimer !== null) clearTimeout(tellTimer);
+    tellTimer = null;
+    const [first, ...more] = untold;
+    untold = [];
+    if (first === undefined) return;
+    options.onRestored(more.length === 0 ? first : `${first}; ${more.length} more times in between`);
+    toldMs = Date.now();
   }
 
   await settle();
@@ -120,6 +128,7 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
       closed = true;
       clearInterval(timer);
       await turn;
+      tellAll();
     },
   };
 }

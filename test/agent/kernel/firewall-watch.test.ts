@@ -55,6 +55,20 @@ test("a rule that is gone is put back and named; a change of others' rules is lo
   await watch.close();
 });
 
+test("what follows soon after is told all the same, a moment later or at the end", async () => {
+  const one = host();
+  const watch = await watchFirewall(one.options);
+  one.change("-A OUTPUT -j WEIR");
+  await until(() => one.state.restored.length === 1);
+  one.change("-A OUTPUT -j ACCEPT\n-A OUTPUT -j WEIR\n-A WEIR -j REJECT");
+  await until(() => one.state.restored.length === 2);
+  assert.equal(one.state.restored[1], "foreign: -A OUTPUT -j ACCEPT");
+  one.change("-A WEIR -j REJECT");
+  await until(() => one.state.rules.startsWith("-A OUTPUT"));
+  await watch.close();
+  assert.equal(one.state.restored[2], "missing: -A OUTPUT -j WEIR");
+});
+
 test("nothing changed: the rules are not listed again", async () => {
   const one = host();
   const watch = await watchFirewall(one.options);
