@@ -119,11 +119,14 @@ function logs(dirs: readonly string[], keys: Keys, kept: readonly string[], json
   );
   const logged = tree.flatMap(({ heads }) => heads);
   const record = records.map((dir) => verifyLog(dir, keyOf(keys, dir), logged));
+  // Who names the log's key or a witness's wants to see what they have signed.
+  const named = keys.log !== null || keys.witnesses.length > 0;
+  const isYoung = (fault: Fault | undefined): boolean => !named && fault === "empty" && record.length > 0;
   const faults = [
     ...record.flatMap(({ firstBad }) => (firstBad === null ? [] : [firstBad.fault])),
     ...(receipts.problem === null ? [] : (["damaged"] as const)),
     // A tree that has signed for nothing yet is no fault of the record.
-    ...tree.flatMap(({ firstBad }) => (firstBad === null || isYoung(firstBad.fault, record) ? [] : [firstBad.fault])),
+    ...tree.flatMap(({ firstBad }) => (firstBad === null || isYoung(firstBad.fault) ? [] : [firstBad.fault])),
   ];
   if (json) {
     const trees = tree.map(({ heads, ...rest }) => ({ ...rest, heads: heads.length }));
@@ -132,7 +135,7 @@ function logs(dirs: readonly string[], keys: Keys, kept: readonly string[], json
   } else {
     for (const one of record) io.stdout.write(sayRecord(one));
     if (receipts.problem !== null) io.stdout.write(`BROKEN: damaged. ${receipts.problem}\n`);
-    for (const one of tree) if (one.ok || !isYoung(one.firstBad?.fault, record)) io.stdout.write(sayTree(one));
+    for (const one of tree) if (one.ok || !isYoung(one.firstBad?.fault)) io.stdout.write(sayTree(one));
   }
   const [first] = faults;
   return first === undefined ? 0 : exitCodes[first];
@@ -140,10 +143,6 @@ function logs(dirs: readonly string[], keys: Keys, kept: readonly string[], json
 
 function isRecord(dir: string): boolean {
   return ["spool", headsFile, publicKeyFile].some((name) => existsSync(join(dir, name)));
-}
-
-function isYoung(fault: Fault | undefined, record: readonly Verification[]): boolean {
-  return fault === "empty" && record.length > 0;
 }
 
 interface Receipts {

@@ -75,9 +75,13 @@ describe("the audit log of a real agent", { skip: process.getuid?.() === 0 ? fal
     });
     await until(async () => said.includes(`weir witness ready http://127.0.0.1:9348#${witnessKey}`));
     await refused();
-    await until(async () => (await agent.weir(["verify", "--key", witnessKey])).code === 0);
-    const { stdout } = await agent.weir(["verify", "--key", witnessKey]);
-    assert.match(stdout, /Cosigned by w\.example\/1, last at 20/);
+    // A checkpoint that was made this very moment has not come back from the witness yet.
+    let checked = await agent.weir(["verify", "--key", witnessKey]);
+    await until(async () => {
+      checked = await agent.weir(["verify", "--key", witnessKey]);
+      return checked.code === 0;
+    });
+    assert.match(checked.stdout, /Cosigned by w\.example\/1, last at 20/);
   });
 
   test("killed and started again, record and audit log go on", async () => {
