@@ -53,18 +53,7 @@ export function kafkajsClient(settings: KafkaSettings): InstanceType<typeof Kafk
 
 export function kafkajsLibrary(settings: KafkaSettings): Library {
   const client = kafkajsClient(settings);
-  return {
-    async connect() {
-      const producer = new KafkajsProducer(client);
-      try {
-        await producer.connect();
-      } catch (error) {
-        await producer.close();
-        throw error;
-      }
-      return producer;
-    },
-  };
+  return { producer: () => new KafkajsProducer(client) };
 }
 
 class KafkajsProducer implements LibraryProducer {

@@ -16,18 +16,7 @@ const retryEveryMs = 250;
 type RawProducer = Producer<Buffer, Buffer, Buffer, Buffer>;
 
 export function platformaticLibrary(settings: KafkaSettings): Library {
-  return {
-    async connect() {
-      const producer = new PlatformaticProducer(settings);
-      try {
-        await producer.connect();
-      } catch (error) {
-        await producer.close();
-        throw error;
-      }
-      return producer;
-    },
-  };
+  return { producer: () => new PlatformaticProducer(settings) };
 }
 
 class PlatformaticProducer implements LibraryProducer {

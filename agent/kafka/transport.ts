@@ -62,10 +62,11 @@ export async function openTransport(settings: KafkaSettings, name: TransportName
 
 /** What a library has to do; a producer is thrown away when it is in doubt. */
 export interface Library {
-  connect(): Promise<LibraryProducer>;
+  producer(): LibraryProducer;
 }
 
 export interface LibraryProducer {
+  connect(): Promise<void>;
   send(batch: readonly OutMessage[]): Promise<void>;
   /** After this error the same producer may send the batch again: brokers know its sequence numbers. */
   survives(error: unknown): boolean;
@@ -115,7 +116,13 @@ class OneAtATime implements Transport {
 
   async #connected(): Promise<LibraryProducer> {
     if (this.#producer !== null) return this.#producer;
-    const producer = await this.#library.connect();
+    const producer = this.#library.producer();
+    try {
+      await producer.connect();
+    } catch (error) {
+      await producer.close();
+      throw error;
+    }
     if (this.#closed) {
       void producer.close();
       throw closed();

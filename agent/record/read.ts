@@ -68,19 +68,21 @@ export function simplify(entry: ChainedEntry): ReadEntry {
   };
 }
 
-/** Oldest first. `known`: a session that was begun before. */
-export function listSessions(entries: Iterable<ReadEntry>, known?: SessionSummary): SessionSummary[] {
-  const sessions = new Map<string, SessionSummary>(known === undefined ? [] : [[known.id, known]]);
+/** Oldest first. */
+export function listSessions(entries: Iterable<ReadEntry>): SessionSummary[] {
+  const sessions = new Map<string, SessionSummary>();
   for (const entry of entries) {
     if (entry.session === "agent") continue;
-    const before = sessions.get(entry.session) ?? emptySummary(entry);
-    sessions.set(entry.session, added(before, entry));
+    sessions.set(entry.session, summaryWith(sessions.get(entry.session), entry));
     if (sessions.size > sessionsMax) sessions.delete(sessions.keys().next().value as string);
   }
   return [...sessions.values()];
 }
 
-function added(summary: SessionSummary, { type, fields, timeMs }: ReadEntry): SessionSummary {
+/** What is known of a session after one more entry of it; its first one begins it. */
+export function summaryWith(before: SessionSummary | undefined, entry: ReadEntry): SessionSummary {
+  const summary = before ?? emptySummary(entry);
+  const { type, fields, timeMs } = entry;
   switch (type) {
     case "SessionStart": {
       const flow = fields["flow"] as Fields;

@@ -1,7 +1,7 @@
 /** The sessions of a record, read once and then followed: what the page lists, finds and opens. */
 import { basename, join } from "node:path";
 import { decodeEntry } from "../../agent/record/chain.ts";
-import { listSessions, type ReadEntry, type SessionSummary, simplify } from "../../agent/record/read.ts";
+import { type ReadEntry, type SessionSummary, simplify, summaryWith } from "../../agent/record/read.ts";
 import { readFrames, segmentsOf } from "../../agent/record/segment.ts";
 
 /** Sessions in memory; older ones are left out, newest win. */
@@ -92,8 +92,7 @@ export class SessionIndex {
   #add(entry: ReadEntry, segment: string, offset: number): void {
     if (entry.session === "agent") return;
     const known = this.#sessions.get(entry.session);
-    const summary = listSessions([entry], known?.card)[0];
-    if (summary === undefined) return;
+    const summary = summaryWith(known?.card, entry);
     const indexed: Indexed = known ?? { card: emptyCard(summary), searched: "", segment, offset };
     indexed.card = { ...indexed.card, ...summary, ...addedBy(indexed.card, entry) };
     indexed.searched = searchedBy(indexed, entry);

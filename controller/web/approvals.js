@@ -49,8 +49,7 @@ export function approvalsView(main, say) {
   }
 
   // Cards that are there stay: nobody loses a half-written reason or the focus because something else happened.
-  async function show() {
-    const list = await api("/api/approvals");
+  function fill(list) {
     const pending = list.filter(({ status }) => status === "pending");
     const ids = new Set(pending.map(({ id }) => id));
     for (const card of [...waiting.children]) {
@@ -73,6 +72,10 @@ export function approvalsView(main, say) {
     tick();
   }
 
+  async function show() {
+    fill(await api("/api/approvals"));
+  }
+
   function tick() {
     for (const node of waiting.querySelectorAll("time")) {
       const left = Number(node.dataset.until) - Date.now();
@@ -93,6 +96,7 @@ export function approvalsView(main, say) {
   const timer = setInterval(tick, 1000);
   return {
     show,
+    fill,
     close() {
       document.removeEventListener("keydown", pressed);
       clearInterval(timer);

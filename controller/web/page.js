@@ -50,11 +50,12 @@ function heard() {
 }
 
 async function showPending() {
-  const pending = (await api("/api/approvals")).filter(({ status }) => status === "pending").length;
+  const list = await api("/api/approvals");
+  const pending = list.filter(({ status }) => status === "pending").length;
   count.textContent = String(pending);
   count.hidden = pending === 0;
   document.title = pending > 0 ? `(${pending}) Weir` : "Weir";
-  if (name === "approvals") await view?.show();
+  if (name === "approvals") view?.fill(list);
 }
 
 addEventListener("hashchange", () => {
