@@ -16,11 +16,12 @@
  * The SDKs are installed below build/sdk (JavaScript) and build/venv (Python) by test/e2e/sdk/install.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { testCa } from "../agent/tls/pki.ts";
 import type { AimockServerOptions, SeenRequest } from "./aimock-server.ts";
+import { endServer, hostsIn, placeScripts } from "./named-server.ts";
 import type { Namespace } from "./namespace.ts";
 
 export type { SeenRequest } from "./aimock-server.ts";
@@ -114,18 +115,17 @@ export function readLines(stdout: string): SdkLine[] {
 
 /** Starts the mock in `namespace`, on 443 for the providers and 11434 for Ollama. */
 export async function startAimock(namespace: Namespace): Promise<Aimock> {
-  placeScripts();
+  placeScripts(scriptsDir, sdkDir);
   const dir = mkdtempSync(join(tmpdir(), "weir-aimock-"));
   const ca = testCa("Weir test providers");
   const caFile = join(dir, "ca.pem");
   writeFileSync(caFile, ca.pem);
-  const hostsFile = join(dir, "hosts");
   const names = [...providerNames, ollamaName].map((name, i) => {
     const address = namespace.address4.replace(/\d+$/, String(firstHost + i));
     execFileSync("ip", ["-n", namespace.name, "addr", "add", `${address}/24`, "dev", "veth0"], { stdio: "ignore" });
-    return `${address} ${name}\n`;
+    return `${address} ${name}`;
   });
-  writeFileSync(hostsFile, `127.0.0.1 localhost\n::1 localhost\n${names.join("")}`);
+  const { hostsFile, withNames } = hostsIn(dir, names);
   const options: AimockServerOptions = {
     sdkDir,
     // All of the namespace's, whatever the name.
@@ -155,38 +155,13 @@ export async function startAimock(namespace: Namespace): Promise<Aimock> {
       AWS_CA_BUNDLE: caFile,
     },
     hostsFile,
-    withNames: (words) => [
-      "unshare",
-      "-m",
-      "sh",
-      "-c",
-      'mount --bind "$0" /etc/hosts && exec "$@"',
-      hostsFile,
-      ...words,
-    ],
+    withNames,
     requests: () => ask("requests"),
     clear: async () => {
       await ask("clear");
     },
-    async stop() {
-      if (child.exitCode === null && child.signalCode === null) {
-        const ended = new Promise((done) => child.once("exit", done));
-        child.kill("SIGTERM");
-        await ended;
-      }
-      rmSync(dir, { recursive: true, force: true });
-    },
+    stop: () => endServer(child, dir),
   };
-}
-
-/** A module's packages are looked for beside it: the client programs run from where the packages are. */
-function placeScripts(): void {
-  for (const name of readdirSync(scriptsDir).filter((file) => file.endsWith(".mjs"))) {
-    // Renamed into place: tests that run side by side never see half a file.
-    const part = join(sdkDir, `.${name}.${process.pid}`);
-    copyFileSync(join(scriptsDir, name), part);
-    renameSync(part, join(sdkDir, name));
-  }
 }
 
 type Ask = (what: "requests" | "clear") => Promise<SeenRequest[]>;

@@ -9,17 +9,18 @@
  * SDKs below build/sdk.
  */
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { testCa } from "../agent/tls/pki.ts";
 import type { SeenMessage } from "./mcp-customers.ts";
 import type { McpServerOptions } from "./mcp-server.ts";
+import { endServer, hostsIn, placeScripts } from "./named-server.ts";
 import type { Namespace } from "./namespace.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 export const sdkDir = process.env["WEIR_TEST_SDK"] ?? join(root, "build/sdk");
-const scriptsDir = join(root, "test/e2e/mcp");
+export const scriptsDir = join(root, "test/e2e/mcp");
 
 export const mcpNames = ["mcp.internal", "everything.internal", "everything-sse.internal"] as const;
 export const mcpUrls = {
@@ -92,14 +93,15 @@ export function readMcpLines(stdout: string): McpLine[] {
 }
 
 export async function startMcpServers(namespace: Namespace): Promise<McpServers> {
-  placeScripts();
+  placeScripts(scriptsDir, sdkDir);
   const dir = mkdtempSync(join(tmpdir(), "weir-mcp-"));
   const ca = testCa("Weir test MCP servers");
   const caFile = join(dir, "ca.pem");
   writeFileSync(caFile, ca.pem);
-  const hostsFile = join(dir, "hosts");
-  const lines = mcpNames.map((name) => `${namespace.address4} ${name}\n`);
-  writeFileSync(hostsFile, `127.0.0.1 localhost\n::1 localhost\n${lines.join("")}`);
+  const { hostsFile, withNames } = hostsIn(
+    dir,
+    mcpNames.map((name) => `${namespace.address4} ${name}`),
+  );
   const options: McpServerOptions = {
     sdkDir,
     address: namespace.address4,
@@ -145,31 +147,11 @@ export async function startMcpServers(namespace: Namespace): Promise<McpServers>
     caFile,
     trust: { NODE_EXTRA_CA_CERTS: caFile, SSL_CERT_FILE: caFile },
     hostsFile,
-    withNames: (words) => [
-      ...["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hostsFile],
-      ...words,
-    ],
+    withNames,
     seen: () => ask("seen"),
     clear: async () => void (await ask("clear")),
     rugPull: async () => void (await ask("rug-pull")),
     undo: async () => void (await ask("undo")),
-    async stop() {
-      if (child.exitCode === null && child.signalCode === null) {
-        const ended = new Promise((done) => child.once("exit", done));
-        child.kill("SIGTERM");
-        await ended;
-      }
-      rmSync(dir, { recursive: true, force: true });
-    },
+    stop: () => endServer(child, dir),
   };
-}
-
-/** A module's packages are looked for beside it: the client programs run from where the packages are. */
-export function placeScripts(): void {
-  for (const name of readdirSync(scriptsDir).filter((file) => file.endsWith(".mjs"))) {
-    // Renamed into place: tests that run side by side never see half a file.
-    const part = join(sdkDir, `.${name}.${process.pid}`);
-    copyFileSync(join(scriptsDir, name), part);
-    renameSync(part, join(sdkDir, name));
-  }
 }

@@ -4,10 +4,11 @@
  * private mount namespace.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { testCa } from "../agent/tls/pki.ts";
+import { endServer, hostsIn } from "./named-server.ts";
 import type { Namespace } from "./namespace.ts";
 
 export interface NamedOrigin {
@@ -29,10 +30,9 @@ export async function startNamedOrigin(namespace: Namespace, names: readonly str
   const lines = names.map((name, at) => {
     const address = namespace.address4.replace(/\d+$/, String(firstHost + at));
     execFileSync("ip", ["-n", namespace.name, "addr", "add", `${address}/24`, "dev", "veth0"], { stdio: "ignore" });
-    return `${address} ${name}\n`;
+    return `${address} ${name}`;
   });
-  const hosts = join(dir, "hosts");
-  writeFileSync(hosts, `127.0.0.1 localhost\n::1 localhost\n${lines.join("")}`);
+  const { withNames } = hostsIn(dir, lines);
   const pair = ca.issue({ dns: names });
   const child = spawn(
     "nsenter",
@@ -51,16 +51,9 @@ export async function startNamedOrigin(namespace: Namespace, names: readonly str
   });
   return {
     caPath,
-    withNames: (words) => ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts, ...words],
+    withNames,
     seen: () => ask(child),
-    async stop() {
-      if (child.exitCode === null && child.signalCode === null) {
-        const ended = new Promise((done) => child.once("exit", done));
-        child.kill("SIGTERM");
-        await ended;
-      }
-      rmSync(dir, { recursive: true, force: true });
-    },
+    stop: () => endServer(child, dir),
   };
 }
 

@@ -9,7 +9,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { mcpWords, placeScripts, sdkDir } from "../../support/mcp.ts";
+import { mcpWords, scriptsDir, sdkDir } from "../../support/mcp.ts";
+import { placeScripts } from "../../support/named-server.ts";
 
 const run = promisify(execFile);
 const port = 18_199;
@@ -22,7 +23,7 @@ interface Captured {
   readonly reply: { status: number; headers: string[]; base64: string };
 }
 
-placeScripts();
+placeScripts(scriptsDir, sdkDir);
 const transports = [
   { transport: "streamableHttp", path: "/mcp", flags: [] },
   { transport: "sse", path: "/sse", flags: ["--transport", "sse"] },
