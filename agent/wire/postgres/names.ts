@@ -23,6 +23,11 @@ interface Named<T> {
 
 class Table<T extends Named<T>> {
   readonly #names = new Map<string, T>();
+  /**
+   * What has no name changes with every query, and stands outside of the map: a map that is filled and emptied all the
+   * time leaves a chain of its old tables, which the collector moves into the old generation one after the other.
+   */
+  #unnamed: T | null = null;
   readonly #max: number;
   readonly #what: string;
 
@@ -32,50 +37,60 @@ class Table<T extends Named<T>> {
   }
 
   get size(): number {
-    return this.#names.size;
+    return this.#names.size + (this.#unnamed === null ? 0 : 1);
   }
 
   find(name: string, batch: number): Found<T> {
-    const found = this.#names.get(nameKey(name));
-    if (found === undefined) return null;
+    const found = this.#get(nameKey(name));
+    if (found === null) return null;
     if (!found.confirmed && found.batch !== batch) return "in-flux";
     return found.closed ? null : found;
   }
 
   set(name: string, value: T): void {
     const key = nameKey(name);
-    const previous = this.#names.get(key) ?? null;
-    if (previous === null && this.#names.size >= this.#max)
+    const previous = this.#get(key);
+    if (previous === null && this.size >= this.#max)
       throw new PeerError("WEIR_LIMIT_REACHED", `more than ${this.#max} ${this.#what}`);
     value.previous = previous;
-    this.#names.set(key, value);
+    this.#put(key, value);
   }
 
   confirm(name: string, value: T): void {
     value.confirmed = true;
     value.previous = null;
     const key = nameKey(name);
-    if (value.closed && this.#names.get(key) === value) this.#names.delete(key);
+    if (value.closed && this.#get(key) === value) this.#put(key, null);
   }
 
   /** The server skipped the message that made it: the name means what it meant before. */
   refuse(name: string, value: T): void {
     value.refused = true;
     const key = nameKey(name);
-    if (this.#names.get(key) !== value) return;
+    if (this.#get(key) !== value) return;
     let previous = value.previous;
     while (previous?.refused) previous = previous.previous;
-    if (previous === null || (previous.closed && previous.confirmed)) this.#names.delete(key);
-    else this.#names.set(key, previous);
+    this.#put(key, previous === null || (previous.closed && previous.confirmed) ? null : previous);
   }
 
   forget(name: string): void {
-    if (name === "*") this.#names.clear();
-    else this.#names.delete(nameKey(name));
+    if (name === "*") this.clear();
+    else this.#put(nameKey(name), null);
   }
 
   clear(): void {
+    this.#unnamed = null;
     if (this.#names.size > 0) this.#names.clear();
+  }
+
+  #get(key: string): T | null {
+    return key === "" ? this.#unnamed : (this.#names.get(key) ?? null);
+  }
+
+  #put(key: string, value: T | null): void {
+    if (key === "") this.#unnamed = value;
+    else if (value === null) this.#names.delete(key);
+    else this.#names.set(key, value);
   }
 }
 
