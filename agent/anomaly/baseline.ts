@@ -61,6 +61,9 @@ export class Baseline {
   readonly #findings = new Map<string, Finding>();
   #minute = 0;
   #inMinute = 0;
+  /** Of the last operation: an application runs its prepared statements over and over. */
+  #relations: readonly string[] | null = null;
+  #database = "";
   #news: { readonly name: string; readonly atMs: number }[] = [];
   #denied: number[] = [];
 
@@ -82,7 +85,12 @@ export class Baseline {
   operation(operation: Operation, nowMs: number): AnomalyFacts {
     this.#rate(nowMs);
     this.#hour(nowMs);
-    for (const name of thingsOf(operation)) this.#thing(name, nowMs);
+    const { database, relations } = operation;
+    if (relations !== this.#relations || database !== this.#database || !isStatement(operation)) {
+      for (const name of thingsOf(operation)) this.#thing(name, nowMs);
+      this.#relations = relations;
+      this.#database = database;
+    }
     if (operation.bytes < Number.MAX_SAFE_INTEGER) this.#quantity("bytes", operation.bytes, nowMs);
     if (operation.llm !== undefined) this.#quantity("tokens", operation.llm.tokens, nowMs);
     this.#operations += 1;
@@ -188,6 +196,11 @@ export class Baseline {
     this.#found("new", scoreMin + (count - newMin) / 2, reason, nowMs);
     if (count > newMin * 25) this.#news.shift();
   }
+}
+
+/** Nothing but a database and its tables is touched. */
+function isStatement({ http, mcp, llm, grpc }: Operation): boolean {
+  return http === undefined && mcp === undefined && llm === undefined && grpc === undefined;
 }
 
 /** What an operation touches: databases and tables, endpoints, tools, models. */

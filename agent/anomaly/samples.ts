@@ -11,6 +11,9 @@ const spreadMin = 0.5;
 /** Makes the MAD of a normal distribution its standard deviation (Rousseeuw, Croux 1993). */
 const madScale = 1.4826;
 
+/** Sorted in place: typed arrays are sorted as numbers, without a call for each comparison. */
+const scratch = new Float64Array(samplesMax);
+
 export class Samples {
   readonly values: number[];
   #next: number;
@@ -25,9 +28,10 @@ export class Samples {
   }
 
   add(value: number): void {
+    // One for its like changes nothing: a query that brings one row each time is reckoned once.
+    if (this.values[this.#next] !== value) this.#stale += 1;
     this.values[this.#next] = value;
     this.#next = (this.#next + 1) % samplesMax;
-    this.#stale += 1;
   }
 
   get usual(): number {
@@ -45,14 +49,18 @@ export class Samples {
   #reckon(): void {
     if (this.#stale < reckonEvery) return;
     this.#stale = 0;
-    const logs = this.values.map(Math.log1p).sort((a, b) => a - b);
-    this.#median = middle(logs);
-    const deviations = logs.map((log) => Math.abs(log - this.#median)).sort((a, b) => a - b);
-    this.#spread = Math.max(madScale * middle(deviations), spreadMin);
+    const { values } = this;
+    const count = values.length;
+    for (let index = 0; index < count; index += 1) scratch[index] = Math.log1p(values[index] as number);
+    this.#median = median(count);
+    for (let index = 0; index < count; index += 1) scratch[index] = Math.abs((scratch[index] as number) - this.#median);
+    this.#spread = Math.max(madScale * median(count), spreadMin);
   }
 }
 
-function middle(sorted: readonly number[]): number {
+/** Of the first `count` values in the scratch space, which are sorted by it. */
+function median(count: number): number {
+  const sorted = scratch.subarray(0, count).sort();
   const half = sorted.length >> 1;
   if (sorted.length === 0) return 0;
   const upper = sorted[half] as number;
