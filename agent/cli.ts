@@ -1,4 +1,5 @@
 /** The `weir` command: finds the subcommand, runs it, and translates errors to a sentence and an exit code. */
+import { readFileSync } from "node:fs";
 import type { CommandIo } from "./commands/io.ts";
 import { defaultStateDir } from "./commands/io.ts";
 import { type ErrorCode, WeirError } from "./errors.ts";
@@ -77,7 +78,7 @@ const exitCodes: Partial<Record<ErrorCode, number>> = {
 
 function usage(): string {
   const lines = Object.entries(commands).map(([name, { summary }]) => `  weir ${name.padEnd(10)} ${summary}`);
-  return `weir: every connection that leaves this host is decided, masked and recorded\n\n${lines.join("\n")}\n\nEach has --help. Exit codes: 0 ok, 1 the answer is no, 2 wrong use, 3 cannot run here.\n`;
+  return `weir: every connection that leaves this host is decided, masked and recorded\n\n${lines.join("\n")}\n\nEach has --help; weir --version. Exit codes: 0 ok, 1 the answer is no, 2 wrong use, 3 cannot run here.\n`;
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -85,6 +86,13 @@ async function main(args: readonly string[]): Promise<number> {
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {
     process.stdout.write(usage());
     return name === undefined ? 2 : 0;
+  }
+  if (name === "--version" || name === "-V" || name === "version") {
+    const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+      version: string;
+    };
+    process.stdout.write(`weir ${version} (node ${process.versions.node}, ${process.arch})\n`);
+    return 0;
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) throw new WeirError("WEIR_USAGE", `There is no \`weir ${name}\`. See \`weir --help\`.`);

@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { weirCommand } from "../support/agent.ts";
+
+const weir = (...args: string[]) => spawnSync(weirCommand, args, { encoding: "utf8" });
+
+test("the version is that of the package, with the Node that runs it", () => {
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  for (const word of ["--version", "-V", "version"]) {
+    const { status, stdout } = weir(word);
+    assert.equal(status, 0);
+    assert.match(stdout, /^weir (\S+) \(node 24\.\d+\.\d+, \w+\)\n$/);
+    assert.equal(stdout.split(" ")[1], version);
+  }
+});
+
+test("a command that is not there is told with the next step, and is wrong use", () => {
+  const { status, stderr } = weir("upp");
+  assert.equal(status, 2);
+  assert.match(stderr, /^weir: There is no `weir upp`\. See `weir --help`\. \[WEIR_USAGE\]\n$/);
+  assert.equal(weir().status, 2);
+  assert.equal(weir("help").status, 0);
+});
