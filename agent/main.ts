@@ -64,7 +64,9 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     rejected: policyRejected,
   });
   const recorder = await openRecorder({ stateDir: config.stateDir });
-  const gate = createGate(recorder, () => policy.current.record.durability);
+  const tls = openTlsEngine(config.tls);
+  if (tls.name !== config.tls) log("info", "build/weir-tls.node does not load with this Node: node:tls ends TLS.");
+  const gate = createGate(recorder, () => policy.current.record.durability, tls.atTurnEnd);
   const authority = await openAuthority(config.stateDir);
   const pins = await openPins(config.stateDir);
   const budgets = openBudgets(join(config.stateDir, "budgets.json"));
@@ -105,8 +107,6 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     await recorder.close();
     throw error;
   });
-  const tls = openTlsEngine(config.tls);
-  if (tls.name !== config.tls) log("info", "build/weir-tls.node does not load with this Node: node:tls ends TLS.");
   const flows = joinFlows({
     policy: () => policy.current,
     record: (session, body) => recorder.append(session, body),

@@ -25,24 +25,30 @@ export interface Gate {
   whenSettled(run: (error: Error | null) => void): void;
 }
 
-export function createGate(recorder: GateRecorder, durability: () => "process" | "host"): Gate {
+/** `atTurnEnd` runs what it gets after the poll phase: every socket that was readable in this turn has had its say. */
+export function createGate(
+  recorder: GateRecorder,
+  durability: () => "process" | "host",
+  atTurnEnd: (run: () => void) => void = setImmediate,
+): Gate {
   let epoch = 1;
   let settled = 1;
   let scheduled = false;
+  let later = false;
+  /** Left to fire when a write came first: to stop and start one for each operation costs more. */
   let timer: NodeJS.Timeout | null = null;
   let waiting: ((error: Error | null) => void)[] = [];
 
   function schedule(): void {
     if (scheduled) return;
     scheduled = true;
-    // After the poll phase: every socket that was readable in this turn has had its say, so one write serves all.
-    setImmediate(write);
+    // One write serves all.
+    atTurnEnd(write);
   }
 
   function write(): void {
     scheduled = false;
-    if (timer !== null) clearTimeout(timer);
-    timer = null;
+    later = false;
     const ready = waiting;
     waiting = [];
     epoch += 1;
@@ -77,7 +83,12 @@ export function createGate(recorder: GateRecorder, durability: () => "process" |
       return epoch;
     },
     touchLater() {
-      if (!scheduled) timer ??= setTimeout(write, laterMs);
+      if (scheduled) return;
+      later = true;
+      timer ??= setTimeout(() => {
+        timer = null;
+        if (later) write();
+      }, laterMs);
     },
     whenSettled(run) {
       waiting.push(run);

@@ -3,7 +3,7 @@
  * needs a stream of Node's), everywhere else, and where the operator says so. Both say and refuse the same.
  */
 import type { Socket } from "node:net";
-import { hasNativeTls } from "./native/hub.ts";
+import { hasNativeTls, hub } from "./native/hub.ts";
 import type { SecureSocket } from "./native/secure-socket.ts";
 import * as byNode from "./terminate.ts";
 import { terminateClientNatively } from "./terminate-native.ts";
@@ -22,14 +22,23 @@ export interface TlsEngine {
   readonly name: "native" | "node";
   terminateClient(socket: Socket, options: byNode.TerminateOptions): Promise<Terminated>;
   secureUpstream(socket: Socket, options: upstreamByNode.UpstreamTlsOptions): Promise<SecuredUpstream>;
+  /** Runs when every socket that had something in this turn of the event loop was heard. */
+  atTurnEnd(run: () => void): void;
 }
 
 /** `native` is a wish: without the addon it is node:tls all the same. */
 export function openTlsEngine(wanted: "native" | "node"): TlsEngine {
   if (wanted === "node" || !hasNativeTls())
-    return { name: "node", terminateClient: byNode.terminateClient, secureUpstream: upstreamByNode.secureUpstream };
+    return {
+      name: "node",
+      terminateClient: byNode.terminateClient,
+      secureUpstream: upstreamByNode.secureUpstream,
+      atTurnEnd: setImmediate,
+    };
+  const engine = hub();
   return {
     name: "native",
+    atTurnEnd: (run) => engine.atTurnEnd(run),
     async terminateClient(socket, options) {
       if (mayBecomeHttp2(options.alpn)) return byNode.terminateClient(socket, options);
       const terminated = await terminateClientNatively(socket, options);

@@ -17,7 +17,7 @@ export interface TlsAddon {
     ops: Int32Array,
     state: Int32Array,
     out: Uint8Array,
-    onEvents: (from: number, to: number) => void,
+    onEvents: (from: number, to: number, last: number) => void,
   ): object;
   tlsSlab(hub: object, slab: Uint8Array): void;
   tlsFlush(hub: object): void;

@@ -37,7 +37,7 @@
 enum { event_secure, event_data, event_end, event_drain, event_finished, event_error };
 enum { op_write, op_end, op_resume };
 enum { state_pending, state_reading, state_armed, state_words };
-/* The first operation's place holds how many there are, and how much of the slab they use. */
+/* The first operation's place holds how many there are, how much of the slab they use, and whether the turn's end is awaited. */
 enum { event_words = 4, op_words = 4 };
 
 struct hub;
@@ -118,7 +118,7 @@ bool has_room(struct hub *);
 void add_event(struct connection *, int kind, size_t offset, size_t length);
 void make_late(struct connection *);
 void flush_ops(struct hub *);
-void dispatch(struct hub *);
+void dispatch(struct hub *, bool last);
 struct connection *connection_at(struct hub *, int64_t slot);
 
 /* hub.c */

@@ -43,7 +43,7 @@ static void on_closed(uv_handle_t *handle)
 
 static void on_check(uv_check_t *check)
 {
-	dispatch(uv_handle_get_data((uv_handle_t *)check));
+	dispatch(uv_handle_get_data((uv_handle_t *)check), true);
 }
 
 static void shut(void *data)
@@ -97,7 +97,7 @@ static bool allocate(struct hub *hub)
 	return hub->connections && hub->free_slots && hub->check && hub->idle && hub->bio;
 }
 
-/* tlsHub(events, ops, state, out, onEvents): onEvents(from, to) is called with places in `events`. */
+/* tlsHub(events, ops, state, out, onEvents): onEvents(from, to, last) is called with places in `events`. */
 static napi_value tls_hub(napi_env env, napi_callback_info info)
 {
 	size_t event_count, op_count, state_count;

@@ -43,10 +43,13 @@ export class Hub {
   #slab = Buffer.allocUnsafeSlow(slabBytes);
   #inCall = false;
   #flushing = false;
+  #atTurnEnd: (() => void)[] = [];
 
   constructor(addon: TlsAddon) {
     this.addon = addon;
-    this.handle = addon.tlsHub(this.#events, this.#ops, this.#state, this.#out, (from, to) => this.#onEvents(from, to));
+    this.handle = addon.tlsHub(this.#events, this.#ops, this.#state, this.#out, (from, to, last) =>
+      this.#onEvents(from, to, last === 1),
+    );
     addon.tlsSlab(this.handle, this.#slab);
   }
 
@@ -100,6 +103,19 @@ export class Hub {
     this.addon.tlsClose(this.handle, slot);
   }
 
+  /**
+   * Runs once when every connection that had something in this turn of the event loop was heard, and before what they
+   * wrote is sent. An immediate would run in the next turn only.
+   */
+  atTurnEnd(run: () => void): void {
+    if (!this.#inCall) {
+      setImmediate(run);
+      return;
+    }
+    this.#atTurnEnd.push(run);
+    this.#ops[2] = 1;
+  }
+
   /** Sends what was noted, at the latest when the running callback ends. */
   #note(slot: number, kind: number, offset: number, length: number): void {
     const ops = this.#ops;
@@ -132,7 +148,20 @@ export class Hub {
     if (this.#ops[0] !== 0) this.addon.tlsFlush(this.handle);
   }
 
-  #onEvents(from: number, to: number): void {
+  #endTurn(): void {
+    const runs = this.#atTurnEnd;
+    this.#atTurnEnd = [];
+    this.#ops[2] = 0;
+    for (const run of runs) {
+      try {
+        run();
+      } catch (error) {
+        throwLater(error);
+      }
+    }
+  }
+
+  #onEvents(from: number, to: number, last: boolean): void {
     const events = this.#events;
     const slab = this.#slab;
     let used = 0;
@@ -150,18 +179,23 @@ export class Hub {
       try {
         listener.onEvent(kind, bytes);
       } catch (error) {
-        // As with any emitter it is nobody's to catch; the other connections still hear what they must.
-        process.nextTick(() => {
-          throw error;
-        });
+        throwLater(error);
       }
     }
+    if (last && this.#ops[2] !== 0) this.#endTurn();
     this.#inCall = false;
     if (slabBytes - used < readRoomBytes) {
       this.#slab = Buffer.allocUnsafeSlow(slabBytes);
       this.addon.tlsSlab(this.handle, this.#slab);
     }
   }
+}
+
+/** As with any emitter it is nobody's to catch; the other connections still hear what they must. */
+function throwLater(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
 }
 
 let shared: Hub | null = null;

@@ -190,7 +190,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	if (one->closed || one->failed)
 		return;
 	if (!has_room(hub)) {
-		dispatch(hub);
+		dispatch(hub, false);
 		/* It may be closed by now, though not freed. Without room it is read in the next turn. */
 		if (one->closed || one->failed || !has_room(hub))
 			return;
@@ -206,7 +206,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		receive(one);
 	set_interest(one);
 	if (hub->event_count >= events_told_at_once)
-		dispatch(hub);
+		dispatch(hub, false);
 }
 
 static void on_closed(uv_handle_t *handle)

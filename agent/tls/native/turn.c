@@ -111,9 +111,9 @@ void flush_ops(struct hub *hub)
 	hub->ops[0] = hub->ops[1] = 0;
 }
 
-static void call(struct hub *hub, size_t from, size_t to)
+static void call(struct hub *hub, size_t from, size_t to, bool last)
 {
-	napi_value self, callback, error, argv[2];
+	napi_value self, callback, error, argv[3];
 	napi_handle_scope scope;
 	bool pending = false;
 
@@ -121,23 +121,24 @@ static void call(struct hub *hub, size_t from, size_t to)
 		return;
 	argv[0] = number_of(hub->env, (double)from);
 	argv[1] = number_of(hub->env, (double)to);
+	argv[2] = number_of(hub->env, last);
 	if (napi_get_reference_value(hub->env, hub->self, &self) == 0 && napi_get_reference_value(hub->env, hub->callback, &callback) == 0)
-		napi_make_callback(hub->env, hub->context, self, callback, 2, argv, NULL);
+		napi_make_callback(hub->env, hub->context, self, callback, 3, argv, NULL);
 	if (napi_is_exception_pending(hub->env, &pending) == 0 && pending && napi_get_and_clear_last_exception(hub->env, &error) == 0)
 		napi_fatal_exception(hub->env, error);
 	napi_close_handle_scope(hub->env, scope);
 }
 
-/* Tells what came, then sends what JavaScript and its microtasks wrote because of it. */
-void dispatch(struct hub *hub)
+/* Tells what came, then sends what JavaScript and its microtasks wrote because of it. `last`: the turn of the loop ends. */
+void dispatch(struct hub *hub, bool last)
 {
 	if (!hub->open || hub->dispatching)
 		return;
 	hub->dispatching = true;
 	if (hub->idling)
 		tell_late(hub);
-	if (hub->event_count) {
-		call(hub, 0, hub->event_count);
+	if (hub->event_count || (last && hub->ops[2])) {
+		call(hub, 0, hub->event_count, last);
 		hub->event_count = 0;
 		if (hub->open)
 			flush_ops(hub);
