@@ -8,8 +8,9 @@ export type Menu = readonly {
 }[];
 
 const sections: readonly (readonly [name: string, pages: readonly string[]])[] = [
-  ["Start", ["README", "operating"]],
-  ["Policies", ["policy", "identity", "approvals"]],
+  ["Start", ["README", "quick-start", "operating", "comparison"]],
+  ["Policies", ["policy", "cookbook", "identity", "approvals"]],
+  ["Protocols", ["protocols/postgres", "protocols/http", "protocols/llm", "protocols/mcp", "protocols/grpc"]],
   ["Record", ["audit", "soc", "kafka"]],
   ["Inside", ["architecture", "threat-model", "benchmarks"]],
 ];

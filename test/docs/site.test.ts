@@ -20,7 +20,7 @@ test("docs/ builds, every link leads somewhere, and nothing comes from elsewhere
   const { stdout } = await promisify(execFile)(process.execPath, [join(root, "docs/site/build.ts"), site]);
   assert.match(stdout, /^docs: \d+ pages, \d+ links checked/);
   const pages = readdirSync(site, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".html"));
-  assert.ok(pages.includes("index.html") && pages.includes("threat-model.html"));
+  assert.ok(pages.includes("index.html") && pages.includes("protocols/postgres.html"));
   for (const file of pages) {
     const html = readFileSync(join(site, file), "utf8");
     for (const [, address = ""] of html.matchAll(/<(?:link|script|img)[^>]*(?:href|src)="([^"]*)"/g))
@@ -88,7 +88,14 @@ describe("read in a browser, from the disk", {
       const errors: string[] = [];
       page.on("pageerror", (error) => errors.push(error.message));
       page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-      for (const file of ["index.html", "policy.html", "decisions/index.html", "policies/examples/llm.yaml.html"]) {
+      for (const file of [
+        "index.html",
+        "policy.html",
+        "decisions/index.html",
+        "comparison.html",
+        "protocols/llm.html",
+        "policies/examples/llm.yaml.html",
+      ]) {
         await page.goto(address(file));
         const wide = await page.evaluate("document.documentElement.scrollWidth");
         assert.ok((wide as number) <= 360, `${file} is ${wide} wide`);
