@@ -79,7 +79,11 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     now: Date.now,
   });
   await prepareProtocols();
-  const listeners: Listeners = await startListeners({ onFlow: (socket) => void accept(socket), log });
+  const listeners: Listeners = await startListeners({
+    bridges: config.scope.kind === "host",
+    onFlow: (socket) => void accept(socket),
+    log,
+  });
   const interception = await startInterception({
     scope: config.scope,
     instance: config.instance,
@@ -89,6 +93,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     onFailure: config.onFailure,
     onStop: config.onStop,
     ports: listeners.ports,
+    ...(listeners.bridgePorts === null ? {} : { bridgePorts: listeners.bridgePorts }),
     onRefused: (event) => {
       const to = `${event.destination.address}:${event.destination.port}/${event.transport}`;
       note({ type: "refused", code: "WEIR_DENIED", reason: `${to}: ${event.reason}`, flow: null });

@@ -8,9 +8,16 @@ import { chainNames, type FirewallFacts, firewallRules, type StaleJumps, type Ta
 const lockSecondsMax = 5;
 const outputBytesMax = 4 * 1024 * 1024;
 
-export type FirewallPlan = Omit<FirewallFacts, "family" | "port" | "reject"> & {
-  readonly ports: { readonly v4: number; readonly v6: number };
+export type FirewallPlan = Omit<FirewallFacts, "family" | "port" | "bridgePort" | "reject"> & {
+  readonly ports: Ports;
+  /** 0 where nothing is listened on for bridges. */
+  readonly bridgePorts: Ports;
 };
+
+export interface Ports {
+  readonly v4: number;
+  readonly v6: number;
+}
 
 export interface Firewall {
   /** True when the kernel rejects; false: the judge has to answer for it by raw socket. */
@@ -38,8 +45,11 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
     await Promise.all(
       families.map(async (family) => {
         const old = stale === "replace" ? (await leftovers(family, next.instance)).jumps : null;
-        const port = family === 4 ? next.ports.v4 : next.ports.v6;
-        const facts = { ...next, family, port, reject };
+        const [port, bridgePort] = [next.ports, next.bridgePorts].map((ports) => ports[`v${family}`]) as [
+          number,
+          number,
+        ];
+        const facts = { ...next, family, port, bridgePort, reject };
         await restore(family, firewallRules(facts, old));
         counts.set(family, firewallRules(facts, {}).match(/^-[AI] /gm)?.length ?? 0);
       }),
@@ -85,7 +95,8 @@ async function standing(family: 4 | 6, instance: string): Promise<{ lines: strin
     } else if (line.startsWith("-A ")) {
       const [, chain] = line.split(" ");
       if (isOurs(line)) {
-        const others = before.filter((one) => one.startsWith(`-A ${chain} `));
+        // Before those two an ACCEPT lets nothing out, and other tools like to be first there.
+        const others = before.filter((one) => one.startsWith(`-A ${chain} `) && !/^-A (INPUT|PREROUTING) /.test(one));
         lines.push(...others, line);
         own += 1;
         foreign += others.length;

@@ -1,6 +1,6 @@
 /**
  * The GitHub action on a runner: its steps are run as a runner runs them, by a user with sudo, on a clean machine. What a
- * job makes of the network there (Docker's bridges, namespaces, sudo) is governed or refused. Docker itself does not run
+ * job makes of the network there (Docker's bridges, sudo) is governed, and what else (namespaces) refused. Docker itself does not run
  * here: its bridge, namespace, veth and rules are made by hand, as it makes them.
  */
 import assert from "node:assert/strict";
@@ -87,11 +87,13 @@ describe("a job with the GitHub action", { skip: machineSkip() }, () => {
   });
 
   for (const bridge of ["docker0", "br-3f1c"])
-    test(`a container on ${bridge === "docker0" ? "Docker's own bridge" : "a bridge of the job's own"} gets nowhere, and the record says so`, async () => {
-      const inside = `sudo ip netns exec c-${bridge} `;
+    test(`a container on ${bridge === "docker0" ? "Docker's own bridge" : "a bridge of the job's own"} is governed like the host`, async () => {
+      const inside = (script: string) => step(`sudo ip netns exec c-${bridge} bash -c ${quoted(script)}`);
       await machine.must("sh", "-ec", dockerNetwork(bridge));
       const before = await world.arrived();
-      for (const port of [probedPort, 8080]) assert.match((await step(inside + reach(port))).stdout, /refused/);
+      assert.match((await inside(request("GET"))).stdout, /200 OK[\s\S]*stock/);
+      assert.match((await inside(request("POST"))).stdout, /403[\s\S]*This job only reads/);
+      assert.match((await inside(reach(probedPort))).stdout, /refused/);
       assert.equal(await world.arrived(), before);
       assert.match(await machine.must("weir", "export"), new RegExp(`${world4}:${probedPort}/tcp`));
     });
