@@ -5,7 +5,8 @@
  *   mangle INPUT  → WEIR-i-I   DNS answers go past the judge, so that it knows a name before the client uses it
  *   nat OUTPUT    → WEIR-i-N   marked `redirect`: to the agent's listener
  *   filter OUTPUT → WEIR-i-F   what bears no mark of the judge is rejected
- *   mangle POSTROUTING → WEIR-i-X  the same once more, by DROP: an ACCEPT that stands before us in filter opens nothing
+ *   mangle POSTROUTING → WEIR-i-V  → WEIR-i-X, the same once more by DROP, so that an ACCEPT that stands before us in filter
+ *                                  opens nothing; what is left gets the mark without which BPF lets nothing leave
  *
  * and for a whole host, for containers and namespaces behind a bridge:
  *
@@ -50,6 +51,13 @@ export interface Marks {
   readonly refuse: number;
 }
 
+/**
+ * The bit that everything bears which the rules have let out; what leaves without it is dropped by bpf/weir.bpf.c. One bit, none
+ * of the marks': rules of others after ours compare theirs with a mask. The same for every agent: the next one's rules
+ * serve the wall of the one before.
+ */
+export const wallMark = 0x2000_0000;
+
 /** `-m multiport` takes no more. */
 const portsPerRuleMax = 15;
 const quicPort = 443;
@@ -62,6 +70,7 @@ export function chainNames(instance: string) {
     redirect: `${base}-N`,
     last: `${base}-F`,
     forwarded: `${base}-W`,
+    seen: `${base}-V`,
     net: `${base}-X`,
     forwardedNet: `${base}-Y`,
     arriving: `${base}-P`,
@@ -86,6 +95,7 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
   const host = facts.scope.kind === "host";
   const hosts = (from: string, chain: string): string[] => (host ? jumps(from, chain, "") : []);
   const own = (chain: string, rules: readonly string[]): string[] => rules.map((rule) => `-A ${chain} ${rule}`);
+  const seenRules = [`-j ${chains.net}`, `-j MARK --or-mark ${hex(wallMark)}`];
   const declare = (chain: string, needed = true): string[] => (needed ? [`:${chain} - [0:0]`] : []);
   const drops = (table: TableName): string[] => (stale?.[table] ?? []).map((rule) => rule.replace(/^-A /, "-D "));
   // The last line of defence is set first: between the two commits a new flow is rejected, never let through.
@@ -115,6 +125,7 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
     ...declare(chains.judge),
     ...declare(chains.answers),
     ...declare(chains.net),
+    ...declare(chains.seen),
     ...declare(chains.forwardedNet, host),
     ...declare(chains.arriving, host),
     ...drops("mangle"),
@@ -124,7 +135,8 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
     ...own(chains.forwardedNet, host ? dropping(forwardedRules(facts)) : []),
     ...own(chains.arriving, host ? arrivingRules(facts) : []),
     ...jumps("OUTPUT", chains.judge, scope),
-    ...jumps("POSTROUTING", chains.net, scope),
+    ...own(chains.seen, seenRules),
+    ...jumps("POSTROUTING", chains.seen, scope),
     ...hosts("FORWARD", chains.judge),
     ...(host ? jumps("FORWARD", chains.answers, " -p udp --sport 53") : []),
     ...hosts("PREROUTING", chains.arriving),
@@ -155,7 +167,7 @@ export function closedRules(family: 4 | 6, instance: string): string {
     targetPorts: [],
     reject: true,
   };
-  const { last, forwarded, net, forwardedNet } = chainNames(instance);
+  const { last, forwarded, seen, net, forwardedNet } = chainNames(instance);
   const unmarked = (rules: string[]): string[] => rules.filter((rule) => !rule.includes("--mark"));
   return [
     "*filter",
@@ -171,7 +183,10 @@ export function closedRules(family: 4 | 6, instance: string): string {
     `:${forwardedNet} - [0:0]`,
     ...unmarked([...strangers(facts, forwardedNet), ...dropping(lastRules(facts))]).map((rule) => `-A ${net} ${rule}`),
     ...unmarked(dropping(forwardedRules(facts))).map((rule) => `-A ${forwardedNet} ${rule}`),
-    `-I POSTROUTING 1 -j ${net}`,
+    `:${seen} - [0:0]`,
+    `-A ${seen} -j ${net}`,
+    `-A ${seen} -j MARK --or-mark ${hex(wallMark)}`,
+    `-I POSTROUTING 1 -j ${seen}`,
     "COMMIT",
     "",
   ].join("\n");

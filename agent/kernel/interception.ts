@@ -14,7 +14,7 @@ import { type CgroupTree, createRunCgroup, killAndRemove, openCgroup, processesO
 import { containerOwners } from "./container-owner.ts";
 import { endEarlierFlows } from "./earlier-flows.ts";
 import { type FirewallPlan, type Ports, setFirewall } from "./firewall.ts";
-import type { Marks } from "./firewall-rules.ts";
+import { type Marks, wallMark } from "./firewall-rules.ts";
 import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
 import { createNameTable } from "./name-table.ts";
@@ -181,7 +181,9 @@ export async function startInterception(options: InterceptionOptions): Promise<I
         netnsCookie: netnsCookie(),
         port4: options.ports.v4,
         port6: options.ports.v6,
+        wallMark: options.onFailure === "closed" ? wallMark : 0,
       });
+      if (bpf.noWall !== null) onNotice(`Without rules this host is open until they are put back: ${bpf.noWall}`);
       routes = bpfRoutes(bpf);
       routes.set(wantedRoutes());
       bpf.attach(tree.directory);

@@ -7,8 +7,8 @@
 import { readFileSync } from "node:fs";
 import { links } from "./native.ts";
 
-/** Looked at anew when older, for ports come and go. */
-const freshMs = 1_000;
+/** Looked at anew when older, for ports come and go; and at once for a link that was not there then. */
+const freshMs = 250;
 const portKinds: ReadonlySet<string> = new Set(["veth", "dummy"]);
 
 export interface LocalBridges {
@@ -17,31 +17,34 @@ export interface LocalBridges {
 }
 
 export function localBridges(now: () => number = Date.now): LocalBridges {
+  let known: ReadonlySet<number> = new Set();
   let found: ReadonlySet<number> = new Set();
   let readMs = Number.NEGATIVE_INFINITY;
   return {
     has(index) {
       if (index === 0) return false;
-      if (now() - readMs >= freshMs) {
+      if (now() - readMs >= freshMs || !known.has(index)) {
         readMs = now();
-        found = read();
+        const listed = list();
+        known = new Set(listed.split("\n").map((line) => Number.parseInt(line, 10)));
+        found = bridgesIn(listed, gatewayLinks(table("route"), table("ipv6_route")));
       }
       return found.has(index);
     },
   };
 }
 
-function read(): ReadonlySet<number> {
+function list(): string {
   try {
-    return bridgesIn(links(), gatewayLinks(readFileSync("/proc/self/net/route", "utf8"), routes6()));
+    return links();
   } catch {
-    return new Set();
+    return "";
   }
 }
 
-function routes6(): string {
+function table(name: string): string {
   try {
-    return readFileSync("/proc/self/net/ipv6_route", "utf8");
+    return readFileSync(`/proc/self/net/${name}`, "utf8");
   } catch {
     return "";
   }

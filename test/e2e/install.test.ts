@@ -193,6 +193,31 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     assert.ok((firewall as number) <= (network as number), "the firewall stood before the network");
   });
 
+  test("a firewall command that hangs, then fails: the boot waits, and no packet gets out", async () => {
+    // Before the host's own in the path of every unit: the first call hangs, the next ones fail.
+    const broken = `#!/bin/sh
+n=$(cat /run/calls 2>/dev/null || echo 0); echo $((n + 1)) >/run/calls
+[ "$n" -gt 0 ] || exec sleep 1000
+[ "$n" -gt 8 ] || exit 4
+exec /usr/sbin/iptables-restore "$@"
+`;
+    machine.write("/usr/local/sbin/iptables-restore", broken, 0o755);
+    await machine.cut();
+    const before = await world.arrived();
+    const boot = machine.boot();
+    await until(async () => machine.pid() !== 0);
+    const probe = await startProbe(machine.pid(), both);
+    await boot;
+    await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
+    await governed();
+    const { tried } = await probe.stop();
+    assert.equal((await world.arrived()) - before, 0, `of ${tried} probes some got out`);
+    assert.ok(Number(await machine.must("cat", "/run/calls")) > 9, "it failed as often as it should");
+    const said = await machine.must("journalctl", "-u", "weir-firewall", "--no-pager");
+    assert.match(said, /not closed yet, try 2/);
+    await machine.must("rm", "/usr/local/sbin/iptables-restore");
+  });
+
   test("a policy that cannot be used: the agent does not start, and the host stays closed", async () => {
     machine.write("/etc/weir/policy/zz-broken.yaml", "apiVersion: weir/v1\nrules: [ { nonsense: 1 } ]\n");
     await closedDuring(async () => {

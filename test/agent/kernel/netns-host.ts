@@ -1,4 +1,5 @@
 /** Two network namespaces joined by a veth: the governed host, and a peer with real servers. */
+import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -15,7 +16,7 @@ export interface Attempt {
   readonly udp?: boolean;
   /** Hex of a datagram to send and to be answered. */
   readonly ask?: string;
-  /** How long a TCP client waits for an answer. */
+  /** How long a client waits for an answer. */
   readonly waitMs?: number;
 }
 
@@ -163,11 +164,13 @@ export function makeHost(tag: string): NetnsHost {
     const arrived = (): number =>
       ["iptables", "ip6tables"].reduce((sum, program) => {
         const rules = sh(`nsenter --net=/run/netns/${peer} ${program} -t raw -nvxL PREROUTING`);
-        return sum + Number(/^\s*(\d+) .*dpts:5000:9999/m.exec(rules)?.[1] ?? Number.NaN);
+        const counted = [...rules.matchAll(/^\s*(\d+) .*dpts:5000:9999/gm)].map(([, packets]) => Number(packets));
+        assert.equal(counted.length, 2);
+        return sum + counted.reduce((all, one) => all + one, 0);
       }, 0);
     for (const program of ["iptables", "ip6tables"])
-      sh(`p="nsenter --net=/run/netns/${peer} ${program} -t raw"; r="PREROUTING -p tcp --dport 5000:9999"
-        $p -C $r 2>/dev/null || $p -A $r`);
+      sh(`p="nsenter --net=/run/netns/${peer} ${program} -t raw"
+        for t in tcp udp; do r="PREROUTING -p $t --dport 5000:9999"; $p -C $r 2>/dev/null || $p -A $r; done`);
     const before = arrived();
     await work();
     return arrived() - before;
@@ -270,13 +273,13 @@ const tcp = ({ to, port, waitMs = 5000 }) => new Promise((done) => {
   s.setTimeout(waitMs, () => { s.destroy(); done("TIMEOUT"); });
   s.on("data", (d) => { got += d; }); s.on("error", (e) => done(e.code)); s.on("end", () => done(got.trim()));
 });
-const udp = ({ to, port, ask }) => new Promise((done) => {
+const udp = ({ to, port, ask, waitMs = 3000 }) => new Promise((done) => {
   const s = dgram.createSocket(to.includes(":") ? "udp6" : "udp4");
   const end = (value) => { try { s.close(); } catch {} done(value); };
   s.on("error", (e) => end(e.code)); s.on("message", (m) => end(m.toString("hex")));
   // Connected, as QUIC clients are: the kernel tells a socket of an ICMP error only then.
   s.connect(port, to, () => s.send(Buffer.from(ask ?? "00", "hex"), (e) => { if (e) end(e.code); }));
-  setTimeout(() => end("SILENCE"), 3000).unref();
+  setTimeout(() => end("SILENCE"), waitMs).unref();
 });
 (async () => {
   for (const a of JSON.parse(process.argv[1])) results.push(await (a.udp ? udp(a) : tcp(a)));
