@@ -17,6 +17,11 @@ const both = [world4, world6];
 /** Not half of what was meant: a probe that hardly ran has seen nothing. */
 const probedShareMin = 0.5;
 
+const morePolicy = `apiVersion: weir/v1
+targets:
+  more: { protocol: http, hosts: [192.0.2.1], ports: [8099] }
+`;
+
 /** Everything that an installation may touch, with modes, owners, links and digests. */
 const treeScript = `cd /; find etc usr var opt root home -xdev \\( -path var/lib/dpkg -o -path var/log -o -path var/cache -o -path var/lib/systemd -o -path var/tmp \\) -prune \
   -o -type f -printf '%m %U:%G %p ' -exec sha256sum {} \\; -o -printf '%y %m %U:%G %p %l\\n' | sed 's/  .*//' | sort`;
@@ -148,6 +153,35 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
       await governed();
     });
     assert.match(await machine.must("journalctl", "-u", "weir", "--no-pager"), /[Ww]atchdog/);
+  });
+
+  test("an event loop that is blocked for good lets nothing out, and the watchdog replaces the process", async () => {
+    // A pipe that nobody writes to, where the agent reads a file: its one thread waits in open(2) from the next policy on.
+    const restarts = async (): Promise<number> =>
+      Number((await machine.must("systemctl", "show", "weir", "-p", "NRestarts", "--value")).trim());
+    const before = await restarts();
+    await machine.must(
+      "sh",
+      "-ec",
+      "touch /etc/resolv.conf; mv /etc/resolv.conf /etc/resolv.kept; mkfifo /etc/resolv.conf",
+    );
+    await closedDuring(async () => {
+      machine.write("/etc/weir/policy/zz-more.yaml", morePolicy);
+      await until(async () => (await restarts()) > before);
+      // Who has opened it meanwhile, the next agent too, reads an empty file.
+      await machine.must(
+        "sh",
+        "-ec",
+        "mv /etc/resolv.conf /run/pipe; mv /etc/resolv.kept /etc/resolv.conf; for n in 1 2 3; do timeout 1 sh -c ': >/run/pipe' || true; done; rm /run/pipe",
+      );
+      await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
+      await governed();
+    });
+    assert.match(
+      await machine.must("journalctl", "-u", "weir", "--no-pager"),
+      /[Ww]atchdog timeout[\s\S]*[Ww]atchdog timeout/,
+    );
+    await machine.must("rm", "/etc/weir/policy/zz-more.yaml");
   });
 
   test("an upgrade in place: a new agent, the same settings, no window", async () => {
