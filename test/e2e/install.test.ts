@@ -291,7 +291,7 @@ exec /usr/sbin/iptables-restore "$@"
     machine.copyIn(join(root, "vagrant"), "/var/tmp/vagrant");
     await machine.must("sh", "/var/tmp/vagrant/runner", "/var/tmp/weir-next.deb");
     assert.match(await machine.must("weir", "policy", "check", "/etc/weir/policy"), /4 targets/);
-    await closedDuring(async () => {});
+    await closedDuring(async () => {}, 1500);
     await machine.must("dpkg", "--purge", "weir");
     assert.equal(await openNow(), true);
     assert.equal(rulesIn(await machine.must("sh", "-c", rulesScript)), state.rules);

@@ -140,7 +140,7 @@ const net = require("node:net"), [to, count, once] = process.argv.slice(1), erro
 let answered = 0, left = Number(count);
 for (let at = 0; at < Number(count); at += 1) {
   const s = net.connect(8080, to);
-  const ask = () => s.write("POST /stock HTTP/1.1\\r\\nHost: shop\\r\\nContent-Length: 20000\\r\\n\\r\\n" + "x".repeat(20000));
+  const ask = () => s.write("POST /stock HTTP/1.1\\r\\nHost: " + to + ":8080\\r\\nContent-Length: 20000\\r\\n\\r\\n" + "x".repeat(20000));
   let why = "closed";
   s.on("connect", ask).on("data", () => { answered += 1; if (once) s.destroy(); else ask(); });
   s.on("error", (e) => { why = e.code; }).on("close", () => {

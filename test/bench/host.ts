@@ -1,0 +1,196 @@
+/**
+ * What an agent costs a whole host: flows that nobody intercepts, new connections to a target, its start, and its rest.
+ *
+ *   npm run bench -- host [bulk|connections|start|rest]
+ *
+ * Each round measures without an agent, starts one, measures with it, and stops it: the agent's BPF programs stand on the root
+ * of all cgroups, so that a second namespace beside it would not be direct.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { makeNamespacePair, type Namespace, type NamespacePair } from "../support/namespace.ts";
+import { median, startWeir, stop, usage } from "./process.ts";
+
+const run = promisify(execFile);
+const weir = resolve(import.meta.dirname, "../../scripts/weir");
+const python = "/usr/bin/python3";
+const rounds = Number(process.env["WEIR_BENCH_ROUNDS"] ?? 3);
+const seconds = Number(process.env["WEIR_BENCH_SECONDS"] ?? 2);
+const only = process.argv.slice(2);
+const wants = (row: string): boolean => only.length === 0 || only.includes(row);
+const connections = 300;
+const restSeconds = 10;
+const ports = { bulk: 7100, target: 8080 } as const;
+
+const policy = `apiVersion: weir/v1
+defaults: { egress: allow }
+targets:
+  shop: { protocol: http, hosts: any, ports: [${ports.target}] }
+`;
+
+interface Round {
+  readonly bulkDirect: number;
+  readonly bulk: number;
+  readonly newDirect: readonly number[];
+  readonly new: readonly number[];
+  readonly readyMs: number;
+  readonly restCpu: number;
+  readonly restMb: number;
+}
+
+async function main(): Promise<void> {
+  const net = await makeNamespacePair("bench-host");
+  const dir = mkdtempSync(join(tmpdir(), "weir-bench-host-"));
+  const servers: ChildProcess[] = [];
+  try {
+    writeFileSync(join(dir, "policy.yaml"), policy);
+    for (const code of [sinkCode(), shopCode()]) servers.push(await serve(net.b, code));
+    const measured: Round[] = [];
+    for (let at = 0; at < rounds; at += 1) measured.push(await round(net, dir, at));
+    print(measured);
+  } finally {
+    for (const server of servers) server.kill("SIGKILL");
+    await net.remove();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function round({ a, b }: NamespacePair, dir: string, at: number): Promise<Round> {
+  const bulkDirect = wants("bulk") ? await bulk(a, b) : Number.NaN;
+  const newDirect = wants("connections") ? await opened(a, b) : [];
+  const before = performance.now();
+  const agent = await startWeir(a.name, weir, [
+    ...["--scope", "host", "--policy", join(dir, "policy.yaml"), "--state", join(dir, `state-${at}`)],
+  ]);
+  const readyMs = performance.now() - before;
+  try {
+    const withAgent = wants("connections") ? await opened(a, b) : [];
+    const through = wants("bulk") ? await bulk(a, b) : Number.NaN;
+    const rest = wants("rest") ? await atRest(agent) : { cpu: Number.NaN, mb: Number.NaN };
+    return { bulkDirect, bulk: through, newDirect, new: withAgent, readyMs, restCpu: rest.cpu, restMb: rest.mb };
+  } finally {
+    await stop(agent);
+  }
+}
+
+async function atRest(agent: ChildProcess): Promise<{ cpu: number; mb: number }> {
+  // What the start leaves behind is given back a moment later.
+  await sleep(5_000);
+  const first = usage(agent.pid, true);
+  await sleep(restSeconds * 1000);
+  const last = usage(agent.pid, true);
+  return { cpu: (last.cpu - first.cpu) / restSeconds, mb: last.rss };
+}
+
+function print(measured: readonly Round[]): void {
+  const say = (text: string): void => void process.stdout.write(`${text}\n`);
+  const list = (values: readonly number[], digits = 2): string => values.map((one) => one.toFixed(digits)).join(", ");
+  if (wants("bulk")) {
+    const ratios = measured.map((one) => one.bulk / one.bulkDirect);
+    say(`bulk, not intercepted: ${list(ratios)} of direct (median ${median(ratios).toFixed(2)}, goal 0.95)`);
+    say(
+      `  direct MB/s: ${list(
+        measured.map((one) => one.bulkDirect / 1e6),
+        0,
+      )}`,
+    );
+  }
+  if (wants("connections")) {
+    const added = measured.map((one) => median(one.new) - median(one.newDirect));
+    say(`new connection with one request, p50 added ms: ${list(added)} (median ${median(added).toFixed(2)}, goal 1)`);
+    say(`  direct p50 ms: ${list(measured.map((one) => median(one.newDirect)))}`);
+  }
+  const ready = measured.map((one) => one.readyMs);
+  if (wants("start")) say(`start to ready ms: ${list(ready, 0)} (median ${median(ready).toFixed(0)}, goal 1500)`);
+  if (wants("rest")) {
+    say(`at rest, % of a CPU: ${list(measured.map((one) => one.restCpu * 100))} (goal 1)`);
+    say(
+      `at rest, MB resident: ${list(
+        measured.map((one) => one.restMb),
+        0,
+      )} (goal 150)`,
+    );
+  }
+}
+
+/** Bytes per second to a port that no target names. */
+async function bulk(from: Namespace, to: Namespace): Promise<number> {
+  const { stdout } = await client(from, bulkCode, [to.address4, ports.bulk, seconds]);
+  return Number(stdout);
+}
+
+/** Milliseconds of each connection: opened, one request, its answer. */
+async function opened(from: Namespace, to: Namespace): Promise<readonly number[]> {
+  const { stdout } = await client(from, openCode, [to.address4, ports.target, connections]);
+  return JSON.parse(stdout) as number[];
+}
+
+function client(from: Namespace, code: string, words: readonly (string | number)[]): Promise<{ stdout: string }> {
+  return run("nsenter", [`--net=/run/netns/${from.name}`, python, "-c", code, ...words.map(String)]);
+}
+
+async function serve(at: Namespace, code: string): Promise<ChildProcess> {
+  const child = spawn("nsenter", [`--net=/run/netns/${at.name}`, python, "-u", "-c", code]);
+  await new Promise<void>((done, failed) => {
+    child.stdout.once("data", () => done());
+    child.once("exit", (status) => failed(new Error(`a server ended with ${status}`)));
+  });
+  return child;
+}
+
+function sinkCode(): string {
+  return `
+import socket, threading
+s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(("", ${ports.bulk})); s.listen(); print("ready")
+def take(c):
+    b = bytearray(1 << 20); n = 0
+    while True:
+        k = c.recv_into(b)
+        if k == 0: break
+        n += k
+    c.close()
+while True:
+    threading.Thread(target=take, args=(s.accept()[0],)).start()`;
+}
+
+function shopCode(): string {
+  return `
+import socket
+s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(("", ${ports.target})); s.listen(); print("ready")
+while True:
+    c = s.accept()[0]
+    try:
+        while c.recv(4096).find(b"\\r\\n\\r\\n") < 0: pass
+        c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\nConnection: close\\r\\n\\r\\nstock")
+    except OSError: pass
+    c.close()`;
+}
+
+const bulkCode = `
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2]))); b = bytes(1 << 20); n = 0; t = time.monotonic()
+while time.monotonic() - t < float(sys.argv[3]): s.sendall(b); n += len(b)
+print(n / (time.monotonic() - t))`;
+
+const openCode = `
+import json, socket, sys, time
+took = []
+for i in range(int(sys.argv[3])):
+    t = time.monotonic()
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    s.sendall(b"GET /stock HTTP/1.1\\r\\nHost: %s:8080\\r\\nConnection: close\\r\\n\\r\\n" % sys.argv[1].encode())
+    got = b""
+    while not got.endswith(b"stock"):
+        k = s.recv(4096)
+        if not k: break
+        got += k
+    assert b" 200 " in got, got
+    took.append((time.monotonic() - t) * 1000)
+    s.close()
+print(json.dumps(took))`;
+
+await main();
