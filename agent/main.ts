@@ -11,7 +11,7 @@ import { openAnomalies } from "./act/anomalies.ts";
 import { openBudgets } from "./act/budgets.ts";
 import { makeDetectors } from "./act/detectors.ts";
 import { createGate } from "./act/gate.ts";
-import { openPolicy, type PolicyInForce } from "./act/policy-in-force.ts";
+import type { PolicyInForce, PolicyOrigin } from "./act/policy-in-force.ts";
 import type { Held, HoldOutcome, HoldRequest } from "./act/ports.ts";
 import { openMaskKey } from "./act/secrets.ts";
 import type { FlowSession } from "./act/session.ts";
@@ -26,6 +26,7 @@ import { type Identities, openIdentities } from "./identity/registry.ts";
 import { createRevoker, type Revoker } from "./identity/revoke.ts";
 import { cgroupRoot } from "./kernel/cgroup.ts";
 import { type Interception, startInterception } from "./kernel/interception.ts";
+import { openStartPolicy } from "./policy-source.ts";
 import { openRecorder, type Recorder } from "./record/recorder.ts";
 import { type Authority, openAuthority } from "./tls/authority.ts";
 import { openTlsEngine } from "./tls/engine.ts";
@@ -56,7 +57,7 @@ export interface Agent {
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
   const detectors = makeDetectors(new Map());
-  const policy = await openPolicy({
+  const { policy, problem } = await openStartPolicy(config, {
     paths: config.policyPaths,
     read: readPolicyFiles,
     prepared: ({ custom }) => detectors.use(custom),
@@ -135,7 +136,8 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   };
   const guard = guardSessions({ identities, sessions: flows.sessions, record, log });
   const revoker = createRevoker({ identities, guard, sessions: flows.sessions, note, now: Date.now });
-  note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}` });
+  note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}${from(policy.origin)}` });
+  if (problem !== null) policyRejected(problem);
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
   /** redirect and accept are behind us: the kernel brought the flow, and flows.ts takes it through the other steps. */
@@ -156,9 +158,9 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     }
   }
 
-  function policyLoaded(next: PolicyInForce["current"]): void {
-    log("info", `policy ${next.digest} in force`);
-    note({ type: "agent", event: "policy-loaded", detail: next.digest });
+  function policyLoaded(next: PolicyInForce["current"], origin: PolicyOrigin | null): void {
+    log("info", `policy ${next.digest}${from(origin)} in force`);
+    note({ type: "agent", event: "policy-loaded", detail: `${next.digest}${from(origin)}` });
     interception.setTargets(redirectedTargets(next), next.defaults.egress);
   }
 
@@ -199,4 +201,11 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
       await recorder.close();
     },
   };
+}
+
+/** After the digest, in the record. */
+function from(origin: PolicyOrigin | null): string {
+  if (origin === null) return "";
+  const { id, version, signer, by } = origin;
+  return ` (version ${version} of ${id} over Kafka, signed by ${signer}, published by ${by})`;
 }

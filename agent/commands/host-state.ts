@@ -1,7 +1,7 @@
 /** What the page tells about this agent, and the end of a session that it asks for. */
 import { hostname } from "node:os";
 import type { HostState } from "../../controller/main.ts";
-import { type AgentConfig, readPolicyFiles } from "../config.ts";
+import type { AgentConfig } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import type { Agent } from "../main.ts";
 
@@ -22,7 +22,7 @@ export function hostState(agent: () => Agent | null, config: AgentConfig): HostS
           sinceMs,
           sessions: running.sessions.size,
           memoryBytes: process.memoryUsage.rss(),
-          policy: { digest, mode, files: policyFiles(config) },
+          policy: { digest, mode, files: running.policy.files },
         },
       ];
     },
@@ -45,14 +45,4 @@ export function hostState(agent: () => Agent | null, config: AgentConfig): HostS
     loggedOut: (logout) => void agent()?.revoker.loggedOut({ ...logout, by: "the issuer" }),
     note: (text) => agent()?.note({ type: "notice", text }),
   };
-}
-
-/** As they stand on the disk now: a bad one on reload is not in force, and the record says so. */
-function policyFiles({ policyPaths }: AgentConfig): { file: string; text: string }[] {
-  try {
-    return readPolicyFiles(policyPaths);
-  } catch (error) {
-    if (error instanceof WeirError) return [];
-    throw error;
-  }
 }

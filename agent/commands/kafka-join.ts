@@ -7,13 +7,15 @@ import type { Held, HoldOutcome, HoldRequest } from "../act/ports.ts";
 import type { AgentConfig } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import { groupPrefixes } from "../kafka/acls.ts";
-import { type Feed, openFeed } from "../kafka/feed.ts";
+import { type Feed, type FeedMessage, openFeed } from "../kafka/feed.ts";
 import { type Outbox, openOutbox } from "../kafka/outbox.ts";
 import type { PublishConfig } from "../kafka/settings.ts";
 import { topics } from "../kafka/topics.ts";
 import { openTransport } from "../kafka/transport.ts";
 import type { Agent } from "../main.ts";
+import { givenBy } from "../policy-source.ts";
 import { type ApprovalLink, linkApprovals } from "../publish/approval-link.ts";
+import { linkPolicy, type PolicyLink } from "../publish/policy-link.ts";
 import { linkReceipts } from "../publish/receipt-link.ts";
 import { linkRevocations } from "../publish/revocation-link.ts";
 import { type PublishThread, startPublishThread } from "../publish/thread.ts";
@@ -32,6 +34,13 @@ export interface KafkaJoin {
   leave(): Promise<void>;
   /** What is in the spool by now goes out, for a while. After the agent is closed. */
   close(): Promise<void>;
+}
+
+/** What is done with one topic. */
+interface Taker {
+  readonly topic: string;
+  readonly from: "start" | "end";
+  take(message: FeedMessage): void | Promise<void>;
 }
 
 /** What Kafka has not acknowledged by then goes out after the next start. */
@@ -57,6 +66,7 @@ class Joined implements KafkaJoin {
   #link: ApprovalLink | null = null;
   #outbox: Outbox | null = null;
   #feed: Feed | null = null;
+  #policy: PolicyLink | null = null;
 
   constructor(config: AgentConfig, kafka: PublishConfig, approvals: () => ApprovalStore, log: Log) {
     this.#config = config;
@@ -88,15 +98,30 @@ class Joined implements KafkaJoin {
   }
 
   async start(agent: Agent): Promise<void> {
-    const { settings, registry, library, controllerKeys } = this.#kafka;
+    const { settings, registry, library, controllerKeys, policy } = this.#kafka;
     const { stateDir } = this.#config;
-    const name = agent.recorder.agentId;
     this.#thread = startPublishThread(
       { stateDir, kafka: settings, transport: library, ...(registry === null ? {} : { registry }) },
       this.#log,
     );
-    // Who may not decide is not asked.
-    if (controllerKeys.length === 0) return;
+    const takers: Taker[] = [];
+    if (controllerKeys.length > 0) takers.push(...(await this.#heed(agent, controllerKeys)));
+    if (policy !== null) takers.push(this.#follow(agent, policy));
+    if (takers.length === 0) return;
+    this.#feed = openFeed({
+      kafka: settings,
+      groupId: `${groupPrefixes.agents}${agent.recorder.agentId}`,
+      topics: takers.map(({ topic, from }) => ({ topic, from })),
+      take: (message) => takers.find(({ topic }) => topic === message.topic)?.take(message),
+      log: this.#log,
+    });
+  }
+
+  /** Who may not decide is not asked. */
+  async #heed(agent: Agent, controllerKeys: readonly KeyObject[]): Promise<Taker[]> {
+    const { settings, library } = this.#kafka;
+    const { stateDir } = this.#config;
+    const name = agent.recorder.agentId;
     this.#outbox = openOutbox(await openTransport(settings, library), this.#log);
     this.#link = linkApprovals({
       agent: name,
@@ -124,24 +149,28 @@ class Joined implements KafkaJoin {
       log: this.#log,
     });
     const receipts = linkReceipts({ agent: name, stateDir, trusted: controllerKeys, log: this.#log });
-    this.#feed = openFeed({
-      kafka: settings,
-      groupId: `${groupPrefixes.agents}${name}`,
-      topics: [
-        { topic: topics.approvals, from: "end" },
-        { topic: topics.revocations, from: "start" },
-        { topic: topics.checkpoints, from: "end" },
-      ],
-      take(message) {
-        if (message.topic === topics.approvals) link.take(message);
-        else if (message.topic === topics.checkpoints) return receipts(message);
-        else revoked(message);
-      },
+    return [
+      { topic: topics.approvals, from: "end", take: (message) => link.take(message) },
+      { topic: topics.revocations, from: "start", take: revoked },
+      { topic: topics.checkpoints, from: "end", take: receipts },
+    ];
+  }
+
+  #follow(agent: Agent, { id, keys }: NonNullable<PublishConfig["policy"]>): Taker {
+    const link = linkPolicy({
+      stateDir: this.#config.stateDir,
+      id,
+      trusted: keys,
+      use: (bundle, signer) => agent.policy.use(givenBy(bundle, signer)),
+      refused: (detail) => agent.note({ type: "agent", event: "policy-rejected", detail }),
       log: this.#log,
     });
+    this.#policy = link;
+    return { topic: topics.policies, from: "start", take: (message) => link.take(message) };
   }
 
   async leave(): Promise<void> {
+    this.#policy?.close();
     await this.#feed?.close();
   }
 
