@@ -100,9 +100,12 @@ async function publish({ kafka, key, id, version: wanted, paths, json }: Publish
   for (const problem of (await buildDetectors(policy.detectors)).problems.values())
     io.stderr.write(`weir warn: on this host: ${problem}\n`);
 
-  const before = wanted ?? (await lastVersion(kafka, id, key)) + 1;
+  const last = await lastVersion(kafka, id, key);
+  const version = wanted ?? last + 1;
+  if (version <= last)
+    throw new WeirError("WEIR_USAGE", `--version ${version}: version ${last} of ${id} is published already.`);
   const by = `${userInfo().username} on ${hostname()}`.slice(0, nameCharactersMax);
-  const bundle: PolicyBundle = { id, version: before, files, by, atMs: Date.now() };
+  const bundle: PolicyBundle = { id, version, files, by, atMs: Date.now() };
   const message = policyMessage(bundle, key);
   if (judgePolicy(id, message.value, knowing(id, key)).what !== "newer")
     throw new WeirError("WEIR_USAGE", `This is no policy that agents take: up to ${policyBytesMax} bytes, NAME.yaml.`);
@@ -116,17 +119,17 @@ async function publish({ kafka, key, id, version: wanted, paths, json }: Publish
   const sent = message.value?.toString("utf8");
   const behind = (await readWholeTopic(kafka, topics.policies, groupPrefixes.controllers))
     .filter((one) => one.key === id)
-    .filter(({ key: name, value }) => judgePolicy(name, value, knowing(id, key, before - 1)).what === "newer");
+    .filter(({ key: name, value }) => judgePolicy(name, value, knowing(id, key, version - 1)).what === "newer");
   if (behind.length !== 1 || behind[0]?.value?.toString("utf8") !== sent)
     throw new WeirError(
       "WEIR_CONTROL_REFUSED",
-      `Version ${before} of ${id}, or a later one, was published by somebody else at the same time. Publish again.`,
+      `Version ${version} of ${id}, or a later one, was published by somebody else at the same time. Publish again.`,
     );
   const { mode, digest } = policy;
-  if (json) io.stdout.write(`${JSON.stringify({ id, version: before, signer: keyName(key), mode, digest })}\n`);
+  if (json) io.stdout.write(`${JSON.stringify({ id, version, signer: keyName(key), mode, digest })}\n`);
   else
     io.stdout.write(
-      `${id} version ${before} is published: mode ${mode}, digest ${digest.slice(0, 16)}, signed by ${keyName(key)}\n`,
+      `${id} version ${version} is published: mode ${mode}, digest ${digest.slice(0, 16)}, signed by ${keyName(key)}\n`,
     );
   return 0;
 }

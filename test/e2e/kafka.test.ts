@@ -1,12 +1,14 @@
 /**
  * A real agent and a real controller that meet over Kafka alone: psql is held, somebody approves on the controller's
- * page, the rows flow; an identity is revoked at the controller, and the live psql ends. Kafka dies, and psql goes on.
+ * page, the rows flow; an identity is revoked at the controller, and the live psql ends. A policy is published, and
+ * decides from then on. Kafka dies, and psql goes on.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
@@ -38,6 +40,18 @@ require("node:readline").createInterface({ input: process.stdin }).on("line", as
     return;
   }
 });`;
+
+/** In the namespace: the oldest message of the topic of policies once more, by somebody who may write there. */
+const replay = `
+const [root, broker] = process.argv.slice(1);
+const { openTransport } = await import(root + "/agent/kafka/transport.ts");
+const { readWholeTopic } = await import(root + "/agent/kafka/whole-topic.ts");
+const { topics } = await import(root + "/agent/kafka/topics.ts");
+const settings = { brokers: [broker] };
+const [{ key, value }] = await readWholeTopic(settings, topics.policies, "somebody");
+const transport = await openTransport(settings);
+await transport.send([{ topic: topics.policies, key, value }]);
+await transport.close();`;
 
 describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
   let dir: string;
@@ -80,8 +94,14 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
       stdio: ["pipe", "pipe", "inherit"],
     });
     const config = join(dir, "agent.yaml");
-    writeFileSync(config, `kafka: ${kafka.brokers.join(",")}\ncontrollerKey: ${state}/controller-key.pub.pem\n`);
-    agent = await startTestAgent({ namespace: net.a, policy, args: ["--config", config] });
+    for (const name of ["policy", "stranger"]) {
+      const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+      writeFileSync(join(dir, `${name}.pem`), privateKey.export({ type: "pkcs8", format: "pem" }));
+      writeFileSync(join(dir, `${name}.pub.pem`), publicKey.export({ type: "spki", format: "pem" }));
+    }
+    const trusted = `controllerKey: ${state}/controller-key.pub.pem\npolicyKey: ${join(dir, "policy.pub.pem")}\n`;
+    writeFileSync(config, `kafka: ${kafka.brokers.join(",")}\n${trusted}`);
+    agent = await startTestAgent({ namespace: net.a, policy, args: ["--policy", "kafka", "--config", config] });
   });
 
   after(async () => {
@@ -152,6 +172,60 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
     assert.match(next.stderr, /left the company/);
     await collect(spawn(...inside(weirCommand, ...["controller", "restore", ...words.slice(2)], ...said)));
     await until(async () => (await psql("SELECT 'back'").done).stdout === "back\n");
+  });
+
+  function publish(text: string, key = "policy"): Promise<Ran> {
+    const file = join(dir, "main.yaml");
+    writeFileSync(file, text);
+    const words = [file, "--kafka", kafka.brokers.join(","), "--key", join(dir, `${key}.pem`), "--json"];
+    return collect(spawn(...inside(weirCommand, "policy", "publish", ...words)));
+  }
+
+  test("a published policy decides from then on; a stranger's does not; both are in the agent's record", async () => {
+    assert.equal((await psql("SELECT 'before'").done).stdout, "before\n");
+    const lenient = await publish(`${policy}# as it was\n`);
+    assert.deepEqual(
+      [lenient.code, (JSON.parse(lenient.stdout) as { version: number }).version],
+      [0, 1],
+      lenient.stderr,
+    );
+    const closed = policy.replace(
+      "verdict: hold, reason: Somebody looks at it.",
+      "verdict: deny, reason: Payroll is closed.",
+    );
+    const { code, stdout, stderr } = await publish(closed);
+    const { version, digest } = JSON.parse(stdout) as { version: number; digest: string };
+    assert.deepEqual([code, version], [0, 2], stderr);
+    await until(() => agent.output().includes(`policy ${digest}`));
+    assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
+    assert.equal((await publish(policy, "stranger")).code, 0);
+    await until(() => agent.output().includes("it is not signed by a key that this agent trusts"));
+    assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
+    const record = await agent.weir(["export", "--format", "jsonl"]);
+    assert.match(record.stdout, /policy-loaded.*version 2 of default over Kafka, signed by ed25519:[0-9a-f]{16}/);
+    assert.match(record.stdout, /policy-rejected.*it is not signed by a key that this agent trusts/);
+    const status = JSON.parse((await agent.weir(["policy", "status", "--json"])).stdout) as Record<string, unknown>;
+    assert.deepEqual([status["digest"], (status["origin"] as { version: number }).version], [digest, 2]);
+  });
+
+  test("an agent that starts without Kafka has the policy that was in force; an older one is refused when Kafka is back", async () => {
+    assert.equal(await agent.stop(), 0);
+    await kafka.kill(0);
+    await agent.restart();
+    assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
+    await kafka.restart(0);
+    const words = [
+      "--input-type=module",
+      "-e",
+      replay,
+      resolve(import.meta.dirname, "../.."),
+      kafka.brokers[0] as string,
+    ];
+    const replayed = await collect(spawn(...inside(process.execPath, ...words)));
+    assert.equal(replayed.code, 0, replayed.stderr);
+    await until(() => agent.output().includes("version 1 is older than version 2"));
+    assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
+    assert.equal((await psql("SELECT 'after'").done).stdout, "after\n");
   });
 
   test("Kafka is killed: psql goes on, and what was recorded arrives when it is back", async () => {
