@@ -146,6 +146,7 @@ class Joined implements KafkaJoin {
           if (!(error instanceof WeirError) || error.code !== "WEIR_CONTROL_REFUSED") throw error;
         }
       },
+      loggedOut: (word) => void agent.revoker.loggedOut(word),
       log: this.#log,
     });
     const receipts = linkReceipts({ agent: name, stateDir, trusted: controllerKeys, log: this.#log });

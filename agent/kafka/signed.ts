@@ -10,6 +10,7 @@ export type SignedKind =
   | "approval-outcome"
   | "revocation"
   | "receipt"
+  | "logout"
   | "policy";
 
 /** Longer messages are nobody's. */

@@ -32,8 +32,8 @@ export interface HostState {
   revoke(revocation: Revocation): Promise<void>;
   /** Why somebody who signed in to the page then is not believed any more; null: nothing against him. */
   refusal(person: SignedIn, sinceMs: number): string | null;
-  /** The issuer says that somebody logged out there. */
-  loggedOut(logout: OidcLogout): void;
+  /** The issuer says that somebody logged out there. Rejects when the agents cannot be told now. */
+  loggedOut(logout: OidcLogout): void | Promise<void>;
   /** Into the audit. */
   note(text: string): void;
 }

@@ -23,7 +23,7 @@ export interface SignInOptions {
   /** Why somebody who signed in then is not believed any more (revoked); asked with every request. */
   refusal(person: SignedIn, sinceMs: number): string | null;
   /** The issuer ended somebody's session: the agents end his flows. */
-  loggedOut(logout: OidcLogout): void;
+  loggedOut(logout: OidcLogout): void | Promise<void>;
   /** Into the audit. */
   note(text: string): void;
 }
@@ -146,7 +146,7 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
         const logout = await method.logout(token);
         sessions.end(logout.issuer, logout.subject, logout.sid);
         note(`${logout.issuer} says that ${logout.sid ?? logout.subject} logged out`);
-        loggedOut(logout);
+        await loggedOut(logout);
         return { ok: true };
       } catch (error) {
         note(error instanceof Error ? error.message : String(error));
