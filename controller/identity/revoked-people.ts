@@ -26,8 +26,8 @@ export class RevokedPeople {
 
   /** Why somebody who signed in then is not believed any more; null: nothing against him. */
   against({ subject, issuer, sid }: SignedIn, sinceMs: number): string | null {
-    for (const of of [issuer, null]) {
-      const word = this.#revoked.get(nameOf(of, subject, null));
+    for (const whose of [issuer, null]) {
+      const word = this.#revoked.get(nameOf(whose, subject, null));
       if (word?.revoked) return `${subject} is revoked${word.reason === "" ? "" : `: ${word.reason}`}.`;
     }
     const keys = [nameOf(issuer, subject, null), ...(sid === null ? [] : [nameOf(issuer, null, sid)])];

@@ -5,25 +5,41 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { SignJWT } from "jose";
 import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
 import { startKafka, type TestKafka } from "../support/kafka.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
 
-const policy = `apiVersion: weir/v1
+/** On loopback in the namespace, as browsers and the controller reach it. */
+const issuer = "http://127.0.0.1:9400";
+
+const policyOf = (jwks: string): string => `apiVersion: weir/v1
 identity:
+  issuers: [{ issuer: "${issuer}", audience: weir, jwks: ${jwks} }]
   mappings: [{ uid: 0, identity: contractor@example.com }]
 targets:
   orders: { protocol: postgres, hosts: [10.231.0.0/16], ports: [5432], tls: { verify: first-use } }
 rules:
   - { name: ask-first, match: { target: orders, relation: salaries }, verdict: hold, reason: Somebody looks at it. }
 `;
+
+/** In the namespace: the issuer's documents. Arguments: its address, its keys. */
+const issuing = `
+const [issuer, keys] = process.argv.slice(1);
+const documents = {
+  "/.well-known/openid-configuration": JSON.stringify({ issuer, jwks_uri: issuer + "/keys" }),
+  "/keys": keys,
+};
+require("node:http").createServer((request, response) => {
+  response.writeHead(200, { "content-type": "application/json" }).end(documents[request.url]);
+}).listen(Number(new URL(issuer).port), "127.0.0.1", () => console.log("ready"));`;
 
 /** In the namespace: asks the page and tells when it pressed the button. Lines in: a word of the text to approve. */
 const approver = `
@@ -60,6 +76,9 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
   let kafka: TestKafka;
   let controller: ChildProcess;
   let person: ChildProcess;
+  let provider: ChildProcess;
+  let policy: string;
+  let issuerKey: KeyObject;
   let agent: TestAgent;
   let said = "";
   const inside = (...words: string[]): [string, string[]] => [
@@ -80,10 +99,22 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
     const made = await collect(spawn(...inside(...words)));
     assert.equal(made.code, 0, made.stderr);
     const state = join(dir, "controller");
-    controller = spawn(
-      ...inside(weirCommand, "controller", ...brokers, "--state", state, "--listen-ui", "127.0.0.1:0"),
-      { stdio: ["ignore", "pipe", "pipe"] },
-    );
+    const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    issuerKey = pair.privateKey;
+    const jwks = JSON.stringify({
+      keys: [{ ...pair.publicKey.export({ format: "jwk" }), kid: "issuer-1", alg: "ES256" }],
+    });
+    writeFileSync(join(dir, "jwks.json"), jwks);
+    policy = policyOf(join(dir, "jwks.json"));
+    provider = spawn(...inside(process.execPath, "-e", issuing, issuer, jwks), {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await new Promise((ready) => provider.stdout?.once("data", ready));
+    const signIn = join(dir, "sign-in.yaml");
+    writeFileSync(signIn, `origin: http://127.0.0.1:9349\noidc: { issuer: "${issuer}", clientId: weir }\n`);
+    controller = spawn(...inside(weirCommand, "controller", ...brokers, "--state", state, "--sign-in", signIn), {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     for (const stream of [controller.stdout, controller.stderr])
       stream?.on("data", (bytes) => {
         said += String(bytes);
@@ -106,7 +137,7 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
 
   after(async () => {
     await agent?.remove();
-    for (const child of [controller, person]) {
+    for (const child of [controller, person, provider]) {
       if (child === undefined || child.exitCode !== null || child.signalCode !== null) continue;
       const gone = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGTERM");
@@ -226,6 +257,46 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
     await until(() => agent.output().includes("version 1 is older than version 2"));
     assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
     assert.equal((await psql("SELECT 'after'").done).stdout, "after\n");
+  });
+
+  const tokenOf = (claims: Record<string, unknown>): Promise<string> =>
+    new SignJWT(claims)
+      .setProtectedHeader({ alg: "ES256", kid: "issuer-1" })
+      .setIssuer(issuer)
+      .setAudience("weir")
+      .setExpirationTime("1h")
+      .sign(issuerKey);
+
+  function psqlAs(token: string, sql: string): Promise<Ran> {
+    const file = join(dir, "token");
+    writeFileSync(file, token);
+    const words = ["run", "--trust", "env", "--identity-token-file", file, "--", "psql", "-X", "-A", "-t", "-c", sql];
+    return agent.weir(words, { env: clientEnvironment(server) });
+  }
+
+  test("a logout at the issuer ends what was begun before it, on the agent's host, and a later sign-in passes", async (t) => {
+    const live = psqlAs(await tokenOf({ sub: "ada", iat: Math.floor(Date.now() / 1000) - 5 }), "SELECT pg_sleep(61)");
+    await until(async () =>
+      (await server.admin("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(61)%'")).includes("2"),
+    );
+    const events = { "http://schemas.openid.net/event/backchannel-logout": {} };
+    const word = await tokenOf({ sub: "ada", iat: Math.floor(Date.now() / 1000), jti: "1", events });
+    const at = Date.now();
+    const words = ["-s", "-d", `logout_token=${word}`, "http://127.0.0.1:9349/auth/backchannel-logout"];
+    assert.equal((await collect(spawn(...inside("curl", ...words)))).stdout, '{"ok":true}');
+    const { code, stderr } = await live;
+    t.diagnostic(`from the issuer's word to psql's end: ${Date.now() - at} ms`);
+    assert.notEqual(code, 0);
+    assert.match(stderr, /The identity ada has logged out/);
+    const old = await psqlAs(await tokenOf({ sub: "ada", iat: Math.floor(at / 1000) - 1 }), "SELECT 1");
+    assert.match(old.stderr, /The identity ada has logged out/);
+    // A token says when it was made in whole seconds.
+    const later = Math.ceil(Date.now() / 1000);
+    await until(() => Date.now() > later * 1000);
+    const back = await psqlAs(await tokenOf({ sub: "ada", iat: later }), "SELECT 'back again'");
+    assert.equal(back.stdout, "back again\n", back.stderr);
+    const bob = await psqlAs(await tokenOf({ sub: "bob", iat: later - 60 }), "SELECT 'bob'");
+    assert.equal(bob.stdout, "bob\n", bob.stderr);
   });
 
   test("Kafka is killed: psql goes on, and what was recorded arrives when it is back", async () => {
