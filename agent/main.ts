@@ -50,6 +50,12 @@ export interface Agent {
   /** Ends live flows and refuses the next: for the command, the page and whatever else may revoke. */
   readonly revoker: Revoker;
   readonly toolPins: Pick<ToolPins, "changes" | "accept">;
+  /** How often somebody changed the firewall, and it was put back. */
+  readonly firewallRestored: number;
+  /** Why a newer policy is not in force; null: none was refused since this one came. */
+  readonly policyProblem: string | null;
+  /** A policy was not taken, and why: into the record, and onto the page. */
+  policyRejected(problems: string): void;
   /** Into the agent's own record. */
   note(body: EntryBody): void;
   close(): Promise<void>;
@@ -57,6 +63,7 @@ export interface Agent {
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
   const detectors = makeDetectors(new Map());
+  let [firewallRestored, policyProblem] = [0, null as string | null];
   const { policy, problem } = await openStartPolicy(config, {
     paths: config.policyPaths,
     read: readPolicyFiles,
@@ -100,6 +107,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
       note({ type: "refused", code: "WEIR_DENIED", reason: `${to}: ${event.reason}`, flow: null });
     },
     onRestored: (detail) => {
+      firewallRestored += 1;
       log("warn", `somebody changed the firewall, it is put back: ${detail}`);
       note({ type: "agent", event: "firewall-restored", detail });
     },
@@ -159,12 +167,14 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   }
 
   function policyLoaded(next: PolicyInForce["current"], origin: PolicyOrigin | null): void {
+    policyProblem = null;
     log("info", `policy ${next.digest}${from(origin)} in force`);
     note({ type: "agent", event: "policy-loaded", detail: `${next.digest}${from(origin)}` });
     interception.setTargets(redirectedTargets(next), next.defaults.egress);
   }
 
   function policyRejected(problems: string): void {
+    policyProblem = problems;
     log("warn", `policy NOT reloaded, the last good one stays in force: ${problems}`);
     note({ type: "agent", event: "policy-rejected", detail: problems });
   }
@@ -187,6 +197,13 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     identities,
     revoker,
     toolPins,
+    get firewallRestored() {
+      return firewallRestored;
+    },
+    get policyProblem() {
+      return policyProblem;
+    },
+    policyRejected,
     note,
     /** Every session ends with a word in its protocol; then the interception goes, then the record is closed. */
     async close() {

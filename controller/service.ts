@@ -23,6 +23,7 @@ import { type KafkaSettings, openTransport } from "../agent/kafka/transport.ts";
 import { ApprovalStore } from "./approvals/store.ts";
 import { type ConsumedAudit, openConsumedAudit } from "./audit/consumed.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
+import { AgentsHealth } from "./consume/agents-health.ts";
 import { ApprovalQueue } from "./consume/approval-queue.ts";
 import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
@@ -128,6 +129,16 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     log,
   });
 
+  // By itself: a cluster that has no such topic yet must not keep approvals from being heard.
+  const health = new AgentsHealth({ keyOf: (agent) => store.keyOf(agent), log });
+  const healthFeed = openFeed({
+    kafka,
+    groupId: `${options.groupId ?? groupPrefixes.controllers}-health-${randomBytes(8).toString("hex")}`,
+    topics: [{ topic: topics.agents, from: "start" }],
+    take: (message) => health.take(message),
+    log,
+  });
+
   async function revoke(said: Omit<RevocationWord, "version">): Promise<RevocationWord> {
     const identity = revocationKey(said);
     const last = (await store.revocations()).find((row) => row.identity === identity)?.version ?? 0;
@@ -146,7 +157,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
 
   async function close(): Promise<void> {
     await page?.close();
-    await feed.close();
+    await Promise.all([feed.close(), healthFeed.close()]);
     await consumer.close();
     await ocsf?.close();
     await audit.close();
@@ -162,7 +173,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
         approvals,
         stateDir: options.stateDir,
         state: {
-          agents: () => [],
+          agents: async () => health.list(await store.agents(), Date.now()),
           live: () => [],
           end: () => false,
           refusal: (person, sinceMs) => people.against(person, sinceMs),

@@ -8,6 +8,7 @@ import type { AgentConfig } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import { groupPrefixes } from "../kafka/acls.ts";
 import { type Feed, type FeedMessage, openFeed } from "../kafka/feed.ts";
+import type { AgentHealth } from "../kafka/health-messages.ts";
 import { type Outbox, openOutbox } from "../kafka/outbox.ts";
 import type { PublishConfig } from "../kafka/settings.ts";
 import { topics } from "../kafka/topics.ts";
@@ -15,10 +16,12 @@ import { openTransport } from "../kafka/transport.ts";
 import type { Agent } from "../main.ts";
 import { givenBy } from "../policy-source.ts";
 import { type ApprovalLink, linkApprovals } from "../publish/approval-link.ts";
+import { type HealthBeat, startHealthBeat } from "../publish/health-beat.ts";
 import { linkPolicy, type PolicyLink } from "../publish/policy-link.ts";
 import { linkReceipts } from "../publish/receipt-link.ts";
 import { linkRevocations } from "../publish/revocation-link.ts";
 import { type PublishThread, startPublishThread } from "../publish/thread.ts";
+import { agentHealth } from "./agent-health.ts";
 
 type Log = (level: "info" | "warn", message: string) => void;
 type Hold = (request: HoldRequest, decided: (outcome: HoldOutcome) => void) => Held;
@@ -26,6 +29,8 @@ type Hold = (request: HoldRequest, decided: (outcome: HoldOutcome) => void) => H
 export interface KafkaJoin {
   /** The queue as the agent's `hold`, which controllers hear of, too. */
   hold(queue: Hold): Hold;
+  /** How far the spool is published; null: it is not. */
+  publish(): AgentHealth["publish"];
   /** An approval of the queue changed. */
   changed(approval: Approval): void;
   /** The agent is there. */
@@ -51,7 +56,14 @@ const earlyMax = 1_000;
 export function joinKafka(config: AgentConfig, approvals: () => ApprovalStore, log: Log): KafkaJoin {
   const { kafka } = config;
   if (kafka === null)
-    return { hold: (queue) => queue, changed() {}, async start() {}, async leave() {}, async close() {} };
+    return {
+      hold: (queue) => queue,
+      publish: () => null,
+      changed() {},
+      async start() {},
+      async leave() {},
+      async close() {},
+    };
   return new Joined(config, kafka, approvals, log);
 }
 
@@ -67,6 +79,7 @@ class Joined implements KafkaJoin {
   #outbox: Outbox | null = null;
   #feed: Feed | null = null;
   #policy: PolicyLink | null = null;
+  #health: HealthBeat | null = null;
 
   constructor(config: AgentConfig, kafka: PublishConfig, approvals: () => ApprovalStore, log: Log) {
     this.#config = config;
@@ -92,6 +105,12 @@ class Joined implements KafkaJoin {
     else if (this.#early.length < earlyMax) this.#early.push(held);
   }
 
+  publish(): AgentHealth["publish"] {
+    if (this.#thread === null) return null;
+    const { behind, problem } = this.#thread.status();
+    return { behind, problem };
+  }
+
   changed({ id, status, decidedBy, decidedReason, grantedUntilMs }: Approval): void {
     if (status === "pending") return;
     this.#link?.settled(id, { status, by: decidedBy ?? "", reason: decidedReason ?? "", grantedUntilMs });
@@ -104,6 +123,14 @@ class Joined implements KafkaJoin {
       { stateDir, kafka: settings, transport: library, ...(registry === null ? {} : { registry }) },
       this.#log,
     );
+    this.#health = startHealthBeat({
+      transport: await openTransport(settings, library),
+      key: agentKey(stateDir),
+      health: () => {
+        return agentHealth(agent, this.#config, { publish: this.publish(), waiting: this.#waiting() });
+      },
+      log: this.#log,
+    });
     const takers: Taker[] = [];
     if (controllerKeys.length > 0) takers.push(...(await this.#heed(agent, controllerKeys)));
     if (policy !== null) takers.push(this.#follow(agent, policy));
@@ -162,15 +189,25 @@ class Joined implements KafkaJoin {
       stateDir: this.#config.stateDir,
       id,
       trusted: keys,
-      use: (bundle, signer) => agent.policy.use(givenBy(bundle, signer)),
-      refused: (detail) => agent.note({ type: "agent", event: "policy-rejected", detail }),
+      use: async (bundle, signer) => {
+        await agent.policy.use(givenBy(bundle, signer));
+        this.#health?.beat();
+      },
+      refused: (detail) => agent.policyRejected(detail),
       log: this.#log,
     });
     this.#policy = link;
     return { topic: topics.policies, from: "start", take: (message) => link.take(message) };
   }
 
+  #waiting(): number {
+    return this.#approvals()
+      .list()
+      .filter(({ status }) => status === "pending").length;
+  }
+
   async leave(): Promise<void> {
+    await this.#health?.close();
     this.#policy?.close();
     await this.#feed?.close();
   }

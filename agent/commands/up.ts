@@ -66,7 +66,10 @@ export async function serve(
   const controller = await createController({
     stateDir: config.stateDir,
     listen: options.page ? config.ui : null,
-    state: hostState(() => agent, config),
+    state: hostState(() => agent, config, {
+      publish: () => kafka.publish(),
+      waiting: () => controller.approvals.list().filter(({ status }) => status === "pending").length,
+    }),
     witnesses,
     notify: config.notify === null ? null : readNotifySettings(config.notify, io.env),
     signIn: config.signIn === null ? null : readSignInSettings(config.signIn, io.env),

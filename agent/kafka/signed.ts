@@ -11,7 +11,8 @@ export type SignedKind =
   | "revocation"
   | "receipt"
   | "logout"
-  | "policy";
+  | "policy"
+  | "agent-health";
 
 /** Longer messages are nobody's. */
 export const signedBytesMax = 256 * 1024;

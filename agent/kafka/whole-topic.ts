@@ -36,8 +36,9 @@ export async function readWholeTopic(
       eachBatch: async ({ batch }) => {
         const end = ends.get(batch.partition);
         if (end === undefined) return;
-        for (const { offset, key, value, headers = {} } of batch.messages)
-          if (BigInt(offset) < end) messages.push({ topic, key: key?.toString() ?? "", value, headers });
+        for (const { offset, key, value, headers = {}, timestamp } of batch.messages)
+          if (BigInt(offset) < end)
+            messages.push({ topic, key: key?.toString() ?? "", value, headers, timeMs: Number(timestamp) });
         if (BigInt(batch.lastOffset()) + 1n >= end) ends.delete(batch.partition);
         if (ends.size === 0) resolve();
       },

@@ -28,7 +28,7 @@ export interface PolicyLinkOptions {
   readonly trusted: readonly KeyObject[];
   /** Puts it in force; rejects with the reason when it cannot be used, and then the one before stays. */
   use(bundle: PolicyBundle, signer: string): Promise<void>;
-  /** Into the audit: one was not taken. */
+  /** Into the log and the audit: one was not taken. */
   refused(reason: string): void;
   log(level: "info" | "warn", message: string): void;
 }
@@ -53,7 +53,6 @@ export function linkPolicy(options: PolicyLinkOptions): PolicyLink {
   let refusals: number[] = [];
 
   function refuse(reason: string): void {
-    log("warn", `policy ${id} NOT taken, the last good one stays in force: ${reason}`);
     refusals = refusals.filter((atMs) => atMs > Date.now() - hourMs);
     if (refusals.length >= refusalsPerHourMax) return;
     refusals.push(Date.now());

@@ -54,7 +54,7 @@ function bundle(version: number, more: Partial<PolicyBundle> = {}): PolicyBundle
 async function give(link: PolicyLink, ...values: (PolicyBundle | Buffer | null)[]): Promise<void> {
   for (const value of values)
     await link.take({
-      ...{ topic: topics.policies, key: "default", headers: {} },
+      ...{ topic: topics.policies, key: "default", headers: {}, timeMs: 0 },
       value: value === null || Buffer.isBuffer(value) ? value : policyMessage(value, keys.privateKey).value,
     });
 }
@@ -140,8 +140,9 @@ test("a bundle that cannot be used is refused, the last good one stays kept, and
 test("other policies and topics are let be; a tombstone takes nothing away", async () => {
   const link = start();
   await give(link, bundle(2), null);
-  await link.take({ topic: topics.revocations, key: "default", headers: {}, value: Buffer.from("x") });
-  await link.take({ topic: topics.policies, key: "other", headers: {}, value: Buffer.from("x") });
+  const other = { headers: {}, value: Buffer.from("x"), timeMs: 0 };
+  await link.take({ ...other, topic: topics.revocations, key: "default" });
+  await link.take({ ...other, topic: topics.policies, key: "other" });
   assert.deepEqual([versions(), refused], [[2], []]);
   await give(start(), bundle(1), bundle(2));
   assert.deepEqual(versions(), [2]);

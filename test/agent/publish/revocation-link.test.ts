@@ -28,7 +28,8 @@ function open(name: string) {
     loggedOut: (word) => loggedOut.push(word),
     log: (_, message) => logs.push(message),
   });
-  const take = ({ topic, key, value, headers = {} }: OutMessage): void => link({ topic, key, value, headers });
+  const take = ({ topic, key, value, headers = {} }: OutMessage): void =>
+    link({ topic, key, value, headers, timeMs: 0 });
   return { take, applied, loggedOut, logs };
 }
 

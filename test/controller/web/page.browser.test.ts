@@ -59,7 +59,11 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
   const state: HostState = {
     agents: () => [
       {
+        id: "a".repeat(16),
         name: "runner-1",
+        health: "alive",
+        heardAtMs: Date.now(),
+        record: null,
         version: "0.1.0",
         pid: 1,
         scope: "host",
@@ -70,6 +74,8 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
         policy: {
           digest: "ab".repeat(32),
           mode: "enforce",
+          follows: "default",
+          version: 7,
           files: [{ file: "p.yaml", text: "apiVersion: weir/v1\n" }],
         },
       },
