@@ -11,6 +11,8 @@ import type { AgentRow } from "../store/store.ts";
 
 /** Agents that are remembered, 2 KB each. */
 const agentsMax = 10_000;
+/** Of agents whose key did not come yet, and who may be nobody: 256 KB each at most. */
+const unknownMax = 256;
 /** So many words in a row that do not come are told as silence. */
 const wordsMissedMax = 3;
 /** An agent's clock may be so far behind; an older word that somebody writes again is no sign of life. */
@@ -46,7 +48,7 @@ export class AgentsHealth {
     }
     const { agent } = word;
     const heard = { word, atMs: Math.min(timeMs, word.atMs + clockBehindMsMax), signed };
-    if (this.#heard.size + this.#unknown.size >= agentsMax && !this.#heard.has(agent)) return;
+    if (this.#heard.size >= agentsMax && !this.#heard.has(agent)) return;
     await this.#check(agent, heard);
   }
 
@@ -54,6 +56,7 @@ export class AgentsHealth {
     const known = await this.#options.keyOf(agent);
     if (known === null) {
       this.#unknown.set(agent, heard);
+      if (this.#unknown.size > unknownMax) this.#unknown.delete(this.#unknown.keys().next().value as string);
       return;
     }
     this.#unknown.delete(agent);
