@@ -339,6 +339,26 @@ test("a held operation is shown by the controller, and a person's word there dec
   assert.equal((await store.approval(recorder.agentId, one.id))?.decidedBy, "eve");
 });
 
+test("two decide at once: the agent takes the first, and both controllers show what was really decided", async () => {
+  const [mine, late] = [hold(60_000, "granted too late"), hold()];
+  await until(() => [mine, late].every(({ id }) => shown(id)?.status === "pending"));
+  // The other controller's word is with the agent before this one's: the host decided.
+  approvals.decide(mine.id, "denied", "uid 0", "not today");
+  service.approvals.decide(mine.id, "approved", "mallory", "all fine", 600_000);
+  await until(() => shown(mine.id)?.decidedBy === "uid 0");
+  const { status, decidedReason, grantedUntilMs } = shown(mine.id) as Approval;
+  assert.deepEqual([status, grantedUntilMs], ["denied", null]);
+  assert.equal(decidedReason, "not today (mallory approved it here, too late)");
+  assert.equal((await store.approval(recorder.agentId, mine.id))?.decidedBy, "uid 0");
+  // What he granted with it is not granted: the same waits again.
+  const again = hold(60_000, "granted too late");
+  await until(() => shown(again.id)?.status === "pending");
+  again.withdraw("");
+  late.withdraw("the client went away");
+  service.approvals.decide(late.id, "approved", "mallory", "");
+  await until(() => shown(late.id)?.status === "withdrawn");
+});
+
 test("a denial brings its reason; what is decided or withdrawn on the host is settled at the controller", async () => {
   const [denied, local, gone] = [hold(), hold(), hold()];
   await until(() => [denied, local, gone].every(({ id }) => shown(id)?.status === "pending"));
