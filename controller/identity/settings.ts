@@ -10,7 +10,11 @@ export interface OidcSettings {
   /** Null: a public client, by PKCE alone. */
   readonly clientSecret: string | null;
   readonly scope: string;
+  /** The same as in the policy's `identity.issuers`: nobody approves his own, and by this he is known. */
+  readonly subjectClaim: string;
   readonly groupsClaim: string;
+  /** Clients of `weir run` and `weir login`: the issuer tells us of their logouts too. */
+  readonly logoutClients: readonly string[];
   /** PEM text of the authority that the issuer's server is trusted by; null: the system's. */
   readonly ca: string | null;
 }
@@ -25,6 +29,8 @@ export interface SamlSettings {
   /** Our entity id; the assertion's audience. */
   readonly entityId: string;
   readonly groupsAttribute: string;
+  /** PEM texts of what assertions are encrypted for; null: they come unencrypted. */
+  readonly decryption: { readonly key: string; readonly certificate: string } | null;
 }
 
 export interface SignInSettings {
@@ -46,7 +52,9 @@ interface Source {
     clientId: string;
     clientSecret?: Secret;
     scope?: string;
+    subjectClaim?: string;
     groupsClaim?: string;
+    logoutClients?: readonly string[];
     ca?: string;
   };
   readonly saml?: {
@@ -55,6 +63,7 @@ interface Source {
     idpCertificates: string | readonly string[];
     entityId?: string;
     groupsAttribute?: string;
+    decryption?: { key: string; certificate: string };
   };
 }
 
@@ -100,7 +109,9 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
             clientId: oidc.clientId,
             clientSecret: oidc.clientSecret === undefined ? null : secretOf(oidc.clientSecret),
             scope: oidc.scope ?? "openid profile",
+            subjectClaim: oidc.subjectClaim ?? "sub",
             groupsClaim: oidc.groupsClaim ?? "groups",
+            logoutClients: oidc.logoutClients ?? [],
             ca: oidc.ca === undefined ? null : contents(oidc.ca),
           },
     saml:
@@ -112,6 +123,10 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
             idpCertificates: [saml.idpCertificates].flat().map(contents),
             entityId: saml.entityId ?? `${origin}/auth/saml`,
             groupsAttribute: saml.groupsAttribute ?? "groups",
+            decryption:
+              saml.decryption === undefined
+                ? null
+                : { key: contents(saml.decryption.key), certificate: contents(saml.decryption.certificate) },
           },
   };
 }
@@ -135,10 +150,12 @@ const isSource = new Ajv({ allowUnionTypes: true }).compile<Source>(
     origin: text,
     groups: texts,
     oidc: section(["issuer", "clientId"], {
-      ...{ issuer: text, clientId: text, clientSecret: secret, scope: text, groupsClaim: text, ca: text },
+      ...{ issuer: text, clientId: text, clientSecret: secret, scope: text, ca: text },
+      ...{ subjectClaim: text, groupsClaim: text, logoutClients: texts },
     }),
     saml: section(["entryPoint", "idpIssuer", "idpCertificates"], {
       ...{ entryPoint: text, idpIssuer: text, entityId: text, groupsAttribute: text },
+      decryption: section(["key", "certificate"], { key: text, certificate: text }),
       idpCertificates: { anyOf: [text, { ...texts, minItems: 1 }] },
     }),
   }),

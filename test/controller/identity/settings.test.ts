@@ -22,7 +22,7 @@ test("OpenID Connect with a secret of the environment", (t) => {
     origin: "https://weir.test",
     oidc: {
       ...{ issuer: "https://idp.test", clientId: "weir", clientSecret: "s3", scope: "openid profile" },
-      ...{ groupsClaim: "groups", ca: null },
+      ...{ subjectClaim: "sub", groupsClaim: "groups", logoutClients: [], ca: null },
     },
     ...{ saml: null, groups: [] },
   });
