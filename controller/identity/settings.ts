@@ -1,4 +1,5 @@
 /** Where people sign in to the page: the YAML of `--sign-in FILE`. Secrets come from files or the environment. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Ajv, type ErrorObject } from "ajv";
 import { parseDocument } from "yaml";
@@ -88,6 +89,18 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
     if (isSafe(text)) return text;
     throw complain(`${text}: an https address is expected (http on loopback only).`);
   };
+  /** A pair that does not fit would be found out by the first who signs in. */
+  const decryptionOf = (files: { key: string; certificate: string }): { key: string; certificate: string } => {
+    const [key, certificate] = [contents(files.key), contents(files.certificate)];
+    try {
+      const own = createPrivateKey(key);
+      if (own.asymmetricKeyType === "rsa" && new X509Certificate(certificate).checkPrivateKey(own))
+        return { key, certificate };
+    } catch (cause) {
+      throw complain(`${files.key} and ${files.certificate}: a private key and its certificate are expected.`, cause);
+    }
+    throw complain(`${files.key} and ${files.certificate} are no RSA key and its certificate.`);
+  };
   const document = parseDocument(contents(path));
   if (document.errors[0] !== undefined) throw complain(document.errors[0].message);
   const source: unknown = document.toJS();
@@ -123,10 +136,7 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
             idpCertificates: [saml.idpCertificates].flat().map(contents),
             entityId: saml.entityId ?? `${origin}/auth/saml`,
             groupsAttribute: saml.groupsAttribute ?? "groups",
-            decryption:
-              saml.decryption === undefined
-                ? null
-                : { key: contents(saml.decryption.key), certificate: contents(saml.decryption.certificate) },
+            decryption: saml.decryption === undefined ? null : decryptionOf(saml.decryption),
           },
   };
 }
