@@ -10,6 +10,7 @@ import { WeirError } from "./errors.ts";
 import { readMetricsAddress } from "./health/server.ts";
 import { policyIdDefault, policyIdShape } from "./kafka/policy-messages.ts";
 import { type KafkaWords, kafkaHelp, kafkaOptions, type PublishConfig, readPublishConfig } from "./kafka/settings.ts";
+import { type OtlpSettings, otlpHelp, readOtlp } from "./otlp/settings.ts";
 
 export type Scope =
   | { readonly kind: "run" }
@@ -27,6 +28,8 @@ export interface AgentConfig {
   readonly ui: { readonly host: string; readonly port: number };
   /** Where `/metrics` and `/healthz` answer; null: nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | null;
+  /** Where traces and metrics are sent; null: nowhere. */
+  readonly otlp: OtlpSettings | null;
   /** Who ends TLS: the addon, where it loads, or node:tls alone. */
   readonly tls: "native" | "node";
   readonly controlSocket: string;
@@ -53,7 +56,7 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
   --listen-metrics ADDR:PORT
                             /metrics for Prometheus and /healthz (default: none)
-  --on-failure closed|open  what happens when the agent is down (default closed)
+${otlpHelp}  --on-failure closed|open  what happens when the agent is down (default closed)
   --tls native|node         what ends TLS: the addon where it loads, or node:tls (default native; also WEIR_TLS)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
   --notify FILE             who is told of what waits: webhook, Slack, Teams, e-mail (docs/approvals.md)
@@ -84,6 +87,7 @@ const options = {
   state: { type: "string" },
   "listen-ui": { type: "string" },
   "listen-metrics": { type: "string" },
+  otlp: { type: "string" },
   "on-failure": { type: "string" },
   "on-stop": { type: "string" },
   tls: { type: "string" },
@@ -118,6 +122,7 @@ export function readConfig(
     onFailure: readOpenOrClosed("--on-failure", values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
     onStop: readOpenOrClosed("--on-stop", values["on-stop"] ?? text(file["onStop"]) ?? "open"),
     metrics: readMetricsAddress(values["listen-metrics"] ?? text(file["listenMetrics"])),
+    otlp: readOtlp(values.otlp ?? text(file["otlp"]), defaults.env),
     ui: readAddress(values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347"),
     tls: readTls(values.tls ?? text(file["tls"]) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),

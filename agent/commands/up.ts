@@ -12,6 +12,7 @@ import { agentMetrics } from "../health/agent-metrics.ts";
 import { type HealthSource, startHealth } from "../health/server.ts";
 import { peerCredentials } from "../kernel/native.ts";
 import { type Agent, startAgent } from "../main.ts";
+import type { OtlpThread } from "../otlp/thread.ts";
 import { controlAnswers } from "./control-answers.ts";
 import { holdIn } from "./hold-in.ts";
 import { hostState } from "./host-state.ts";
@@ -101,8 +102,15 @@ export async function serve(
           (text) => started.note({ type: "notice", text: `retention: ${text}` }),
           log,
         );
+  const source = healthOf(started, controller, config.stateDir);
+  const otlp = await startOtlpOf(config, started.recorder.agentId, source, log);
   const health =
-    config.metrics === null ? null : await startHealth(config.metrics, healthOf(started, controller, config.stateDir));
+    config.metrics === null
+      ? null
+      : await startHealth(config.metrics, {
+          ...source,
+          metrics: () => [...source.metrics(), ...(otlp?.metrics() ?? [])],
+        });
   dropStartGarbage();
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   const manager = tellServiceManager(io.env, log);
@@ -113,9 +121,23 @@ export async function serve(
   await control.close();
   await kafka.leave();
   await started.close();
+  // After the record is closed: its last entries are told, too.
+  await otlp?.close();
   await kafka.close();
   await controller.close();
   return 0;
+}
+
+/** Its code is loaded by who wants it alone. */
+async function startOtlpOf(
+  { otlp, stateDir }: AgentConfig,
+  instance: string,
+  source: HealthSource,
+  log: (level: "info" | "warn", message: string) => void,
+): Promise<OtlpThread | null> {
+  if (otlp === null) return null;
+  const { startOtlp } = await import("../otlp/thread.ts");
+  return startOtlp({ otlp, service: "weir-agent", instance, stateDir, startedAtMs: Date.now() }, source.metrics, log);
 }
 
 function healthOf(agent: Agent, controller: Controller, stateDir: string): HealthSource {

@@ -15,8 +15,12 @@ export interface Destination {
   readonly hosts: readonly HostPattern[];
 }
 
+/** Two of them, joined by a comma, are none (Trace Context, section 3.3.1.1). */
+const traceparent = /^[0-9a-f]{2}(?:-[0-9a-f]{2,32}){3}$/;
+
 export function factsOf(head: RequestHead): HttpFacts {
   const { path, query } = splitTarget(head.target);
+  const trace = head.headers.get("traceparent");
   return {
     method: head.method,
     scheme: head.scheme,
@@ -24,6 +28,7 @@ export function factsOf(head: RequestHead): HttpFacts {
     path: normalPath(path),
     query,
     contentType: mediaType(head.headers),
+    ...(trace !== null && traceparent.test(trace) ? { traceparent: trace } : {}),
   };
 }
 
