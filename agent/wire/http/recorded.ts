@@ -2,10 +2,23 @@
 import type { Operation } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
 import { maskerOf } from "../../mask/masker.ts";
+import type { ReplySummary } from "./dialect.ts";
 import { type Masking, plansOf } from "./mask-plans.ts";
 import { recordedQuery } from "./request-facts.ts";
 
 const textCharactersMax = 32 * 1024;
+
+/** JSON for the entry of a result; the text of the reply only where the rule says that it is kept. */
+export function resultDetails(status: number, summary: ReplySummary | null, keepsText: boolean): string {
+  return JSON.stringify({
+    status,
+    ...(summary?.inputTokens == null ? {} : { inputTokens: summary.inputTokens }),
+    ...(summary?.outputTokens == null ? {} : { outputTokens: summary.outputTokens }),
+    ...(summary === null || summary.toolCalls.length === 0 ? {} : { toolCalls: summary.toolCalls }),
+    ...(summary?.error == null ? {} : { error: summary.error }),
+    ...(keepsText && summary !== null ? { text: summary.text } : {}),
+  });
+}
 
 export function recordedOperation(operation: Operation, verdict: Verdict, masking: Masking): Operation {
   const { http, mcp } = operation;

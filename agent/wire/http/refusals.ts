@@ -1,6 +1,6 @@
 /** What a client is told when its request does not go upstream. */
 import type { Verdict } from "../../core/verdict.ts";
-import type { Refusal } from "./dialect.ts";
+import { type Refusal, requestBodyBytesMax } from "./dialect.ts";
 
 /** The requests inside would be governed by nobody. */
 export const noConnect =
@@ -28,4 +28,9 @@ export function failure(code: string, message: string): Refusal {
     approvalId: null,
     retryAfterSeconds: null,
   };
+}
+
+export function tooLarge(): Refusal {
+  const why = `The request's body is longer than ${requestBodyBytesMax} bytes, and has to be read whole to be decided.`;
+  return failure("WEIR_FRAME_TOO_LARGE", why);
 }

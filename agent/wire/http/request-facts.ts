@@ -1,6 +1,8 @@
 /** What a request's head says, in the words of a policy. */
-import type { HttpFacts } from "../../core/operation.ts";
+import { createHash } from "node:crypto";
+import type { HttpFacts, Operation } from "../../core/operation.ts";
 import type { HostPattern } from "../../core/target.ts";
+import type { Described } from "./dialect.ts";
 import { mediaType, type RequestHead } from "./message.ts";
 
 /** How the connection got here: what the client called the server, and where it really went. */
@@ -30,6 +32,41 @@ export function factsOf(head: RequestHead): HttpFacts {
     contentType: mediaType(head.headers),
     ...(trace !== null && traceparent.test(trace) ? { traceparent: trace } : {}),
   };
+}
+
+/** `bytes`: of the body; of one whose length is not known, the largest there is. */
+export function requestOperation(
+  described: Described,
+  head: RequestHead,
+  http: HttpFacts,
+  destination: Destination,
+  bytes: number,
+): Operation {
+  const traits = [...described.traits, ...traitsOf(head, destination)];
+  if (bytes === Number.MAX_SAFE_INTEGER) traits.push("length-unknown");
+  return {
+    kind: "request",
+    user: "",
+    database: "",
+    relations: none,
+    columns: none,
+    functions: none,
+    parameters: none,
+    ...described,
+    traits,
+    bytes,
+    http,
+  };
+}
+
+const none: readonly never[] = Object.freeze([]);
+
+/** Who asks for the same thing again, with the same bytes, has the same digest; the policy's session adds who it is. */
+export function requestDigest({ method, host, path, query }: HttpFacts, key: string, body: string | Buffer): string {
+  return createHash("sha256")
+    .update(JSON.stringify([method, host, path, query, key]))
+    .update(body)
+    .digest("hex");
 }
 
 /** Names of `policy/words.ts`; see README.md. */

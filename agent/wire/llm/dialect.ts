@@ -16,6 +16,7 @@ import type {
   Tunnel,
 } from "../http/dialect.ts";
 import { promptBytesMax } from "../http/dialect.ts";
+import type { Twin } from "../http/large-body.ts";
 import { isText } from "../http/media-type.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { splitTarget } from "../http/request-facts.ts";
@@ -24,7 +25,7 @@ import { apiFor, type Called } from "./apis.ts";
 import { dataUrl, readBody } from "./body.ts";
 import { type ReplyMasks, replyMasks } from "./masking.ts";
 import type { RequestFacts } from "./message-facts.ts";
-import type { Placeholders } from "./placeholders.ts";
+import { Placeholders } from "./placeholders.ts";
 import { RealtimeTunnel } from "./realtime.ts";
 import { redactBody } from "./redaction.ts";
 import { ObservedReply, StreamReply, WholeReply } from "./reply.ts";
@@ -48,23 +49,42 @@ const textBytesMax = 64 * 1024;
 /** Calls that have a prompt. */
 const prompted: ReadonlySet<string> = new Set(["chat", "responses", "messages", "completions", "embeddings"]);
 
+/** What an exchange and its twin have in common. */
+interface State {
+  readonly stream: boolean;
+  readonly names: readonly (readonly [string, string])[] | null;
+}
+
 class LlmExchange implements DialectExchange {
   readonly reads: "head" | "whole";
   readonly tunnel: DialectExchange["tunnel"];
+  readonly twin: Twin;
   readonly #head: RequestHead;
   readonly #context: DialectContext;
   readonly #called: Called;
   #stream = false;
   #names: Placeholders | null = null;
   #verdict: Verdict | null = null;
+  /** The reply is masked as one text. */
+  #isRead = false;
 
   constructor(head: RequestHead, context: DialectContext, called: Called) {
     this.#head = head;
     this.#context = context;
     this.#called = called;
     this.reads = called.call.reads;
+    this.twin = {
+      family: "llm",
+      save: (): State => ({ stream: this.#stream, names: this.#names?.entries() ?? null }),
+      restore: (state) => this.#restore(state as State | null),
+    };
     const { api, call } = called;
     if (call.api === "realtime" && api.provider === "openai") this.tunnel = (verdict) => this.#realtime(verdict);
+  }
+
+  #restore(state: State | null): void {
+    this.#stream = state?.stream ?? false;
+    this.#names = state?.names == null ? null : Placeholders.of(state.names);
   }
 
   #realtime(verdict: Verdict): Tunnel {
@@ -155,9 +175,9 @@ class LlmExchange implements DialectExchange {
       head: stream.head,
       beat: (sequence) => stream.beat(sequence),
       refuse: (refusal) => stream.refuse(refusal),
-      // No reader has seen what is wrapped.
+      // What comes in one text has been through its reader.
       wrap: (status, body) => {
-        const reader = this.#verdict === null ? null : this.#whole(this.#masks(this.#verdict));
+        const reader = this.#verdict === null || this.#isRead ? null : this.#whole(this.#masks(this.#verdict));
         return stream.wrap(status, reader === null ? body : Buffer.concat([reader.push(body), reader.end()]));
       },
     };
@@ -203,6 +223,7 @@ class LlmExchange implements DialectExchange {
   }
 
   #whole(masks: ReplyMasks | null, isJson = false): ReplyReader {
+    this.#isRead = true;
     const { api, call } = this.#called;
     return new WholeReply({
       masks,
