@@ -9,6 +9,7 @@ import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { parse } from "yaml";
 import type { Ran } from "../support/agent.ts";
+import { sdkDir, sdkMissing } from "../support/aimock.ts";
 import { type Machine, machineSkip, makeMachine, world4, world6 } from "../support/machine.ts";
 import { shopRequest, startShop } from "../support/shop.ts";
 import { probedPort, startWorld, type World } from "../support/window-probe.ts";
@@ -101,6 +102,33 @@ describe("ways onto a host", { skip: machineSkip() }, () => {
     await governed();
     await machine.must("weir", "uninstall", "--purge");
     assert.match(await sh(reach), /REACHED/);
+  });
+
+  test("vagrant/mock: a model and an MCP server, with what the tests use and nothing fetched", {
+    skip: sdkMissing() ?? false,
+  }, async () => {
+    await machine.must("mkdir", "-p", "/srv/tree/build");
+    machine.copyIn(join(root, "vagrant"), "/srv/tree/vagrant");
+    await machine.must("mkdir", "-p", "/srv/tree/build/sdk");
+    machine.copyIn(join(sdkDir, "node_modules"), "/srv/tree/build/sdk/node_modules");
+    await machine.must("/srv/tree/vagrant/mock", "/srv/s3/weir_0.1.0_amd64.deb");
+    const ask = async (url: string, body: unknown): Promise<string> => {
+      const code = `const ask = (left) => fetch(process.argv[1], { method: "POST", body: process.argv[2], headers: { "content-type": "application/json", accept: "application/json, text/event-stream" } })
+        .then((answer) => answer.text()).then(console.log, (error) => (left > 0 ? setTimeout(ask, 100, left - 1) : console.log(String(error))));
+        ask(300);`;
+      return machine.must("/usr/lib/weir/node_modules/.bin/node", "-e", code, url, JSON.stringify(body));
+    };
+    const messages = [{ role: "user", content: "hello" }];
+    assert.match(
+      await ask("http://127.0.0.1:4010/v1/chat/completions", { model: "gpt-4o", messages }),
+      /The weir holds\./,
+    );
+    const params = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } };
+    assert.match(
+      await ask("http://127.0.0.1:3001/mcp", { jsonrpc: "2.0", id: 1, method: "initialize", params }),
+      /serverInfo/,
+    );
+    await machine.must("systemctl", "disable", "--now", "mock-llm", "mock-mcp");
   });
 
   describe("jobs of a user with sudo", () => {
