@@ -18,7 +18,15 @@ import { type Marks, wallMark } from "./firewall-rules.ts";
 import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
 import { createNameTable } from "./name-table.ts";
-import { type Bpf, loadBpf, netnsCookie, originalDestination, rulesGeneration, socketMarked } from "./native.ts";
+import {
+  type Bpf,
+  loadBpf,
+  netnsCookie,
+  originalDestination,
+  rulesGeneration,
+  socketMarked,
+  watchRules,
+} from "./native.ts";
 import { configuredResolvers, resolveNames } from "./resolvers.ts";
 import { compileTargets, type Route } from "./target-map.ts";
 
@@ -151,6 +159,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     if (bpf !== null) undo.push(() => bpf.close());
     const watch = await watchFirewall({
       generation: rulesGeneration,
+      watch: watchRules,
       standing: firewall.standing,
       restore: () => firewall.replace(plan()),
       onRestored: (detail) => options.onRestored?.(detail),

@@ -148,6 +148,15 @@ export function rulesGeneration(): number | null {
   return addon().rulesGeneration();
 }
 
+/**
+ * Calls back after each change of nf_tables in this network namespace, until the returned function is called. Once a process.
+ * It keeps no process alive.
+ */
+export function watchRules(onChange: () => void): () => void {
+  addon().watchRules(onChange);
+  return () => addon().unwatchRules();
+}
+
 /** Of this network namespace, one line each: index, index of the bridge it is a port of or 0, name, kind (`-`: none). */
 export function links(): string {
   return addon().links();
