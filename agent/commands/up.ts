@@ -13,6 +13,7 @@ import { type HealthSource, startHealth } from "../health/server.ts";
 import { peerCredentials } from "../kernel/native.ts";
 import { type Agent, startAgent } from "../main.ts";
 import type { OtlpThread } from "../otlp/thread.ts";
+import { keepCompiled } from "./compile-cache.ts";
 import { controlAnswers } from "./control-answers.ts";
 import { holdIn } from "./hold-in.ts";
 import { hostState } from "./host-state.ts";
@@ -111,9 +112,12 @@ export async function serve(
           ...source,
           metrics: () => [...source.metrics(), ...(otlp?.metrics() ?? [])],
         });
-  dropStartGarbage();
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   const manager = tellServiceManager(io.env, log);
+  setImmediate(() => {
+    keepCompiled();
+    dropStartGarbage();
+  });
   await stopped;
   await health?.close();
   await retaining?.close();

@@ -155,7 +155,7 @@ const section = (required: readonly string[], properties: object): object => ({
   ...{ type: "object", additionalProperties: false, required, properties },
 });
 const secret = { anyOf: [text, section(["file"], { file: text }), section(["env"], { env: text })] };
-const isSource = new Ajv({ allowUnionTypes: true }).compile<Source>(
+const isSource = new Ajv({ allowUnionTypes: true, validateSchema: false }).compile<Source>(
   section(["origin"], {
     origin: text,
     groups: texts,
