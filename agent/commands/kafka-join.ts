@@ -193,7 +193,10 @@ class Joined implements KafkaJoin {
         await agent.policy.use(givenBy(bundle, signer));
         this.#health?.beat();
       },
-      refused: (detail) => agent.policyRejected(detail),
+      refused: (detail) => {
+        agent.policyRejected(detail);
+        this.#health?.beat();
+      },
       log: this.#log,
     });
     this.#policy = link;
