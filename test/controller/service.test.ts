@@ -1,7 +1,7 @@
 /** Agent and controller over a real broker with SASL and access rules: records, approvals, revocations; and who lies. */
 import assert from "node:assert/strict";
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import type { GivenPolicy, PolicyOrigin } from "../../agent/act/policy-in-force.ts";
 import type { HoldRequest } from "../../agent/act/ports.ts";
 import { joinKafka, type KafkaJoin } from "../../agent/commands/kafka-join.ts";
+import { runPublish } from "../../agent/commands/policy-publish.ts";
 import { run as verify } from "../../agent/commands/verify.ts";
 import { type AgentConfig, readConfig } from "../../agent/config.ts";
 import { WeirError } from "../../agent/errors.ts";
@@ -16,6 +17,7 @@ import { aclsOf, applyAcls } from "../../agent/kafka/acls.ts";
 import { createTopics } from "../../agent/kafka/admin.ts";
 import { type ApprovalDecision, approvalMessage, requestDigest } from "../../agent/kafka/approval-messages.ts";
 import { type HealthWord, healthMessage } from "../../agent/kafka/health-messages.ts";
+import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
 import { type LogoutWord, logoutMessage } from "../../agent/kafka/logout-messages.ts";
 import { type PolicyBundle, policyMessage } from "../../agent/kafka/policy-messages.ts";
 import { receiptMessage } from "../../agent/kafka/receipt-messages.ts";
@@ -319,9 +321,30 @@ test("a published policy is in force on the agent, its version on the page; what
   await until(async () => (await shownVersion()) === 9);
   assert.equal(refusedPolicies.length, 6);
   assert.match(refusedPolicies[3] ?? "", /version 2 is older than version 3/);
+  // As a person does it, by the controller's user.
+  const file = join(dir, "policy.yaml");
+  writeFileSync(file, text);
+  const publish = (...words: string[]) => {
+    const reach = [
+      "--kafka",
+      kafka.brokers.join(","),
+      "--kafka-user",
+      "controller",
+      "--state",
+      join(dir, "controller"),
+    ];
+    const stdout = new Writable({ write: (_, __, done) => done() });
+    const io = { stdout, stderr: stdout, env: { WEIR_KAFKA_PASSWORD: users.controller }, stateDir: dir };
+    return runPublish(["publish", file, ...reach, ...words], io);
+  };
+  assert.equal(await publish(), 0);
+  await until(async () => (await shownVersion()) === 10);
+  await assert.rejects(publish("--version", "10"), { code: "WEIR_USAGE" });
+  writeFileSync(file, "future: true\n");
+  assert.equal(await publish(), 2);
   // Agents may read policies, and write none.
   const asAgent = await openTransport(kafka.settingsFor("agent"));
-  await assert.rejects(asAgent.send([policyMessage(bundle(10, text), controllerKey)]), {
+  await assert.rejects(asAgent.send([policyMessage(bundle(11, text), controllerKey)]), {
     code: "WEIR_KAFKA_UNREACHABLE",
   });
   await asAgent.close();
@@ -458,4 +481,16 @@ test("a revocation takes effect on the agent at once; an older, a forged and a d
   await service.revoke({ ...ada, revoked: false, reason: "", by: "eve" });
   await until(() => restored.length === 1);
   await until(async () => (await store.revocations()).length === 2);
+});
+
+test("a cluster without the topic of how agents are loses that, and nothing else", async () => {
+  const admin = kafkajsClient(kafka.settings).admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: [topics.agents] });
+  await admin.disconnect();
+  await until(() => logs.some((line) => line.startsWith("reading weir-controllers-health-")));
+  const one = hold();
+  await until(() => shown(one.id)?.status === "pending");
+  service.approvals.decide(one.id, "approved", "eve", "");
+  assert.equal((await one.outcome).decision, "approved");
 });
