@@ -200,7 +200,7 @@ class Joined implements KafkaJoin {
       log: this.#log,
     });
     this.#policy = link;
-    return { topic: topics.policies, from: "start", take: (message) => link.take(message) };
+    return { topic: topics.policies, from: "start", take: (message) => void link.take(message) };
   }
 
   #waiting(): number {

@@ -104,7 +104,7 @@ async function publish({ kafka, key, id, version: wanted, paths, json }: Publish
   const version = wanted ?? last + 1;
   if (version <= last)
     throw new WeirError("WEIR_USAGE", `--version ${version}: version ${last} of ${id} is published already.`);
-  const by = `${userInfo().username} on ${hostname()}`.slice(0, nameCharactersMax);
+  const by = printable(`${userInfo().username} on ${hostname()}`, nameCharactersMax);
   const bundle: PolicyBundle = { id, version, files, by, atMs: Date.now() };
   const message = policyMessage(bundle, key);
   if (judgePolicy(id, message.value, knowing(id, key)).what !== "newer")

@@ -85,6 +85,8 @@ function asBundle(body: Readonly<Record<string, unknown>>): PolicyBundle | null 
     files.every(isFile) &&
     typeof by === "string" &&
     by.length <= byCharactersMax &&
+    // It stands in logs.
+    !/[\p{Cc}\p{Cf}\u2028\u2029]/u.test(by) &&
     Number.isSafeInteger(atMs);
   return good ? (body as unknown as PolicyBundle) : null;
 }

@@ -39,7 +39,11 @@ const historyWithinMs = 10_000;
 const refusalsPerHourMax = 60;
 const hourMs = 3_600_000;
 
+/** Versions that wait until those before them are read: lists of millions take their time. */
+const triesMax = 16;
+
 export interface PolicyLink {
+  /** Resolves when it is in force, or refused. Revocations that come behind it must not wait for that. */
   take(message: FeedMessage): Promise<void>;
   close(): void;
 }
@@ -47,9 +51,13 @@ export interface PolicyLink {
 export function linkPolicy(options: PolicyLinkOptions): PolicyLink {
   const { stateDir, id, trusted, log } = options;
   let known: Pick<KeptPolicy, "version" | "text"> = keptPolicy(stateDir, id, trusted);
+  /** What is being tried, else what is in force. */
+  let top = known;
+  let trying: Promise<void> = Promise.resolve();
+  let tries = 0;
   /** The highest that stood in the topic so far. */
   let read = 0;
-  let older: { readonly version: number; readonly timer: NodeJS.Timeout } | null = null;
+  let older: NodeJS.Timeout | undefined;
   let refusals: number[] = [];
 
   function refuse(reason: string): void {
@@ -60,46 +68,69 @@ export function linkPolicy(options: PolicyLinkOptions): PolicyLink {
   }
 
   function rolledBack(version: number): void {
-    refuse(`version ${version} is older than version ${known.version}, which was in force here`);
+    refuse(`version ${version} is older than version ${top.version}, which was in force here`);
+  }
+
+  async function attempt(bundle: PolicyBundle, signer: string, text: string, value: string): Promise<void> {
+    const { version } = bundle;
+    try {
+      await options.use(bundle, signer);
+    } catch (error) {
+      if (top.version === version) top = known;
+      return refuse(`version ${version}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    known = { version, text };
+    try {
+      keep(pathOf(stateDir, id), value);
+    } catch (error) {
+      // In force it is; until the next start nobody can bring an older one back, and then Kafka has to give it again.
+      log("warn", `policy ${id}: version ${version} cannot be kept: ${String(error)}`);
+    }
   }
 
   return {
-    async take({ topic, key, value }) {
-      if (topic !== topics.policies) return;
-      const judged = judgePolicy(key, value, { id, trusted, ...known });
-      if (judged.what === "other") return;
-      if (judged.what === "refused") return refuse(judged.reason);
-      if (judged.what === "older") {
-        const { version } = judged.bundle;
-        // Behind a newer one it was written later; in front of it, it is what stood there before.
-        if (version < read) return rolledBack(version);
-        read = version;
-        clearTimeout(older?.timer);
-        older = { version, timer: setTimeout(() => rolledBack(version), historyWithinMs).unref() };
-        return;
+    take({ topic, key, value }) {
+      if (topic !== topics.policies) return trying;
+      const judged = judgePolicy(key, value, { id, trusted, ...top });
+      switch (judged.what) {
+        case "other":
+          break;
+        case "refused":
+          refuse(judged.reason);
+          break;
+        case "older": {
+          const { version } = judged.bundle;
+          clearTimeout(older);
+          // Behind a newer one it was written later; in front of it, it is what stood there before.
+          if (version < read) rolledBack(version);
+          else older = setTimeout(() => rolledBack(version), historyWithinMs).unref();
+          read = Math.max(read, version);
+          break;
+        }
+        case "same":
+          clearTimeout(older);
+          read = top.version;
+          break;
+        case "newer": {
+          clearTimeout(older);
+          const { bundle, signer, text } = judged;
+          if (tries >= triesMax) {
+            refuse(`version ${bundle.version}: ${triesMax} others are being read`);
+            break;
+          }
+          [top, read] = [{ version: bundle.version, text }, bundle.version];
+          tries += 1;
+          trying = trying
+            .then(() => attempt(bundle, signer, text, String(value)))
+            .finally(() => {
+              tries -= 1;
+            });
+        }
       }
-      clearTimeout(older?.timer);
-      if (judged.what === "same") {
-        read = known.version;
-        return;
-      }
-      const { bundle, signer, text } = judged;
-      try {
-        await options.use(bundle, signer);
-      } catch (error) {
-        return refuse(`version ${bundle.version}: ${error instanceof Error ? error.message : String(error)}`);
-      }
-      read = bundle.version;
-      known = { version: bundle.version, text };
-      try {
-        keep(pathOf(stateDir, id), String(value));
-      } catch (error) {
-        // In force it is; until the next start nobody can bring an older one back, and then Kafka has to give it again.
-        log("warn", `policy ${id}: version ${bundle.version} cannot be kept: ${String(error)}`);
-      }
+      return trying;
     },
     close() {
-      clearTimeout(older?.timer);
+      clearTimeout(older);
     },
   };
 }

@@ -112,6 +112,7 @@ test("what is forged, altered, signed as something else, of another policy or mi
     signMessage("approval-decision", bundle(8), keys.privateKey),
     bundle(8, { id: "another" }),
     bundle(8, { files: [] }),
+    bundle(8, { by: "eve\u001b[31m" }),
     bundle(8, { files: [{ file: "../etc/x.yaml", text: "" }] }),
     bundle(8, { files: [{ file: "a.yaml", text: 7 as unknown as string }] }),
     bundle(0),
@@ -123,9 +124,33 @@ test("what is forged, altered, signed as something else, of another policy or mi
     bundle(7, { by: "mallory" }),
   );
   assert.deepEqual(versions(), [7]);
-  assert.equal(refused.length, 14);
+  assert.equal(refused.length, 15);
   await give(link, bundle(8));
   assert.deepEqual(versions(), [7, 8]);
+});
+
+test("versions that come while one is being read are judged by it, and tried one after the other", async () => {
+  const { promise: ready, resolve } = Promise.withResolvers<void>();
+  const link = linkPolicy({
+    ...{ stateDir, id: "default", trusted: [keys.publicKey], log() {} },
+    async use(one) {
+      if (one.version === 2) await ready;
+      if (one.version === 5) throw new Error("it cannot be used");
+      used.push(one);
+    },
+    refused: (reason) => refused.push(reason),
+  });
+  links.push(link);
+  const taken = [bundle(2), bundle(2), bundle(1), bundle(3), bundle(5)].map((one) => give(link, one));
+  assert.deepEqual(versions(), []);
+  assert.match(refused.join(), /version 1 is older than version 2/);
+  resolve();
+  await Promise.all(taken);
+  assert.deepEqual(versions(), [2, 3]);
+  // What could not be used is no version that counts.
+  await give(link, bundle(4));
+  assert.deepEqual([versions(), refused.length], [[2, 3, 4], 2]);
+  assert.equal(keptPolicy(stateDir, "default", [keys.publicKey]).version, 4);
 });
 
 test("a bundle that cannot be used is refused, the last good one stays kept, and the same version mended is no rollback", async () => {
