@@ -14,6 +14,8 @@ import { type OtlpOrder, type OtlpReport, type OtlpThreadSettings, statusEveryMs
 
 const readBytesMax = 1024 * 1024;
 const pollEveryMs = 200;
+/** On the way out. */
+const metricsWithinMs = 1_000;
 const version = "0.1.0";
 
 const { otlp, service, instance, stateDir, startedAtMs } = workerData as OtlpThreadSettings;
@@ -68,8 +70,8 @@ function counts() {
 async function close(): Promise<void> {
   clearInterval(timer);
   stop.abort();
-  await followed;
-  await Promise.all([sender.close(), lastMetrics]);
+  await Promise.all([followed, Promise.race([lastMetrics, delay(metricsWithinMs)])]);
+  await sender.close();
   tell({ type: "status", counts: counts() });
   parentPort?.close();
 }
