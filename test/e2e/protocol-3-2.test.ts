@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { resolve } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
 import { type Relay, startRelay } from "../support/relay.ts";
 
@@ -38,7 +38,7 @@ threading.Thread(target=later).start()
 c.execute("SELECT pg_sleep(60)")
 `;
 
-suite("protocol 3.2", () => {
+describe("protocol 3.2", () => {
   let server: Postgres;
   let relay: Relay;
   before(async () => {

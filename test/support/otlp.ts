@@ -34,6 +34,38 @@ interface Attribute {
   readonly value: Readonly<Record<string, unknown>>;
 }
 
+interface SentPoint {
+  readonly attributes: readonly Attribute[];
+  readonly asInt?: string;
+  readonly asDouble?: number;
+}
+
+interface SentMetric {
+  readonly name: string;
+  readonly sum?: { readonly dataPoints: readonly SentPoint[] };
+  readonly gauge?: { readonly dataPoints: readonly SentPoint[] };
+}
+
+interface Resource {
+  readonly resource: { readonly attributes: readonly Attribute[] };
+}
+
+/** A line of the receiver's, which has held the request against its definition. */
+interface Line {
+  readonly request?: {
+    readonly resourceSpans?: readonly (Resource & {
+      readonly scopeSpans: readonly {
+        readonly spans: readonly (Omit<ReceivedSpan, "attributes"> & { readonly attributes: readonly Attribute[] })[];
+      }[];
+    })[];
+    readonly resourceMetrics?: readonly (Resource & {
+      readonly scopeMetrics: readonly { readonly metrics: readonly SentMetric[] }[];
+    })[];
+  };
+  readonly refused?: string;
+  readonly body?: string;
+}
+
 export interface OtlpReceiver {
   readonly endpoint: string;
   spans(): ReceivedSpan[];
@@ -62,35 +94,33 @@ export async function startOtlpReceiver(namespace?: string, port = 0): Promise<O
     child.once("exit", (code) => failed(new Error(`the receiver ended with ${code}`)));
   });
   const text = (): string => (existsSync(file) ? readFileSync(file, "utf8") : "");
-  // biome-ignore lint/suspicious/noExplicitAny: what came was held against its definition by the receiver
-  const lines = (): any[] =>
+  const lines = (): Line[] =>
     text()
       .split("\n")
       .slice(0, -1)
       .map((line) => JSON.parse(line));
-  // biome-ignore lint/suspicious/noExplicitAny: as above
-  const resources = (kind: "resourceSpans" | "resourceMetrics"): any[] =>
-    lines().flatMap(({ request }) => request?.[kind] ?? []);
+  const traces = () => lines().flatMap(({ request }) => request?.resourceSpans ?? []);
+  const measured = () => lines().flatMap(({ request }) => request?.resourceMetrics ?? []);
   return {
     endpoint: `http://127.0.0.1:${bound}`,
     text,
     spans: () =>
-      resources("resourceSpans")
+      traces()
         .flatMap(({ scopeSpans }) => scopeSpans)
         .flatMap(({ spans }) => spans)
         .map((span) => ({ ...span, attributes: byKey(span.attributes) })),
     metrics() {
       const found = new Map<string, unknown>();
-      for (const { name, sum, gauge } of resources("resourceMetrics")
+      for (const { name, sum, gauge } of measured()
         .flatMap(({ scopeMetrics }) => scopeMetrics)
         .flatMap(({ metrics }) => metrics))
-        for (const point of (sum ?? gauge).dataPoints) {
+        for (const point of (sum ?? gauge)?.dataPoints ?? []) {
           const label = Object.values(byKey(point.attributes)).join();
           found.set(label === "" ? name : `${name} ${label}`, Number(point.asInt ?? point.asDouble));
         }
       return found;
     },
-    resource: () => byKey([...resources("resourceSpans"), ...resources("resourceMetrics")].at(-1).resource.attributes),
+    resource: () => byKey([...traces(), ...measured()].at(-1)?.resource.attributes ?? []),
     refused: () => lines().flatMap(({ refused, body }) => (refused === undefined ? [] : [`${refused}: ${body}`])),
     async until(done, what) {
       for (let tries = 0; !done(); tries += 1) {
