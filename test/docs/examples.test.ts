@@ -3,7 +3,7 @@
  * names a file of policies/ stands in it as shown, where its cases run; and commands print what stands below them.
  */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -93,8 +93,16 @@ function pick(from: Parts, like: Parts): Parts {
 
 /** Files that the settings name hold what such a file may hold. */
 function settings(text: string): [string, NodeJS.ProcessEnv] {
+  const [key, certificate] = [join(dir, "saml.key"), join(dir, "saml.pem")];
+  if (text.includes("saml.key"))
+    execFileSync(
+      "openssl",
+      ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=weir", "-keyout", key, "-out", certificate],
+      { stdio: "ignore" },
+    );
   const secret = (name: string): string => {
     const path = join(dir, name);
+    if (path === key || path === certificate) return path;
     writeFileSync(path, name === "smtp-url" ? "smtps://weir:x@mail.example.org" : "https://hooks.example.org/weir\n");
     return path;
   };
