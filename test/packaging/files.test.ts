@@ -63,6 +63,14 @@ const checks: Check[] = [
     }),
   ),
   {
+    what: "GitHub's schema of workflows, in what it shows",
+    skip: pythonTool("check-jsonschema"),
+    file: "github-action/README.md",
+    asRead: (text) => `on: push\n${/```yaml\n(jobs:[\s\S]*?)```/.exec(text)?.[1]}`,
+    words: schema("github-workflows"),
+    broken: ["runs-on:", "runsOn:"],
+  },
+  {
     what: "the Compose specification",
     skip: pythonTool("check-jsonschema"),
     file: "compose/compose.yaml",
@@ -84,7 +92,7 @@ describe("packaging/", () => {
   for (const { what, skip, file, asRead, words, broken } of checks)
     test(`${file} keeps to ${what}`, { skip }, async () => {
       const text = readFileSync(join(packaging, file), "utf8");
-      const copy = join(dir, file.replaceAll("/", "-"));
+      const copy = join(dir, `${file.replaceAll("/", "-")}.yaml`);
       const check = (content: string) => {
         writeFileSync(copy, asRead?.(content) ?? content);
         return run(words(copy));
