@@ -3,8 +3,9 @@
  *
  *   npm run bench -- host [bulk|connections|start|rest]
  *
- * Each round measures without an agent, starts one, measures with it, and stops it: the agent's BPF programs stand on the root
- * of all cgroups, so that a second namespace beside it would not be direct.
+ * Each round measures without an agent, starts one, measures with it, and stops it. Bulk is measured in slices that alternate
+ * between the governed host and another beside it, so that a slow second hits both: the other has no rules, but its packets
+ * pass the agent's BPF program, too, which stands on the root of all cgroups. What both cost against none is in the CPU-s.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -19,7 +20,8 @@ const run = promisify(execFile);
 const weir = resolve(import.meta.dirname, "../../scripts/weir");
 const python = "/usr/bin/python3";
 const rounds = Number(process.env["WEIR_BENCH_ROUNDS"] ?? 3);
-const seconds = Number(process.env["WEIR_BENCH_SECONDS"] ?? 2);
+const sliceSeconds = 0.4;
+const slices = 8;
 const only = process.argv.slice(2);
 const wants = (row: string): boolean => only.length === 0 || only.includes(row);
 const connections = 300;
@@ -35,9 +37,16 @@ targets:
   shop: { protocol: http, hosts: any, ports: [${ports.target}] }
 `;
 
+interface Sent {
+  readonly bytesPerSecond: number;
+  readonly cpuPerGb: number;
+}
+
 interface Round {
-  readonly bulkDirect: number;
-  readonly bulk: number;
+  /** Of the sender, before the agent's start. */
+  readonly bulkAlone: readonly Sent[];
+  readonly bulkBeside: readonly Sent[];
+  readonly bulk: readonly Sent[];
   readonly newDirect: readonly number[];
   readonly new: readonly number[];
   /** The first ones after the start. */
@@ -50,24 +59,29 @@ interface Round {
 
 async function main(): Promise<void> {
   const net = await makeNamespacePair("bench-host");
+  const beside = await makeNamespacePair("bench-beside");
   const dir = mkdtempSync(join(tmpdir(), "weir-bench-host-"));
   const servers: ChildProcess[] = [];
   try {
     writeFileSync(join(dir, "policy.yaml"), policy);
     mkdirSync(join(dir, "state"), { mode: 0o711 });
     for (const code of [sinkCode(), shopCode()]) servers.push(await serve(net.b, code));
+    servers.push(await serve(beside.b, sinkCode()));
     const measured: Round[] = [];
-    for (let at = 0; at < rounds; at += 1) measured.push(await round(net, dir));
+    for (let at = 0; at < rounds; at += 1) measured.push(await round(net, beside, dir));
     print(measured);
   } finally {
     for (const server of servers) server.kill("SIGKILL");
     await net.remove();
+    await beside.remove();
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
-async function round({ a, b }: NamespacePair, dir: string): Promise<Round> {
-  const bulkDirect = wants("bulk") ? await bulk(a, b) : Number.NaN;
+async function round({ a, b }: NamespacePair, beside: NamespacePair, dir: string): Promise<Round> {
+  const times = wants("bulk") ? slices : 0;
+  const bulkAlone: Sent[] = [];
+  for (let slice = 0; slice < times; slice += 1) bulkAlone.push(await bulk(a, b));
   const newDirect = wants("connections") ? await opened(a, b, connections) : [];
   const before = performance.now();
   const agent = await startWeir(a.name, weir, [
@@ -78,11 +92,16 @@ async function round({ a, b }: NamespacePair, dir: string): Promise<Round> {
   try {
     const cold = wants("connections") ? (await opened(a, b, warming)).slice(0, connections) : [];
     const withAgent = wants("connections") ? await opened(a, b, connections) : [];
-    const through = wants("bulk") ? await bulk(a, b) : Number.NaN;
+    const [governed, bulkBeside]: [Sent[], Sent[]] = [[], []];
+    for (let slice = 0; slice < times; slice += 1) {
+      governed.push(await bulk(a, b));
+      bulkBeside.push(await bulk(beside.a, beside.b));
+    }
     const rest = wants("rest") ? await atRest(agent) : { cpu: Number.NaN, mb: Number.NaN };
     return {
-      bulkDirect,
-      bulk: through,
+      bulkAlone,
+      bulkBeside,
+      bulk: governed,
       newDirect,
       cold,
       new: withAgent,
@@ -109,13 +128,21 @@ function print(measured: readonly Round[]): void {
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
   const list = (values: readonly number[], digits = 2): string => values.map((one) => one.toFixed(digits)).join(", ");
   if (wants("bulk")) {
-    const ratios = measured.map((one) => one.bulk / one.bulkDirect);
-    say(`bulk, not intercepted: ${list(ratios)} of direct (median ${median(ratios).toFixed(2)}, goal 0.95)`);
+    const rate = (all: readonly Sent[]): number => median(all.map((one) => one.bytesPerSecond));
+    const cpu = (all: readonly Sent[]): number => median(all.map((one) => one.cpuPerGb));
+    const ratios = measured.flatMap((one) =>
+      one.bulk.map((sent, at) => sent.bytesPerSecond / (one.bulkBeside[at] as Sent).bytesPerSecond),
+    );
+    say(`bulk, not intercepted: ${median(ratios).toFixed(2)} of direct (median of ${ratios.length} pairs, goal 0.95)`);
     say(
-      `  direct MB/s: ${list(
-        measured.map((one) => one.bulkDirect / 1e6),
+      `  MB/s governed: ${list(
+        measured.map((one) => rate(one.bulk) / 1e6),
         0,
       )}`,
+    );
+    say(`  the sender's CPU-s per GB governed: ${list(measured.map((one) => cpu(one.bulk)))}`);
+    say(
+      `    beside: ${list(measured.map((one) => cpu(one.bulkBeside)))}; without any agent: ${list(measured.map((one) => cpu(one.bulkAlone)))}`,
     );
   }
   if (wants("connections")) {
@@ -142,10 +169,11 @@ function print(measured: readonly Round[]): void {
   }
 }
 
-/** Bytes per second to a port that no target names. */
-async function bulk(from: Namespace, to: Namespace): Promise<number> {
-  const { stdout } = await client(from, bulkCode, [to.address4, ports.bulk, seconds]);
-  return Number(stdout);
+/** To a port that no target names. */
+async function bulk(from: Namespace, to: Namespace): Promise<Sent> {
+  const { stdout } = await client(from, bulkCode, [to.address4, ports.bulk, sliceSeconds]);
+  const [bytesPerSecond = Number.NaN, cpuPerGb = Number.NaN] = stdout.split(" ").map(Number);
+  return { bytesPerSecond, cpuPerGb };
 }
 
 /** Milliseconds of each connection: opened, one request, its answer. */
@@ -196,10 +224,11 @@ while True:
 }
 
 const bulkCode = `
-import socket, sys, time
+import resource, socket, sys, time
 s = socket.create_connection((sys.argv[1], int(sys.argv[2]))); b = bytes(1 << 20); n = 0; t = time.monotonic()
 while time.monotonic() - t < float(sys.argv[3]): s.sendall(b); n += len(b)
-print(n / (time.monotonic() - t))`;
+took = time.monotonic() - t; used = resource.getrusage(resource.RUSAGE_SELF)
+print(n / took, (used.ru_utime + used.ru_stime) / n * 1e9)`;
 
 const openCode = `
 import json, socket, sys, time
