@@ -125,7 +125,7 @@ function bpfAttached(): string {
       bpf.attach(directory);
       // Detached here: a cgroup that is removed with programs on it lingers.
       bpf.close();
-      return "connect4, connect6 and sockops";
+      return bpf.noWall === null ? "connect4, connect6, sockops, egress" : `connect4, connect6, sockops; ${bpf.noWall}`;
     });
   } finally {
     bpf.close();
