@@ -12,7 +12,7 @@ import { collect } from "./agent.ts";
 import type { Namespace } from "./namespace.ts";
 
 const home = resolve(import.meta.dirname, "../../build/keycloak");
-const readyWithinMs = 120_000;
+const readyWithinMs = 300_000;
 const adminPassword = "s3cret-of-admin";
 
 export function keycloakMissing(): string | null {
