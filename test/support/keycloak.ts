@@ -148,7 +148,7 @@ function start(
     stdio: ["ignore", out, out],
     env: {
       ...process.env,
-      JAVA_OPTS_APPEND: "-XX:TieredStopAtLevel=1",
+      JAVA_OPTS: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms64m -Xmx512m -XX:MaxMetaspaceSize=256m",
       KC_BOOTSTRAP_ADMIN_USERNAME: "admin",
       KC_BOOTSTRAP_ADMIN_PASSWORD: adminPassword,
     },
