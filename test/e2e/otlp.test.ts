@@ -77,7 +77,7 @@ rules:
 
   test("a request goes into the trace that its client began, and its server sees the same header", async () => {
     const url = "https://api.internal/things?token=s3cret-of-the-query";
-    const ran = await agent.run(["curl", "-sS", "--max-time", "20", "-H", `traceparent: ${traceparent}`, url]);
+    const ran = await agent.run(["curl", "-sS", "--max-time", "120", "-H", `traceparent: ${traceparent}`, url]);
     assert.match(ran.stdout, /GET \/things/, ran.stderr);
     const span = await arrived("GET");
     assert.deepEqual([span.traceId, span.parentSpanId], [traceId, "b7ad6b7169203331"]);
