@@ -61,6 +61,8 @@ export interface ControllerService {
   readonly publicKeyPath: string;
   readonly url: string | null;
   status(): ConsumerStatus;
+  /** How many agents are how. */
+  agents(): ReturnType<AgentsHealth["counts"]>;
   /** Resolves when Kafka has it. */
   revoke(word: Omit<RevocationWord, "version">): Promise<RevocationWord>;
   close(): Promise<void>;
@@ -195,6 +197,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     publicKeyPath: signing.publicKeyPath,
     url: page?.url ?? null,
     status: () => consumer.status(),
+    agents: () => health.counts(Date.now()),
     revoke,
     close,
   };

@@ -158,6 +158,12 @@ function healthOf(service: ControllerService): HealthSource {
           value: state === "consuming" ? 1 : 0,
         },
         { name: "approvals_waiting", help: "Held operations that wait.", type: "gauge", value: waiting },
+        {
+          name: "agents",
+          help: "Agents by how they are: silent ones missed several words.",
+          type: "gauge",
+          value: { label: "health", values: service.agents() },
+        },
         { name: "audit_leaves", help: "Heads signed for.", type: "gauge", value: service.audit.log.size },
         {
           name: "audit_problem",

@@ -66,6 +66,13 @@ export class AgentsHealth {
       this.#heard.set(agent, { word: heard.word, atMs: heard.atMs });
   }
 
+  /** How many are how; those that never said it do not count. */
+  counts(nowMs: number): Record<"alive" | "silent" | "stopped", number> {
+    const counts = { alive: 0, silent: 0, stopped: 0 };
+    for (const heard of this.#heard.values()) counts[healthOf(heard, nowMs)] += 1;
+    return counts;
+  }
+
   /** With those that never said how they are, by their record alone. */
   async list(rows: readonly AgentRow[], nowMs: number): Promise<AgentState[]> {
     for (const [agent, heard] of [...this.#unknown]) await this.#check(agent, heard);
@@ -80,8 +87,12 @@ export class AgentsHealth {
 function stateOf(id: string, heard: Heard | null, row: AgentRow | null, nowMs: number): AgentState {
   const record = row === null ? null : { ...row, lastAtMs: row.lastAtMs };
   if (heard === null) return { id, name: id, health: "unknown", heardAtMs: null, record };
-  const { agent: _, atMs: __, everyMs, stopped, policy, ...word } = heard.word;
-  const silent = nowMs - heard.atMs > wordsMissedMax * everyMs;
-  const health = stopped ? "stopped" : silent ? "silent" : "alive";
+  const { agent: _, atMs: __, everyMs: ___, stopped: ____, policy, ...word } = heard.word;
+  const health = healthOf(heard, nowMs);
   return { ...word, id, health, heardAtMs: heard.atMs, record, policy: { ...policy, files: [] } };
+}
+
+function healthOf({ word: { stopped, everyMs }, atMs }: Heard, nowMs: number): "alive" | "silent" | "stopped" {
+  if (stopped) return "stopped";
+  return nowMs - atMs > wordsMissedMax * everyMs ? "silent" : "alive";
 }

@@ -44,6 +44,7 @@ test("one whose words do not come is silent; one that said that it ends has stop
   await say(word({ atMs: startMs + 60_000 }));
   assert.deepEqual(await at(60_000), ["alive"]);
   await say(word({ atMs: startMs + 61_000, stopped: true }));
+  assert.deepEqual(health.counts(startMs), { alive: 0, silent: 0, stopped: 1 });
   assert.deepEqual(await at(900_000), ["stopped"]);
   const [one] = await health.list([], startMs);
   assert.deepEqual(
