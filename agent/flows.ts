@@ -18,7 +18,7 @@ import { openGrpcDescriptors } from "./act/grpc-descriptors.ts";
 import { openHttp } from "./act/http-opening.ts";
 import { Http2Session } from "./act/http2-session.ts";
 import { joinHolds } from "./act/joint-holds.ts";
-import { openLargeBodies } from "./act/large-bodies.ts";
+import { type LargeBodies, openLargeBodies } from "./act/large-bodies.ts";
 import { refusesCertificate, rememberPinnedClients } from "./act/pinned-clients.ts";
 import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
 import { readCredential, readHttpCredential } from "./act/secrets.ts";
@@ -59,6 +59,8 @@ export interface FlowsOptions {
   readonly identities?: Pick<Identities, "of" | "jobOf" | "refusal">;
   /** What MCP's tools were at first sight. */
   readonly toolPins: Pick<HttpContext, "pin" | "pinned">;
+  /** Left out: a thread with limits of its own. */
+  readonly largeBodies?: LargeBodies;
   log(level: "info" | "warn", message: string): void;
 }
 
@@ -87,7 +89,7 @@ export function joinFlows(options: FlowsOptions): Flows {
   const pinnedClients = rememberPinnedClients();
   const cancels = new CancelRegistry();
   const catalog = new CatalogReader(openUpstream);
-  const largeBodies = openLargeBodies({ log });
+  const largeBodies = options.largeBodies ?? openLargeBodies({ log });
   const ports: SessionPorts = {
     decide: judge,
     prepare,

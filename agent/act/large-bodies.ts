@@ -12,7 +12,7 @@ import type { LargeDone, LargeTask } from "../wire/http/large-body.ts";
 import { answerTo, keyOf, type Question } from "../wire/large-task.ts";
 
 /** Without work for so long the thread ends, and gives its memory back. */
-export const idleMsDefault = 30_000;
+const idleMsDefault = 30_000;
 /** One body may take so long; 32 MiB of any kind take some seconds. */
 const workMsMax = 60_000;
 /** Bodies that wait for their turn; above it the next one fails. */
@@ -23,12 +23,16 @@ const oldHeapMbMax = 1024;
 export interface LargeBodies {
   /** `done` is called once and never at once, unless the function that is returned is called before: nobody waits any more. */
   work(task: LargeTask, context: HttpContext, done: (result: LargeDone) => void): () => void;
+  /** There is a thread now. */
+  readonly isRunning: boolean;
   close(): Promise<void>;
 }
 
 export interface LargeBodiesOptions {
   log(level: "info" | "warn", message: string): void;
   readonly idleMs?: number;
+  readonly workMs?: number;
+  readonly oldHeapMb?: number;
 }
 
 /** To the thread. */
@@ -49,7 +53,8 @@ interface Job {
   done: ((result: LargeDone) => void) | null;
 }
 
-export function openLargeBodies({ log, idleMs = idleMsDefault }: LargeBodiesOptions): LargeBodies {
+export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBodies {
+  const { idleMs = idleMsDefault, workMs = workMsMax, oldHeapMb = oldHeapMbMax } = given;
   let jobs = 0;
   let waiting: Job[] = [];
   let waitingBytes = 0;
@@ -61,7 +66,7 @@ export function openLargeBodies({ log, idleMs = idleMsDefault }: LargeBodiesOpti
 
   function start(): Worker {
     const started = new Worker(new URL("./large-worker.ts", import.meta.url), {
-      resourceLimits: { maxOldGenerationSizeMb: oldHeapMbMax },
+      resourceLimits: { maxOldGenerationSizeMb: oldHeapMb },
     });
     started.unref();
     known = new Map();
@@ -80,7 +85,7 @@ export function openLargeBodies({ log, idleMs = idleMsDefault }: LargeBodiesOpti
   function next(): void {
     if (current !== null) return;
     const job = waiting.shift();
-    after(job === undefined ? idleMs : workMsMax);
+    after(job === undefined ? idleMs : workMs);
     if (job === undefined) return;
     current = job;
     waitingBytes -= job.task.body.length;
@@ -150,7 +155,7 @@ export function openLargeBodies({ log, idleMs = idleMsDefault }: LargeBodiesOpti
     timer = setTimeout(() => {
       const old = worker;
       if (old === null) return;
-      if (current !== null) ended(old, "WEIR_LIMIT_REACHED", `it takes longer than ${workMsMax / 1000} s`);
+      if (current !== null) ended(old, "WEIR_LIMIT_REACHED", `it takes longer than ${workMs / 1000} s`);
       else worker = null;
       void old.terminate();
     }, ms);
@@ -177,6 +182,9 @@ export function openLargeBodies({ log, idleMs = idleMsDefault }: LargeBodiesOpti
         waiting = waiting.filter((other) => other !== job);
         waitingBytes -= task.body.length;
       };
+    },
+    get isRunning() {
+      return worker !== null;
     },
     async close() {
       if (timer !== null) clearTimeout(timer);

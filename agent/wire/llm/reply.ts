@@ -62,6 +62,7 @@ export class StreamReply implements ReplyReader {
 
   #try(read: () => Buffer): Buffer {
     if (this.#broken !== null) return empty;
+    this.#options.runs.renew();
     try {
       return read();
     } catch (error) {

@@ -7,8 +7,8 @@ import { replyTextBytesMax } from "../http/dialect.ts";
 import { type JsonMasks, maskJson } from "../http/json-mask.ts";
 import { asBuffer, type LargeReply, largeBodyBytesMin } from "../http/large-body.ts";
 import { checkInstructions, filterLists, hasInstructions, isList, type ListContext } from "./lists.ts";
-import { maskedTokensMax, masksFor } from "./masks.ts";
-import { elementsOf, type Message, readAnswer, valueAt } from "./message.ts";
+import { masksFor } from "./masks.ts";
+import { answerTokensMax, elementsOf, type Message, readAnswer, valueAt } from "./message.ts";
 import { errorCodes, errorMessage } from "./refusal.ts";
 
 /** Longest reply in JSON, and longest event of a stream: it is held until it is whole. */
@@ -139,7 +139,7 @@ export class MessageReader {
     if (result === null)
       return this.impossible(
         "WEIR_MASK_IMPOSSIBLE",
-        `the server's answer cannot be masked, as it is no JSON or has more than ${maskedTokensMax} values`,
+        `the server's answer cannot be masked, as it is no JSON or has more than ${answerTokensMax} values`,
       );
     this.masked += result.masked;
     return result.bytes;
