@@ -48,6 +48,7 @@ export type WorkerReport =
 
 interface Job {
   readonly id: number;
+  readonly bytes: number;
   readonly task: LargeTask;
   readonly context: HttpContext;
   done: ((result: LargeDone) => void) | null;
@@ -68,7 +69,6 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
     const started = new Worker(new URL("./large-worker.ts", import.meta.url), {
       resourceLimits: { maxOldGenerationSizeMb: oldHeapMb },
     });
-    started.unref();
     known = new Map();
     started.on("message", (report: WorkerReport) => {
       if (started === worker) void take(started, report);
@@ -86,10 +86,14 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
     if (current !== null) return;
     const job = waiting.shift();
     after(job === undefined ? idleMs : workMs);
-    if (job === undefined) return;
+    if (job === undefined) {
+      worker?.unref();
+      return;
+    }
     current = job;
-    waitingBytes -= job.task.body.length;
+    waitingBytes -= job.bytes;
     worker ??= start();
+    worker.ref();
     teach(worker, job.context.custom);
     const { id, task, context } = job;
     const body = ownMemory(task.body);
@@ -146,7 +150,7 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
     worker = null;
     const job = current;
     if (job === null) return;
-    log("warn", `${code}: a body of ${job.task.body.length} bytes could not be read: ${what}`);
+    log("warn", `${code}: a body of ${job.bytes} bytes could not be read: ${what}`);
     finish(job, { is: "failed", code, message: `The body cannot be read: ${what}.` });
   }
 
@@ -165,11 +169,11 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
   return {
     work(task, context, done) {
       jobs += 1;
-      const job: Job = { id: jobs, task, context, done };
-      const isFull = waitingBytes + task.body.length > waitingBytesMax;
+      const job: Job = { id: jobs, bytes: task.body.length, task, context, done };
+      const isFull = waitingBytes + job.bytes > waitingBytesMax;
       if (!isFull) {
         waiting.push(job);
-        waitingBytes += task.body.length;
+        waitingBytes += job.bytes;
       }
       // Never inside of the caller's own turn.
       setImmediate(() => {
@@ -180,7 +184,7 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
         job.done = null;
         if (!waiting.includes(job)) return;
         waiting = waiting.filter((other) => other !== job);
-        waitingBytes -= task.body.length;
+        waitingBytes -= job.bytes;
       };
     },
     get isRunning() {
