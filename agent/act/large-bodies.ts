@@ -12,7 +12,7 @@ import type { LargeDone, LargeTask } from "../wire/http/large-body.ts";
 import { answerTo, keyOf, type Question } from "../wire/large-task.ts";
 
 /** Without work for so long the thread ends, and gives its memory back. */
-const idleMsDefault = 30_000;
+const idleMsDefault = 120_000;
 /** One body may take so long; 32 MiB of any kind take some seconds. */
 const workMsMax = 60_000;
 /** Bodies that wait for their turn; above it the next one fails. */
