@@ -67,7 +67,7 @@ ${otlpHelp}  --on-failure closed|open  what happens when the agent is down (defa
                             where such parts are kept (S3: credentials, AWS_REGION, AWS_ENDPOINT_URL from the environment)
   --on-stop open|closed     what an ordered end leaves: nothing (default), or the rules, closed, for the next start
 ${kafkaHelp}  --schema-registry URL     entries in the Confluent wire format, their schemas registered there
-  --kafka-library NAME      kafkajs (default) or platformatic
+  --kafka-library NAME      platformatic (default) or kafkajs
   --controller-key FILE     public key of controllers (PEM) that may approve and revoke over Kafka, repeatable
   --policy-key FILE         public key (PEM) of who publishes policies, repeatable (default: the controllers')
   --config FILE             the same settings as YAML, in camel case: policy, listenUi, onFailure, kafkaCa, …

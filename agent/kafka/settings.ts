@@ -76,7 +76,7 @@ export function readPublishConfig(
   return {
     settings,
     registry: registry === undefined ? null : readRegistry(registry),
-    library: library ?? "kafkajs",
+    library: library ?? "platformatic",
     controllerKeys,
     policy: followed === null ? null : { id: followed, keys: trusted },
   };

@@ -166,7 +166,8 @@ const firstBodies = (bodies as { fields: object[] }[]).map((body) => ({
   fields: body.fields.filter((field) => !("default" in field)),
 }));
 export const firstEntryType = avro.Type.forSchema(entryOf(firstBodies) as avro.Schema, { wrapUnions: true });
-const fromFirst = entryType.createResolver(firstEntryType);
+/** Made when it is needed: it takes longer than the schemas themselves. */
+let fromFirst: object | null = null;
 
 /**
  * A spool holds no schema. The added fields are the last of an entry, so an entry from before them ends too early for
@@ -177,6 +178,7 @@ export function readEntry(bytes: Buffer): unknown {
     return entryType.fromBuffer(bytes);
   } catch (error) {
     try {
+      fromFirst ??= entryType.createResolver(firstEntryType);
       return entryType.fromBuffer(bytes, fromFirst);
     } catch {
       throw error;

@@ -28,7 +28,7 @@ const { values } = parseArgs({
   options: {
     entries: { type: "string", default: "200000" },
     bytes: { type: "string", default: "1024" },
-    transport: { type: "string", default: "kafkajs" },
+    transport: { type: "string", default: "platformatic" },
     kind: { type: "string", default: "operations" },
     json: { type: "boolean", default: false },
   },
