@@ -31,9 +31,11 @@ import { type Page, startPage } from "./http/server.ts";
 import type { OidcLogout } from "./identity/oidc.ts";
 import { RevokedPeople } from "./identity/revoked-people.ts";
 import type { SignInSettings } from "./identity/settings.ts";
+import { startRetention } from "./retention.ts";
 import { withOcsfTopic } from "./siem/ocsf-topic.ts";
 import { openSigningKey } from "./signing-key.ts";
 import { readFromStore } from "./store/page-reader.ts";
+import type { RetentionRules } from "./store/retention.ts";
 import type { Store } from "./store/store.ts";
 
 export interface ServiceOptions {
@@ -47,6 +49,8 @@ export interface ServiceOptions {
   readonly signIn?: SignInSettings | null;
   /** Null: no page. */
   readonly listen: { readonly host: string; readonly port: number } | null;
+  /** What the store keeps; all of it by default. */
+  readonly retain?: RetentionRules | null;
   /** What is stored goes out as OCSF to `weir.ocsf.v1`, too. */
   readonly publishOcsf?: boolean;
   /** Who cosigns the audit log's checkpoints; nobody by default. */
@@ -107,6 +111,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     ...(options.groupId === undefined ? {} : { groupId: options.groupId }),
     log,
   });
+  const retention = options.retain ? startRetention(store, options.retain, log) : null;
   const feed = openFeed({
     kafka,
     groupId: `${options.groupId ?? groupPrefixes.controllers}-${randomBytes(8).toString("hex")}`,
@@ -164,6 +169,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     await ocsf?.close();
     await audit.close();
     await outbox.close();
+    await retention?.close();
     await store.close();
   }
 

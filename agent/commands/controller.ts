@@ -8,6 +8,7 @@ import { readSignInSettings } from "../../controller/identity/settings.ts";
 import { type ControllerService, startService } from "../../controller/service.ts";
 import { openSigningKey } from "../../controller/signing-key.ts";
 import { openStore } from "../../controller/store/store.ts";
+import { readRetention } from "../archive/settings.ts";
 import { WeirError } from "../errors.ts";
 import { type HealthSource, readMetricsAddress, startHealth } from "../health/server.ts";
 import { revocationMessage } from "../kafka/revocation-messages.ts";
@@ -30,6 +31,8 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
                             as --controller-key. Controllers side by side need the same controller-key.pem
   --store postgres://…      PostgreSQL in place of SQLite below DIR: controllers side by side share one. Without a
                             password in it PGPASSWORD or PGPASSFILE counts
+  --retain-age 90d          take entries out of the store that are older (h, d, y); where they ended stays
+  --retain-size 50GiB       take out the oldest above this size (MiB, GiB, TiB), counted without their indices
   --group NAME              consumer group (default weir-controllers)
   --schema-registry URL     where schemas of entries in the Confluent wire format are
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9349; port 0 takes a free one)
@@ -51,6 +54,8 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       ...kafkaOptions,
       state: { type: "string" },
       store: { type: "string" },
+      "retain-age": { type: "string" },
+      "retain-size": { type: "string" },
       group: { type: "string" },
       "schema-registry": { type: "string" },
       "listen-ui": { type: "string", default: "127.0.0.1:9349" },
@@ -89,6 +94,8 @@ interface ServeOptions {
   readonly stateDir: string;
   readonly values: {
     readonly store?: string | undefined;
+    readonly "retain-age"?: string | undefined;
+    readonly "retain-size"?: string | undefined;
     readonly group?: string | undefined;
     readonly "schema-registry"?: string | undefined;
     readonly "listen-ui": string;
@@ -109,13 +116,14 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   const otlp = readOtlp(values.otlp, io.env);
   const witnesses = values.witness.map(parseWitness);
   const registry = values["schema-registry"] === undefined ? null : readRegistry(values["schema-registry"]);
+  const retain = readRetention({ age: values["retain-age"], size: values["retain-size"] });
   const stopped = new Promise<void>((stop) => {
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
   });
   const store = await openStore(values.store ?? join(stateDir, "store"));
   const service = await startService({
-    ...{ kafka, store, stateDir, listen, registry, signIn, witnesses, log },
+    ...{ kafka, store, stateDir, listen, registry, signIn, witnesses, retain, log },
     publishOcsf: values["publish-ocsf"],
     ...(values.group === undefined ? {} : { groupId: values.group }),
   }).catch(async (error: unknown) => {

@@ -43,10 +43,11 @@ export interface HeldHead {
   readonly found: readonly string[];
 }
 
-/** Heads up to where the chain is, in order. */
-export function judgeHeads(agent: string, heads: readonly HeldHead[], signedBefore: number) {
+/** Heads up to where the chain is, in order. Of `removed` entries they were held against the chain while it was here. */
+export function judgeHeads(agent: string, heads: readonly HeldHead[], signedBefore: number, removed: number) {
   let signed = signedBefore;
   for (const { size, link, found } of heads) {
+    if (size <= removed) continue;
     if (size > 0 && !found.includes(link))
       return { signed, broken: `Entry ${size - 1} of agent ${agent} is not the one that the agent signed for.` };
     signed = Math.max(signed, size);

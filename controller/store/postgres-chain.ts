@@ -4,8 +4,8 @@ import { entriesAtOnceMax, followChain, judgeHeads } from "./chain-walk.ts";
 
 /** True when there is more to follow. */
 export async function advanceAgent(client: PoolClient, num: number, agent: string, nowMs: number): Promise<boolean> {
-  const { rows: states } = await client.query<{ size: string; link: Buffer; signed: string }>(
-    "SELECT size, link, signed FROM agents WHERE num = $1 FOR UPDATE SKIP LOCKED",
+  const { rows: states } = await client.query<{ size: string; link: Buffer; signed: string; removed: string }>(
+    "SELECT size, link, signed, removed FROM agents WHERE num = $1 FOR UPDATE SKIP LOCKED",
     [num],
   );
   const [state] = states;
@@ -26,7 +26,7 @@ export async function advanceAgent(client: PoolClient, num: number, agent: strin
     link: head.link,
     found: head.found.map((one) => one.toString("hex")),
   }));
-  const judged = judgeHeads(agent, held, Number(state.signed));
+  const judged = judgeHeads(agent, held, Number(state.signed), Number(state.removed));
   const fault = broken ?? judged.broken;
   if (judged.broken === null) await client.query("DELETE FROM heads WHERE agent = $1 AND size <= $2", [num, size]);
   await client.query("UPDATE agents SET size = $1, link = $2, signed = $3, broken = $4 WHERE num = $5", [

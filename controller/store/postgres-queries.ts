@@ -21,7 +21,7 @@ type Row = Readonly<Record<string, unknown>>;
 
 export const sessionColumns = `s.num, a.agent, s.id, s.entries, s.started_at, s.ended_at, s.last_at, s.target, s.protocol,
   s.destination, s.hostname, s.process, s.uid, s.job, s.identity, s.issuer, s."user", s.database, s.operations, s.denied,
-  s.held, s.ending, s.rows, s.masked`;
+  s.held, s.ending, s.rows, s.masked, s.first`;
 const fromSessions = "FROM sessions s JOIN agents a ON a.num = s.agent";
 /** Documents of one page: a session whose statements match many times has many. */
 const documentsAtOnce = 1_000;
@@ -64,12 +64,13 @@ export class PostgresQueries implements SessionQueries {
 
   async agents(): Promise<AgentRow[]> {
     const { rows } = await this.#db.query<Row>(
-      "SELECT agent, size, signed, top, last_at, broken FROM agents ORDER BY agent",
+      "SELECT agent, size, signed, removed, top, last_at, broken FROM agents ORDER BY agent",
     );
     return rows.map((row) => ({
       agent: String(row["agent"]),
       size: Number(row["size"]),
       signed: Number(row["signed"]),
+      removed: Number(row["removed"]),
       missing: Number(row["top"]) >= Number(row["size"]) ? Number(row["size"]) : null,
       broken: row["broken"] === null ? null : String(row["broken"]),
       lastAtMs: Number(row["last_at"]),

@@ -2,7 +2,6 @@
 import type { PoolClient } from "pg";
 import { WeirError } from "../../agent/errors.ts";
 
-const schemaVersion = 1;
 /** Controllers that start at the same time make the tables one after another. */
 const lockNumber = 7_214_022;
 
@@ -13,12 +12,13 @@ export async function migrate(client: PoolClient): Promise<void> {
     await client.query("CREATE TABLE IF NOT EXISTS weir_schema (version integer NOT NULL)");
     const { rows } = await client.query<{ version: number }>("SELECT max(version) AS version FROM weir_schema");
     const version = rows[0]?.version ?? 0;
-    if (version > schemaVersion)
+    if (version > steps.length)
       throw new WeirError("WEIR_CONFIG_INVALID", "The store's tables were made by a later version of Weir.");
-    if (version === 0) {
-      await client.query(tables);
-      await client.query("INSERT INTO weir_schema VALUES ($1)", [schemaVersion]);
-    }
+    for (const [at, step] of steps.entries())
+      if (at >= version) {
+        await client.query(step);
+        await client.query("INSERT INTO weir_schema VALUES ($1)", [at + 1]);
+      }
     await client.query("COMMIT");
   } catch (error) {
     await client.query("ROLLBACK");
@@ -57,3 +57,18 @@ CREATE TABLE approvals (
 CREATE INDEX approvals_created ON approvals (created_at);
 CREATE TABLE revocations (identity text PRIMARY KEY, version bigint NOT NULL, message text NOT NULL);
 `;
+
+/** As in sqlite-schema.ts. */
+const retention = `
+ALTER TABLE agents ADD COLUMN removed bigint NOT NULL DEFAULT 0,
+  ADD COLUMN removed_link bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+  ADD COLUMN bytes bigint NOT NULL DEFAULT 0;
+UPDATE agents a SET bytes = (SELECT coalesce(sum(octet_length(payload)), 0) FROM entries e WHERE e.agent = a.num);
+ALTER TABLE sessions ADD COLUMN first bigint NOT NULL DEFAULT 0;
+CREATE TABLE removed (
+  agent bigint NOT NULL, id text NOT NULL, entries bigint NOT NULL, tail bytea NOT NULL, PRIMARY KEY (agent, id));
+CREATE INDEX documents_session ON documents (session, at);
+`;
+
+/** Each makes the next version of the one before it. */
+const steps: readonly string[] = [tables, retention];

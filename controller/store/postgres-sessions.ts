@@ -21,10 +21,12 @@ const tokensMax = 1_024;
 export async function storeSessions(
   client: PoolClient,
   agents: ReadonlyMap<string, number>,
-  entries: readonly CheckedEntry[],
-): Promise<void> {
-  if (entries.length === 0) return;
-  const open = await lockSessions(client, agents, entries);
+  arrived: readonly CheckedEntry[],
+): Promise<Map<string, number>> {
+  const bytes = new Map<string, number>();
+  const { entries, tails } = await withoutRemoved(client, agents, arrived);
+  if (entries.length === 0) return bytes;
+  const open = await lockSessions(client, agents, entries, tails);
   const taken: { readonly checked: CheckedEntry; readonly session: number }[] = [];
   const documents: { readonly session: number; readonly at: number; readonly words: readonly string[] }[] = [];
   for (const checked of entries) {
@@ -34,6 +36,7 @@ export async function storeSessions(
     session.row = withEntry(session.row, entry);
     session.tail = link;
     taken.push({ checked, session: session.num });
+    bytes.set(entry.agent, (bytes.get(entry.agent) ?? 0) + checked.payload.length);
     const words = entry.session === "agent" ? null : documentWords(session, checked);
     if (words !== null) documents.push({ session: session.num, at: entry.timeMs, words });
   }
@@ -51,6 +54,32 @@ export async function storeSessions(
       ],
     );
   await updateSessions(client, [...open.values()]);
+  return bytes;
+}
+
+interface RemovedTail {
+  readonly entries: number;
+  readonly tail: Buffer;
+}
+
+/** Entries that were here until retention took them out are not stored again; later ones of such a session are. */
+async function withoutRemoved(
+  client: PoolClient,
+  agents: ReadonlyMap<string, number>,
+  entries: readonly CheckedEntry[],
+): Promise<{ entries: readonly CheckedEntry[]; tails: ReadonlyMap<string, RemovedTail> }> {
+  const names = new Map(entries.map(({ entry }) => [`${agents.get(entry.agent)}\n${entry.session}`, entry]));
+  const { rows } = await client.query<{ agent: string; id: string; entries: string; tail: Buffer }>(
+    `SELECT r.* FROM unnest($1::bigint[], $2::text[]) AS w (agent, id) JOIN removed r USING (agent, id)`,
+    [[...names.values()].map(({ agent }) => agents.get(agent)), [...names.values()].map(({ session }) => session)],
+  );
+  const tails = new Map<string, RemovedTail>();
+  for (const row of rows) {
+    const { agent, session } = names.get(`${row.agent}\n${row.id}`) as CheckedEntry["entry"];
+    tails.set(nameOf({ agent, session }), { entries: Number(row.entries), tail: row.tail });
+  }
+  if (tails.size === 0) return { entries, tails };
+  return { entries: entries.filter(({ entry }) => entry.seq >= (tails.get(nameOf(entry))?.entries ?? 0)), tails };
 }
 
 function documentWords(session: Open, { entry }: CheckedEntry): string[] | null {
@@ -71,17 +100,24 @@ async function lockSessions(
   client: PoolClient,
   agents: ReadonlyMap<string, number>,
   entries: readonly CheckedEntry[],
+  tails: ReadonlyMap<string, RemovedTail>,
 ): Promise<Map<string, Open>> {
   const firsts = new Map<string, CheckedEntry["entry"]>();
   for (const { entry } of entries) if (!firsts.has(nameOf(entry))) firsts.set(nameOf(entry), entry);
   const list = [...firsts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
   const places = [list.map(({ agent }) => agents.get(agent)), list.map(({ session }) => session)];
   await client.query(
-    `INSERT INTO sessions (agent, id, tail, entries, started_at, last_at, target, protocol, destination, process, "user",
-       database, operations, denied, held, rows, masked)
-     SELECT agent, id, $3, 0, at, at, '', '', '', 'unknown', '', '', 0, 0, 0, 0, 0
-     FROM unnest($1::bigint[], $2::text[], $4::bigint[]) AS w (agent, id, at) ON CONFLICT DO NOTHING`,
-    [...places, firstLink, list.map(({ timeMs }) => timeMs)],
+    `INSERT INTO sessions (agent, id, tail, entries, first, started_at, last_at, target, protocol, destination, process,
+       "user", database, operations, denied, held, rows, masked)
+     SELECT agent, id, tail, entries, entries, at, at, '', '', '', 'unknown', '', '', 0, 0, 0, 0, 0
+     FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) AS w (agent, id, tail, entries, at)
+     ON CONFLICT DO NOTHING`,
+    [
+      ...places,
+      list.map((entry) => tails.get(nameOf(entry))?.tail ?? firstLink),
+      list.map((entry) => tails.get(nameOf(entry))?.entries ?? 0),
+      list.map(({ timeMs }) => timeMs),
+    ],
   );
   const { rows } = await client.query(
     `SELECT ${sessionColumns}, s.tail FROM unnest($1::bigint[], $2::text[]) AS w (agent, id)

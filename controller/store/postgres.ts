@@ -10,8 +10,10 @@ import type { SessionTail } from "../consume/session-chain.ts";
 import { type CheckedBatch, type CheckedEntry, nameOf, type SessionName } from "../consume/sink.ts";
 import { advanceAgent } from "./postgres-chain.ts";
 import { PostgresQueries } from "./postgres-queries.ts";
+import { keptAgents, oldestEntries, removeEntries } from "./postgres-removal.ts";
 import { migrate } from "./postgres-schema.ts";
 import { storeSessions } from "./postgres-sessions.ts";
+import { type RemovedCount, type RetentionRules, removeOld } from "./retention.ts";
 import { type ApprovalRow, approvalsPageMax, type RevocationRow, type Store } from "./store.ts";
 
 const connectionsMax = 8;
@@ -68,8 +70,14 @@ class PostgresStore extends PostgresQueries implements Store {
        JOIN agents a ON a.agent = w.agent JOIN sessions s ON s.id = w.id AND s.agent = a.num`,
       [names.map(({ agent }) => agent), names.map(({ session }) => session)],
     );
+    const removed = await this.#pool.query<{ agent: string; id: string; entries: string; tail: Buffer }>(
+      `SELECT a.agent, r.id, r.entries, r.tail FROM unnest($1::text[], $2::text[]) AS w (agent, id)
+       JOIN agents a ON a.agent = w.agent JOIN removed r ON r.id = w.id AND r.agent = a.num`,
+      [names.map(({ agent }) => agent), names.map(({ session }) => session)],
+    );
+    // A session that went on after all of it was removed is in both.
     const found = new Map(
-      rows.map(({ agent, id, entries, tail }) => [
+      [...removed.rows, ...rows].map(({ agent, id, entries, tail }) => [
         nameOf({ agent, session: id }),
         { seq: Number(entries) - 1, link: tail },
       ]),
@@ -82,11 +90,11 @@ class PostgresStore extends PostgresQueries implements Store {
     const agents = new Map<string, number>();
     for (const name of names.sort()) agents.set(name, await this.#agent(name));
     await this.#transaction(async (client) => {
-      await storeSessions(client, agents, entries);
+      const bytes = await storeSessions(client, agents, entries);
       for (const [agent, { agentSeq, timeMs }] of topsOf(entries))
         await client.query(
-          "UPDATE agents SET top = greatest(top, $1), last_at = greatest(last_at, $2) WHERE num = $3",
-          [agentSeq, timeMs, agents.get(agent)],
+          "UPDATE agents SET top = greatest(top, $1), last_at = greatest(last_at, $2), bytes = bytes + $3 WHERE num = $4",
+          [agentSeq, timeMs, bytes.get(agent) ?? 0, agents.get(agent)],
         );
       for (const { agent, size, link } of heads)
         await client.query("INSERT INTO heads (agent, size, link) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [
@@ -131,6 +139,19 @@ class PostgresStore extends PostgresQueries implements Store {
       while (await this.#transaction((client) => advanceAgent(client, num, agent, this.#now())));
       this.#behind.delete(agent);
     }
+  }
+
+  async remove(rules: RetentionRules): Promise<RemovedCount> {
+    await this.advance();
+    return removeOld(
+      {
+        agents: () => keptAgents(this.#pool),
+        oldest: (agent, from, limit) => oldestEntries(this.#pool, agent, from, limit),
+        remove: (cut) => this.#transaction((client) => removeEntries(client, cut)),
+      },
+      rules,
+      this.#now(),
+    );
   }
 
   async putApproval(row: ApprovalRow): Promise<void> {

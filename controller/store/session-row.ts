@@ -28,6 +28,7 @@ export function emptyRow({ agent, session, timeMs }: ChainedEntry): SessionRow {
     rows: 0,
     masked: 0,
     entries: 0,
+    first: 0,
   };
 }
 

@@ -6,11 +6,14 @@ interface AgentState {
   readonly size: number;
   readonly link: Uint8Array;
   readonly signed: number;
+  readonly removed: number;
 }
 
 /** True when it went as far as it goes for now. */
 export function advanceAgent(db: DatabaseSync, num: number, agent: string, nowMs: number): boolean {
-  const state = db.prepare("SELECT size, link, signed FROM agents WHERE num = ?").get(num) as unknown as AgentState;
+  const state = db
+    .prepare("SELECT size, link, signed, removed FROM agents WHERE num = ?")
+    .get(num) as unknown as AgentState;
   const rows = db
     .prepare(
       `SELECT agent_seq AS agentSeq, previous, link FROM entries WHERE agent = ? AND agent_seq >= ?
@@ -26,7 +29,7 @@ export function advanceAgent(db: DatabaseSync, num: number, agent: string, nowMs
     ...head,
     found: linkAt.all(num, head.size - 1).map((row) => Buffer.from(row["link"] as Uint8Array).toString("hex")),
   }));
-  const judged = judgeHeads(agent, held, state.signed);
+  const judged = judgeHeads(agent, held, state.signed, state.removed);
   const fault = broken ?? judged.broken;
   if (judged.broken === null) db.prepare("DELETE FROM heads WHERE agent = ? AND size <= ?").run(num, size);
   db.prepare("UPDATE agents SET size = ?, link = ?, signed = ?, broken = ? WHERE num = ?").run(

@@ -20,7 +20,7 @@ type Row = Readonly<Record<string, string | number | null | Uint8Array>>;
 
 export const sessionColumns = `s.num, a.agent, s.id, s.entries, s.started_at, s.ended_at, s.last_at, s.target, s.protocol,
   s.destination, s.hostname, s.process, s.uid, s.job, s.identity, s.issuer, s.user, s.database, s.operations, s.denied,
-  s.held, s.ending, s.rows, s.masked`;
+  s.held, s.ending, s.rows, s.masked, s.first`;
 const fromSessions = "FROM sessions s JOIN agents a ON a.num = s.agent";
 /** Documents looked at for one page: sessions with many statements that match come many times. */
 const documentsMax = 20_000;
@@ -64,11 +64,14 @@ export class SqliteQueries {
   }
 
   agents(): AgentRow[] {
-    const rows = this.#db.prepare("SELECT agent, size, signed, top, last_at, broken FROM agents ORDER BY agent").all();
-    return (rows as Row[]).map(({ agent, size, signed, top, last_at, broken }) => ({
+    const rows = this.#db
+      .prepare("SELECT agent, size, signed, removed, top, last_at, broken FROM agents ORDER BY agent")
+      .all();
+    return (rows as Row[]).map(({ agent, size, signed, removed, top, last_at, broken }) => ({
       agent: String(agent),
       size: Number(size),
       signed: Number(signed),
+      removed: Number(removed),
       missing: Number(top) >= Number(size) ? Number(size) : null,
       broken: broken === null ? null : String(broken),
       lastAtMs: Number(last_at),

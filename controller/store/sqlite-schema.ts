@@ -4,7 +4,6 @@ import { DatabaseSync } from "node:sqlite";
 import { WeirError } from "../../agent/errors.ts";
 
 export const storeFile = "controller.sqlite";
-const schemaVersion = 1;
 /** Of the file, for one connection. */
 const cacheKiB = 32 * 1024;
 const busyWaitMs = 5_000;
@@ -17,11 +16,12 @@ export function openWriter(dir: string): DatabaseSync {
   db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -${cacheKiB};
     PRAGMA busy_timeout = ${busyWaitMs}; PRAGMA journal_size_limit = ${journalBytesMax};`);
   const { user_version: version } = db.prepare("PRAGMA user_version").get() as { user_version: number };
-  if (version > schemaVersion) {
+  if (version > steps.length) {
     db.close();
     throw new WeirError("WEIR_CONFIG_INVALID", `${join(dir, storeFile)} was written by a later version of Weir.`);
   }
-  if (version === 0) db.exec(`BEGIN; ${tables} PRAGMA user_version = ${schemaVersion}; COMMIT;`);
+  for (const [at, step] of steps.entries())
+    if (at >= version) db.exec(`BEGIN; ${step} PRAGMA user_version = ${at + 1}; COMMIT;`);
   return db;
 }
 
@@ -70,3 +70,23 @@ CREATE TABLE approvals (
 CREATE INDEX approvals_created ON approvals (created_at);
 CREATE TABLE revocations (identity TEXT PRIMARY KEY, version INTEGER NOT NULL, message TEXT NOT NULL) WITHOUT ROWID;
 `;
+
+/**
+ * What was removed leaves where the agent's chain stood (`removed`, `removed_link`) and where each session ended: an entry
+ * that comes again is known, and a later one has to follow from it.
+ */
+const retention = `
+ALTER TABLE agents ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agents ADD COLUMN removed_link BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';
+ALTER TABLE agents ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE agents SET bytes = (SELECT coalesce(sum(length(payload)), 0) FROM entries WHERE agent = agents.num);
+ALTER TABLE sessions ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE removed (
+  agent INTEGER NOT NULL, id TEXT NOT NULL, entries INTEGER NOT NULL, tail BLOB NOT NULL, PRIMARY KEY (agent, id))
+  WITHOUT ROWID;
+DROP INDEX found_at;
+CREATE INDEX found_session ON found (session, at);
+`;
+
+/** Each makes the next version of the one before it. */
+const steps: readonly string[] = [tables, retention];

@@ -31,16 +31,21 @@ export interface OpenSession {
 export class SqliteSessions {
   readonly #known = new Map<string, Known>();
   readonly #indexed = new Set<string>();
-  readonly #statements: Record<"find" | "insert" | "update" | "document" | "found", StatementSync>;
+  readonly #statements: Record<
+    "find" | "removed" | "insert" | "unremove" | "update" | "document" | "found",
+    StatementSync
+  >;
 
   constructor(db: DatabaseSync) {
     this.#statements = {
       find: db.prepare(
         `SELECT ${sessionColumns}, s.tail FROM sessions s JOIN agents a ON a.num = s.agent WHERE s.id = ? AND s.agent = ?`,
       ),
+      removed: db.prepare("SELECT entries, tail FROM removed WHERE agent = ? AND id = ?"),
+      unremove: db.prepare("DELETE FROM removed WHERE agent = ? AND id = ?"),
       insert: db.prepare(
-        `INSERT INTO sessions (agent, id, tail, entries, started_at, last_at, target, protocol, destination, process,
-           user, database, operations, denied, held) VALUES (?, ?, ?, 0, ?, ?, '', '', '', '', '', '', 0, 0, 0)`,
+        `INSERT INTO sessions (agent, id, tail, entries, first, started_at, last_at, target, protocol, destination, process,
+           user, database, operations, denied, held) VALUES (?, ?, ?, ?, ?, ?, ?, '', '', '', '', '', '', 0, 0, 0)`,
       ),
       update: db.prepare(
         `UPDATE sessions SET tail = ?, entries = ?, started_at = ?, ended_at = ?, last_at = ?, target = ?, protocol = ?,
@@ -60,11 +65,15 @@ export class SqliteSessions {
 
   tail(agent: number, session: string): SessionTail | null {
     const known = this.#find(agent, session);
-    return known === null ? null : { seq: known.row.entries - 1, link: known.tail };
+    return known === null ? this.#removed(agent, session) : { seq: known.row.entries - 1, link: known.tail };
   }
 
-  open(agent: number, first: ChainedEntry): OpenSession {
-    const known = this.#find(agent, first.session) ?? this.#create(agent, first);
+  /** For entries from `first` to `last`; null when they were here and are removed. */
+  open(agent: number, first: ChainedEntry, last: ChainedEntry): OpenSession | null {
+    const found = this.#find(agent, first.session);
+    const removed = found === null ? this.#removed(agent, first.session) : null;
+    if (removed !== null && last.seq <= removed.seq) return null;
+    const known = found ?? this.#create(agent, first, removed);
     return {
       num: known.num,
       takes: ({ seq }) => seq >= known.row.entries,
@@ -87,15 +96,22 @@ export class SqliteSessions {
     return this.#remember(key, { num: Number(row["num"]), row: sessionOf(row as never), tail: Buffer.from(tail) });
   }
 
-  #create(agent: number, first: ChainedEntry): Known {
+  /** Where a session ended that retention took out. */
+  #removed(agent: number, session: string): SessionTail | null {
+    const row = this.#statements.removed.get(agent, session);
+    if (row === undefined) return null;
+    return { seq: Number(row["entries"]) - 1, link: Buffer.from(row["tail"] as Uint8Array) };
+  }
+
+  /** One that goes on after all of it was removed goes on from there. */
+  #create(agent: number, first: ChainedEntry, removed: SessionTail | null): Known {
+    const entries = removed === null ? 0 : removed.seq + 1;
+    const tail = removed?.link ?? firstLink;
     const { lastInsertRowid } = this.#statements.insert.run(
-      agent,
-      first.session,
-      firstLink,
-      first.timeMs,
-      first.timeMs,
+      ...([agent, first.session, tail, entries, entries, first.timeMs, first.timeMs] as const),
     );
-    const known = { num: Number(lastInsertRowid), row: emptyRow(first), tail: firstLink };
+    if (removed !== null) this.#statements.unremove.run(agent, first.session);
+    const known = { num: Number(lastInsertRowid), row: { ...emptyRow(first), entries, first: entries }, tail };
     return this.#remember(`${agent}\n${first.session}`, known);
   }
 

@@ -9,8 +9,10 @@ import { firstLink } from "../../agent/record/chain.ts";
 import { lockDirectory } from "../../agent/record/lock.ts";
 import type { SessionTail } from "../consume/session-chain.ts";
 import { type CheckedBatch, type CheckedEntry, nameOf, type SessionName } from "../consume/sink.ts";
+import { type RemovedCount, type RetentionRules, removeOld } from "./retention.ts";
 import { advanceAgent } from "./sqlite-chain.ts";
 import { openStoreReader, type StoreReader } from "./sqlite-reader.ts";
+import { keptAgents, oldestEntries, removeEntries } from "./sqlite-removal.ts";
 import { openWriter } from "./sqlite-schema.ts";
 import { SqliteSessions } from "./sqlite-sessions.ts";
 import {
@@ -59,7 +61,9 @@ class SqliteStore implements Store {
          ON CONFLICT DO NOTHING`,
       ),
       head: this.#db.prepare("INSERT INTO heads (agent, size, link) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"),
-      top: this.#db.prepare("UPDATE agents SET top = max(top, ?), last_at = max(last_at, ?) WHERE num = ?"),
+      top: this.#db.prepare(
+        "UPDATE agents SET top = max(top, ?), last_at = max(last_at, ?), bytes = bytes + ? WHERE num = ?",
+      ),
       fault: this.#db.prepare(
         "INSERT INTO faults (at, kind, agent, session, sentence) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
       ),
@@ -76,9 +80,13 @@ class SqliteStore implements Store {
 
   async store({ entries, heads, faults }: CheckedBatch): Promise<void> {
     this.#transaction(() => {
-      for (const list of bySession(entries)) this.#storeSession(list);
+      const bytes = new Map<string, number>();
+      for (const list of bySession(entries)) {
+        const { agent } = (list[0] as CheckedEntry).entry;
+        bytes.set(agent, (bytes.get(agent) ?? 0) + this.#storeSession(list));
+      }
       for (const [agent, last] of lastOfAgents(entries)) {
-        this.#statements.top.run(last.agentSeq, last.timeMs, this.#agent(agent));
+        this.#statements.top.run(last.agentSeq, last.timeMs, bytes.get(agent) ?? 0, this.#agent(agent));
         this.#behind.add(agent);
       }
       for (const { agent, size, link } of heads) {
@@ -109,6 +117,25 @@ class SqliteStore implements Store {
         await new Promise((resolve) => setImmediate(resolve));
       this.#behind.delete(agent);
     }
+  }
+
+  async remove(rules: RetentionRules): Promise<RemovedCount> {
+    await this.advance();
+    return removeOld(
+      {
+        agents: async () => keptAgents(this.#db),
+        oldest: async (agent, from, limit) => oldestEntries(this.#db, agent, from, limit),
+        remove: async (cut) => {
+          const count = this.#transaction(() => removeEntries(this.#db, cut));
+          this.#sessions.forget();
+          // Room for others in between.
+          await new Promise((resolve) => setImmediate(resolve));
+          return count;
+        },
+      },
+      rules,
+      this.#now(),
+    );
   }
 
   sessions(query: SessionQuery): Promise<SessionPage> {
@@ -167,16 +194,21 @@ class SqliteStore implements Store {
     this.#unlock();
   }
 
-  #storeSession(list: readonly CheckedEntry[]): void {
+  /** Answers with the bytes that came to it. */
+  #storeSession(list: readonly CheckedEntry[]): number {
     const [first] = list as readonly [CheckedEntry, ...CheckedEntry[]];
     const agent = this.#agent(first.entry.agent);
-    const session = this.#sessions.open(agent, first.entry);
+    const session = this.#sessions.open(agent, first.entry, (list.at(-1) as CheckedEntry).entry);
+    if (session === null) return 0;
+    let bytes = 0;
     for (const { entry, link, payload } of list) {
       if (!session.takes(entry)) continue;
       this.#statements.entry.run(session.num, entry.seq, agent, entry.agentSeq, entry.previous, link, payload);
       session.add(entry, link);
+      bytes += payload.length;
     }
     session.save();
+    return bytes;
   }
 
   #agent(agent: string): number {

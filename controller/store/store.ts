@@ -5,10 +5,13 @@
 import { WeirError } from "../../agent/errors.ts";
 import type { ReadEntry, SessionSummary } from "../../agent/record/read.ts";
 import type { Fault, RecordSink } from "../consume/sink.ts";
+import type { RemovedCount, RetentionRules } from "./retention.ts";
 
 export interface Store extends RecordSink, SessionQueries, ApprovalHistory, RevocationList {
   /** Follows each agent's chain as far as it is here now. It is done about once a second anyway. */
   advance(): Promise<void>;
+  /** Takes out what is too old or too much; the proof stays (retention.ts). */
+  remove(rules: RetentionRules): Promise<RemovedCount>;
   close(): Promise<void>;
 }
 
@@ -67,8 +70,10 @@ export interface SessionRow extends SessionSummary {
   /** Over all its results. */
   readonly rows: number;
   readonly masked: number;
-  /** Entries that are here: the next one's `seq`, unless the beginning is not. */
+  /** Entries that came: the next one's `seq`. */
   readonly entries: number;
+  /** Those before it were removed by retention. */
+  readonly first: number;
 }
 
 export interface AgentRow {
@@ -77,6 +82,8 @@ export interface AgentRow {
   readonly size: number;
   /** Entries that the agent has signed for and that are here as it signed them. */
   readonly signed: number;
+  /** Of these, entries that retention took out: the first ones. */
+  readonly removed: number;
   /** Later entries are here and this one is not (yet). */
   readonly missing: number | null;
   /** Why its chain does not go on; null: nothing is wrong. */

@@ -29,5 +29,6 @@ export function sessionOf(row: Readonly<Record<string, unknown>>): SessionRow {
     rows: number("rows"),
     masked: number("masked"),
     entries: number("entries"),
+    first: number("first"),
   };
 }

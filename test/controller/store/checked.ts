@@ -18,6 +18,10 @@ export class Writer {
     return { entry: decodeEntry(payload), payload, link: linkOf(payload) };
   }
 
+  wait(ms: number): void {
+    this.#timeMs += ms;
+  }
+
   get timeMs(): number {
     return this.#timeMs;
   }

@@ -1,61 +1,13 @@
 /** One set of promises, held by each store. */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import type { EntryBody } from "../../../agent/core/record.ts";
 import type { CheckedEntry } from "../../../controller/consume/sink.ts";
 import { parseSearch } from "../../../controller/store/search.ts";
-import { openSqliteStore } from "../../../controller/store/sqlite.ts";
-import { openStore, type Store } from "../../../controller/store/store.ts";
 import { flow, operation, result, sessionEnd } from "../../agent/record/sample.ts";
-import { type Postgres, startPostgres } from "../../support/postgres.ts";
 import { batch, Writer } from "./checked.ts";
-
-interface Opened {
-  readonly store: Store;
-  /** The same one again, after it was closed. */
-  reopen(): Promise<Store>;
-}
-
-const stores: Readonly<Record<string, (t: TestContext) => Promise<Opened>>> = {
-  async sqlite(t) {
-    const dir = mkdtempSync(join(tmpdir(), "weir-store-"));
-    let store = openSqliteStore(dir);
-    t.after(async () => {
-      await store.close().catch(() => {});
-      rmSync(dir, { recursive: true, force: true });
-    });
-    return {
-      store,
-      async reopen() {
-        store = openSqliteStore(dir);
-        return store;
-      },
-    };
-  },
-  async postgres(t) {
-    server ??= await startPostgres({ tls: false, hba: ["host all all 127.0.0.1/32 trust"] });
-    databases += 1;
-    await server.admin(`CREATE DATABASE store_${databases}`);
-    const url = `postgres://${server.user}@${server.host}:${server.port}/store_${databases}`;
-    let store = await openStore(url);
-    t.after(() => store.close().catch(() => {}));
-    return {
-      store,
-      async reopen() {
-        store = await openStore(url);
-        return store;
-      },
-    };
-  },
-};
-
-let server: Postgres | null = null;
-let databases = 0;
-after(() => server?.stop());
+import { stores } from "./opened.ts";
 
 const ada = { subject: "ada@example.com", issuer: "https://login.example", groups: [] };
 
