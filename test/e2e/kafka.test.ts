@@ -30,6 +30,9 @@ rules:
   - { name: ask-first, match: { target: orders, relation: salaries }, verdict: hold, reason: Somebody looks at it. }
 `;
 
+/** More of them for a measure: WEIR_CLICKS=40. */
+const clicks = Number(process.env["WEIR_CLICKS"] ?? 3);
+
 /** In the namespace: the issuer's documents. Arguments: its address, its keys. */
 const issuing = `
 const [issuer, keys] = process.argv.slice(1);
@@ -174,7 +177,7 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
 
   test("what is held is approved on the controller's page, and the rows flow", async (t) => {
     const times: number[] = [];
-    for (let round = 0; round < 3; round += 1) {
+    for (let round = 0; round < clicks; round += 1) {
       const { done, firstRowAt } = psql(`SELECT amount, ${round} FROM salaries ORDER BY id`);
       const { at, status, one } = await approve(`amount, ${round}`);
       assert.equal(status, 200);
@@ -185,6 +188,9 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
       assert.deepEqual([code, stdout], [0, `100|${round}\n200|${round}\n`], stderr);
     }
     t.diagnostic(`from the click to the client's first row: ${times.join(", ")} ms`);
+    times.sort((a, b) => a - b);
+    const at = (share: number): number => times[Math.floor(times.length * share)] as number;
+    t.diagnostic(`p50 ${at(0.5)} ms, p95 ${at(0.95)} ms of ${clicks}`);
   });
 
   test("a revoked identity's live psql ends, and the next one is refused", async (t) => {
