@@ -4,7 +4,7 @@ import type { Framing } from "../kafka/framing.ts";
 import { kindHeader, topics } from "../kafka/topics.ts";
 import type { OutMessage } from "../kafka/transport.ts";
 import { entryType } from "../record/schema.ts";
-import type { HeadLine } from "./heads-follower.ts";
+import type { PublishedHead } from "./heads-follower.ts";
 import { type EntryPeek, peekEntry } from "./peek.ts";
 
 /** The agent's own session has the same name on every agent: its key is the agent's. */
@@ -56,7 +56,7 @@ const unreadable: EntryPeek = {
   writer: entryType,
 };
 
-export function headMessage(agent: string, { line }: HeadLine): OutMessage {
+export function headMessage(agent: string, { line }: Pick<PublishedHead, "line">): OutMessage {
   return { topic: topics.checkpoints, key: agent, value: Buffer.from(line), headers: { [kindHeader]: "head" } };
 }
 

@@ -4,6 +4,7 @@
  */
 import { closeSync, fdatasyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import type { HeadsPlace } from "../record/heads-file.ts";
 import type { Place } from "./follower.ts";
 
 export interface Cursor extends Place {
@@ -11,8 +12,8 @@ export interface Cursor extends Place {
   readonly size: number;
   /** Of the last one published, hex: the cursor is of this record and no other. */
   readonly link: string;
-  /** How far `heads.jsonl` is published. */
-  readonly headsOffset: number;
+  /** How far the heads are published. */
+  readonly heads: HeadsPlace;
 }
 
 export const cursorFile = "publish-cursor";
@@ -32,8 +33,7 @@ export class CursorFile {
   /** Null when there is none that can be read. */
   read(): Cursor | null {
     try {
-      const value: unknown = JSON.parse(readFileSync(this.#path, "utf8"));
-      return isCursor(value) ? value : null;
+      return cursorOf(JSON.parse(readFileSync(this.#path, "utf8")) as Readonly<Record<string, unknown>>);
     } catch {
       return null;
     }
@@ -43,8 +43,9 @@ export class CursorFile {
     const temporary = `${this.#path}.new`;
     const fd = openSync(temporary, "w", 0o600);
     try {
-      const { segment, offset, size, link, headsOffset } = cursor;
-      writeSync(fd, `${JSON.stringify({ segment, offset, size, link, headsOffset })}\n`);
+      const { segment, offset, size, link, heads } = cursor;
+      const line = { segment, offset, size, link, headsOffset: heads.offset, headsFile: heads.file };
+      writeSync(fd, `${JSON.stringify(line)}\n`);
       if (sync || this.#now() - this.#syncedAtMs >= syncEveryMs) {
         fdatasyncSync(fd);
         this.#syncedAtMs = this.#now();
@@ -56,11 +57,12 @@ export class CursorFile {
   }
 }
 
-function isCursor(value: unknown): value is Cursor {
-  if (typeof value !== "object" || value === null) return false;
-  if (typeof (value as Partial<Cursor>).link !== "string") return false;
-  return ["segment", "offset", "size", "headsOffset"].every((name) => {
-    const field = (value as Record<string, unknown>)[name];
-    return typeof field === "number" && Number.isSafeInteger(field) && field >= 0;
-  });
+function cursorOf(value: Readonly<Record<string, unknown>>): Cursor | null {
+  const { segment, offset, size, link, headsOffset, headsFile = null } = value;
+  if (typeof link !== "string") return null;
+  // A version before wrote no `headsFile`.
+  const numbers = [segment, offset, size, headsOffset, headsFile ?? 0];
+  if (!numbers.every((number) => Number.isSafeInteger(number) && (number as number) >= 0)) return null;
+  const heads = { file: headsFile as number | null, offset: headsOffset as number };
+  return { segment: segment as number, offset: offset as number, size: size as number, link, heads };
 }

@@ -10,6 +10,7 @@ import { type Framing, fingerprintOf, singleObject } from "../kafka/framing.ts";
 import type { OutMessage, Transport } from "../kafka/transport.ts";
 import { entryBytesMax, linkOf } from "../record/chain.ts";
 import { publicKeyFile } from "../record/heads.ts";
+import { headsStart } from "../record/heads-file.ts";
 import { entryType } from "../record/schema.ts";
 import { frameHeadBytes, readFrames, segmentPath } from "../record/segment.ts";
 import { agentMessage, entryMessages, headMessage, peeksOf } from "./batch.ts";
@@ -85,7 +86,7 @@ class SpoolPublisher implements Publisher {
     if (stored !== null && cursor === null) {
       this.#log("warn", "publish-cursor does not fit the spool: all of it is published again.");
     }
-    this.#cursor = cursor ?? { ...startOf(spool), size: 0, link: "", headsOffset: 0 };
+    this.#cursor = cursor ?? { ...startOf(spool), size: 0, link: "", heads: headsStart };
     this.#follower = new SpoolFollower(spool, this.#cursor);
     this.#heads = new HeadsFollower(options.stateDir);
     this.#done = this.#run();
@@ -149,13 +150,13 @@ class SpoolPublisher implements Publisher {
     const last = peeks.findLast(({ agentSeq }) => agentSeq >= 0);
     const size = last === undefined ? this.#cursor.size : last.agentSeq + 1;
     const agent = last?.agent ?? this.#agent;
-    let { headsOffset } = this.#cursor;
+    let { heads } = this.#cursor;
     if (agent !== null) {
       if (this.#agent !== agent) messages.unshift(this.#introduction(agent));
-      for (const head of this.#heads.read(headsOffset)) {
+      for (const head of this.#heads.read(heads)) {
         if (head.size > size) break;
         messages.push(headMessage(agent, head));
-        headsOffset = head.end;
+        heads = head.next;
       }
     }
     if (messages.length === 0) return;
@@ -164,7 +165,7 @@ class SpoolPublisher implements Publisher {
     this.#published += payloads.length;
     const final = payloads.at(-1);
     const link = final === undefined ? this.#cursor.link : linkOf(final).toString("hex");
-    this.#cursor = { segment: next.segment, offset: next.offset, size, link, headsOffset };
+    this.#cursor = { segment: next.segment, offset: next.offset, size, link, heads };
     this.#remember(false);
   }
 

@@ -29,6 +29,8 @@ export interface Head {
 }
 
 export const headsFile = "heads.jsonl";
+/** The one before it (heads-file.ts). */
+export const earlierHeadsFile = "heads.1.jsonl";
 /** Of the file's end: a line is some 300 bytes, and an agent's name is short. */
 const lastHeadBytes = 64 * 1024;
 export const publicKeyFile = "agent-key.pub.pem";
@@ -63,8 +65,16 @@ export function headIsSigned(head: Head, key: KeyObject): boolean {
   }
 }
 
-/** Throws WEIR_SPOOL_CORRUPT with the number of a line that cannot be read. */
-export function readHeads(path: string): Head[] {
+/** All that are kept, oldest first. Throws WEIR_SPOOL_CORRUPT with the number of a line that cannot be read. */
+export function readHeads(stateDir: string): Head[] {
+  const inode = (name: string): number | undefined => statSync(join(stateDir, name), { throwIfNoEntry: false })?.ino;
+  // Killed while the one became the other, both are the same.
+  const names = inode(earlierHeadsFile) === inode(headsFile) ? [headsFile] : [earlierHeadsFile, headsFile];
+  return names.flatMap((name) => headsOf(stateDir, name));
+}
+
+function headsOf(stateDir: string, name: string): Head[] {
+  const path = join(stateDir, name);
   const text = readOrEmpty(path).toString("utf8");
   // A line without its end was being written when the agent was killed.
   const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n");
@@ -73,7 +83,7 @@ export function readHeads(path: string): Head[] {
     try {
       return JSON.parse(line) as Head;
     } catch (cause) {
-      throw new WeirError("WEIR_SPOOL_CORRUPT", `Line ${at + 1} of ${headsFile} cannot be read.`, { cause });
+      throw new WeirError("WEIR_SPOOL_CORRUPT", `Line ${at + 1} of ${name} cannot be read.`, { cause });
     }
   });
 }

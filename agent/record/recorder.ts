@@ -20,6 +20,7 @@ import type { EntryBody } from "../core/record.ts";
 import { WeirError } from "../errors.ts";
 import { bodyOf, Chain, decodeEntry, linkOf } from "./chain.ts";
 import { type Head, headsFile, openAgentKey, readLastHead, signHead } from "./heads.ts";
+import { HeadsFile } from "./heads-file.ts";
 import { lockDirectory } from "./lock.ts";
 import { type Pruned, readPruned } from "./pruned.ts";
 import { frameHeadBytes, readFrames, segmentPath, segmentsOf, writeFrame } from "./segment.ts";
@@ -34,6 +35,8 @@ const pendingBytesFirst = 256 * 1024;
 export interface RecorderOptions {
   readonly stateDir: string;
   readonly now?: () => number;
+  /** Of a file of heads; `headsBytesMax` by default. */
+  readonly headsBytes?: number;
 }
 
 /** Numbers since the start, but for `size` and `signed`. */
@@ -66,7 +69,7 @@ export interface Recorder {
   close(): Promise<void>;
 }
 
-export async function openRecorder({ stateDir, now = Date.now }: RecorderOptions): Promise<Recorder> {
+export async function openRecorder({ stateDir, now = Date.now, headsBytes }: RecorderOptions): Promise<Recorder> {
   const dir = join(stateDir, "spool");
   mkdirSync(stateDir, { recursive: true, mode: 0o711 });
   const unlock = lockDirectory(
@@ -75,7 +78,7 @@ export async function openRecorder({ stateDir, now = Date.now }: RecorderOptions
   );
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    return new SpoolRecorder(stateDir, dir, now, unlock);
+    return new SpoolRecorder(stateDir, dir, now, unlock, headsBytes);
   } catch (error) {
     unlock();
     throw error;
@@ -89,7 +92,7 @@ class SpoolRecorder implements Recorder {
   readonly #unlock: () => void;
   readonly #chain: Chain;
   readonly #key: ReturnType<typeof openAgentKey>;
-  readonly #headsFd: number;
+  readonly #heads: HeadsFile;
   readonly #timer: NodeJS.Timeout;
   #segment = 1;
   #fd: number;
@@ -115,7 +118,7 @@ class SpoolRecorder implements Recorder {
     bytes: 0,
   };
 
-  constructor(stateDir: string, dir: string, now: () => number, unlock: () => void) {
+  constructor(stateDir: string, dir: string, now: () => number, unlock: () => void, headsBytes?: number) {
     this.#stateDir = stateDir;
     this.#dir = dir;
     this.#now = now;
@@ -130,7 +133,7 @@ class SpoolRecorder implements Recorder {
     this.#segment = recovered.segment;
     this.#fd = openSync(segmentPath(dir, this.#segment), "a", 0o600);
     this.#segmentBytes = recovered.segmentBytes;
-    this.#headsFd = openSync(join(stateDir, headsFile), "a", 0o600);
+    this.#heads = new HeadsFile(stateDir, headsBytes);
     for (const [session, tail] of recovered.open) this.#chain.resume(session, tail.seq + 1, tail.link);
     const inOrder = ended?.closed === true && ended.size === recovered.size && recovered.cutBytes === 0;
     if (recovered.size > 0 && !inOrder) this.#recovered(recovered);
@@ -222,13 +225,13 @@ class SpoolRecorder implements Recorder {
         this.flush();
         await this.synced();
         this.#signHead(true);
-        fdatasyncSync(this.#headsFd);
+        this.#heads.sync();
       }
     } finally {
       // From here on the descriptors' numbers may be somebody else's.
       this.#failed ??= new WeirError("WEIR_SPOOL_WRITE", "The record is closed.");
       closeSync(this.#fd);
-      closeSync(this.#headsFd);
+      this.#heads.close();
       this.#unlock();
     }
   }
@@ -316,7 +319,7 @@ class SpoolRecorder implements Recorder {
       this.#key,
     );
     try {
-      writeSync(this.#headsFd, `${JSON.stringify(head)}\n`);
+      this.#heads.append(head);
       this.#headSize = head.size;
     } catch (cause) {
       this.#fail(cause);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { WeirError } from "../errors.ts";
 import { bodyOf, type ChainedEntry, decodeEntry, firstLink, linkOf } from "./chain.ts";
 import { HoleFinder, placed, sentenceOf } from "./gap.ts";
-import { type Head, headIsSigned, headsFile, publicKeyFile, readHeads } from "./heads.ts";
+import { type Head, headIsSigned, publicKeyFile, readHeads } from "./heads.ts";
 import { type Pruned, prunedIsSigned, readPruned } from "./pruned.ts";
 import { readFrames, segmentsOf } from "./segment.ts";
 
@@ -55,7 +55,7 @@ export function verifyLog(
   logged: readonly Head[] = [],
 ): Verification {
   const key = readKey(keyPath);
-  const { heads: own, unreadable } = tryHeads(join(stateDir, headsFile));
+  const { heads: own, unreadable } = tryHeads(stateDir);
   const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
   const tails = new Map<string, { seq: number; link: Buffer }>();
   let before: Pruned | null = null;
@@ -260,9 +260,9 @@ function readKey(path: string): KeyObject {
   }
 }
 
-function tryHeads(path: string): { heads: Head[]; unreadable: string | null } {
+function tryHeads(stateDir: string): { heads: Head[]; unreadable: string | null } {
   try {
-    return { heads: readHeads(path), unreadable: null };
+    return { heads: readHeads(stateDir), unreadable: null };
   } catch (error) {
     return { heads: [], unreadable: error instanceof Error ? error.message : String(error) };
   }

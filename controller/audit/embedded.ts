@@ -1,9 +1,10 @@
 /** The audit log of `weir up`: follows the heads of the agent beside it, and gives that agent its receipts. */
 import { createPublicKey, type KeyObject } from "node:crypto";
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { WeirError } from "../../agent/errors.ts";
 import { type Head, headIsSigned, headsFile, publicKeyFile } from "../../agent/record/heads.ts";
+import { type HeadsPlace, headsStart, readHeadLines } from "../../agent/record/heads-file.ts";
 import { keepReceipts } from "../../agent/record/receipts.ts";
 import { HeadIntake } from "./intake.ts";
 import { type AuditLog, auditDir, openAuditLog } from "./log.ts";
@@ -27,7 +28,6 @@ export interface EmbeddedAuditOptions {
 
 /** Heads are signed once a second; they may wait twice as long for their checkpoint. */
 const everyMsDefault = 2_000;
-const readBytesMax = 256 * 1024;
 const cursorFile = "heads-cursor.json";
 
 export function startEmbeddedAudit(options: EmbeddedAuditOptions): EmbeddedAudit {
@@ -41,7 +41,7 @@ class HeadsOfOneAgent implements EmbeddedAudit {
   readonly #intake: HeadIntake | null;
   readonly #witnesses: ReturnType<typeof startWitnesses>;
   readonly #timer: NodeJS.Timeout;
-  #offset: number;
+  #place: HeadsPlace;
   #looking: Promise<void> | null = null;
   #problem: string | null = null;
 
@@ -51,7 +51,7 @@ class HeadsOfOneAgent implements EmbeddedAudit {
     this.#witnesses = startWitnesses({ dir: join(stateDir, auditDir), witnesses, log });
     this.log = this.#open(everyMs);
     this.#intake = this.log === null ? null : new HeadIntake(this.log);
-    this.#offset = this.#readCursor();
+    this.#place = this.#readCursor();
     this.#timer = setInterval(() => {
       this.#looking ??= this.#look().finally(() => {
         this.#looking = null;
@@ -91,7 +91,7 @@ class HeadsOfOneAgent implements EmbeddedAudit {
   async #look(): Promise<void> {
     if (this.log === null || this.#intake === null) return;
     try {
-      for (let lines = this.#read(); lines.length > 0; lines = this.#read()) {
+      for (let lines = this.#lines(); lines.length > 0; lines = this.#lines()) {
         const key = this.#key();
         const heads = lines.map(({ line }) => parse(line)).filter((head) => head !== null);
         const good = heads.filter((head) => headIsSigned(head, key));
@@ -99,7 +99,7 @@ class HeadsOfOneAgent implements EmbeddedAudit {
           this.#warn(`${lines.length - good.length} lines of ${headsFile} are not signed by the agent's key.`);
         for (const { sentence } of this.#intake.take(good).faults) this.#warn(sentence);
         await this.log.flush();
-        this.#offset = lines.at(-1)?.end ?? this.#offset;
+        this.#place = lines.at(-1)?.next ?? this.#place;
         this.#writeCursor();
       }
     } catch (error) {
@@ -116,43 +116,25 @@ class HeadsOfOneAgent implements EmbeddedAudit {
     return createPublicKey(readFileSync(join(this.#stateDir, publicKeyFile)));
   }
 
-  #read(): { line: string; end: number }[] {
-    const path = join(this.#stateDir, headsFile);
-    if (!existsSync(path)) return [];
-    const fd = openSync(path, "r");
-    try {
-      const { size } = fstatSync(fd);
-      // Shorter than it was: all of it again, and the intake judges it.
-      if (size < this.#offset) this.#offset = 0;
-      const bytes = Buffer.allocUnsafe(Math.min(readBytesMax, size - this.#offset));
-      const text = bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, this.#offset));
-      const lines: { line: string; end: number }[] = [];
-      let at = 0;
-      for (let end = text.indexOf(10); end >= 0; end = text.indexOf(10, at)) {
-        lines.push({ line: text.toString("utf8", at, end), end: this.#offset + end + 1 });
-        at = end + 1;
-      }
-      return lines;
-    } finally {
-      closeSync(fd);
-    }
+  #lines(): ReturnType<typeof readHeadLines> {
+    return readHeadLines(this.#stateDir, this.#place);
   }
 
   /** Only saves reading what is in the log already: without it all is read again. */
-  #readCursor(): number {
+  #readCursor(): HeadsPlace {
     try {
-      const { offset } = JSON.parse(readFileSync(join(this.#stateDir, auditDir, cursorFile), "utf8")) as {
-        offset?: unknown;
-      };
-      return Number.isSafeInteger(offset) && (offset as number) >= 0 ? (offset as number) : 0;
+      const path = join(this.#stateDir, auditDir, cursorFile);
+      const { offset, file = null } = JSON.parse(readFileSync(path, "utf8")) as Partial<HeadsPlace>;
+      const isPlace = [offset, file ?? 0].every((number) => Number.isSafeInteger(number) && (number as number) >= 0);
+      return isPlace ? { file, offset: offset as number } : headsStart;
     } catch {
-      return 0;
+      return headsStart;
     }
   }
 
   #writeCursor(): void {
     const path = join(this.#stateDir, auditDir, cursorFile);
-    writeFileSync(`${path}.new`, JSON.stringify({ offset: this.#offset }), { mode: 0o600 });
+    writeFileSync(`${path}.new`, JSON.stringify(this.#place), { mode: 0o600 });
     renameSync(`${path}.new`, path);
   }
 }

@@ -150,7 +150,7 @@ async function main(): Promise<void> {
     // Its end publishes what is left; what it still holds is signed for.
     await agent.stop();
     const spool = spoolOf(agent.stateDir);
-    const signed = readHeads(join(agent.stateDir, "heads.jsonl")).at(-1)?.size ?? 0;
+    const signed = readHeads(agent.stateDir).at(-1)?.size ?? 0;
     let there: Delivered = { messages: 0, entries: 0, outOfOrder: 0 };
     const count = [process.execPath, import.meta.filename, "--count", brokers];
     for (const end = Date.now() + deliverWithinMs; Date.now() < end; ) {

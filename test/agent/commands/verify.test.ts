@@ -95,7 +95,7 @@ test("who cuts the heads with the record is convicted by the audit log", async (
 
 test("split view: the agent signed one record here, another elsewhere", async (t) => {
   const { dir } = await logged(t);
-  const [head] = readHeads(join(dir, "heads.jsonl"));
+  const [head] = readHeads(dir);
   const elsewhere = tempDir(t);
   const log = openAuditLog({ stateDir: elsewhere });
   const { signature: _, ...rest } = head as NonNullable<typeof head>;
@@ -166,7 +166,7 @@ test("a log put back to an earlier state, or to another one, is convicted by rec
   assert.equal((await out(verify, dir, "--checkpoint", kept)).code, 13);
   // Two leaves again, but others.
   const log = openAuditLog({ stateDir: dir });
-  const [head] = readHeads(join(dir, "heads.jsonl"));
+  const [head] = readHeads(dir);
   log.addHead({ ...(head as NonNullable<typeof head>), agent: "another" });
   await log.close();
   const forked = await out(verify, dir, "--checkpoint", kept);

@@ -27,7 +27,7 @@ test("heads become leaves, a checkpoint signs for them, the agent gets a receipt
   await sampleLog(dir);
   const audit = startEmbeddedAudit({ stateDir: dir });
   await audit.close();
-  const heads = readHeads(join(dir, "heads.jsonl"));
+  const heads = readHeads(dir);
   assert.equal(audit.log?.size, heads.length);
   const checkpoint = parseCheckpoint(readFileSync(join(dir, "audit/checkpoint")));
   assert.ok(checkpointIsSigned(checkpoint, (audit.log as AuditLog).verifier));
@@ -58,13 +58,13 @@ test("what is there is not added again: after a restart, and when the cursor is 
   rmSync(join(dir, "audit/heads-cursor.json"));
   assert.equal(await run(), size);
   await sampleLog(dir);
-  assert.equal(await run(), readHeads(join(dir, "heads.jsonl")).length);
+  assert.equal(await run(), readHeads(dir).length);
 });
 
 test("a line that the agent did not sign is no leaf, and is told", async (t) => {
   const dir = tempDir(t);
   await sampleLog(dir);
-  const [head] = readHeads(join(dir, "heads.jsonl"));
+  const [head] = readHeads(dir);
   appendFileSync(join(dir, "heads.jsonl"), `${JSON.stringify({ ...head, size: 99 })}\nnonsense\n`);
   const said: string[] = [];
   const audit = startEmbeddedAudit({ stateDir: dir, log: (_, message) => said.push(message) });

@@ -63,7 +63,7 @@ async function sample(
   const agent = decodeEntry(payloads[0] as Buffer).agent;
   const lines = readFileSync(join(dir, "heads.jsonl"), "utf8").trim().split("\n");
   const key = readFileSync(join(dir, "agent-key.pub.pem"), "utf8");
-  const heads = lines.map((line) => headMessage(agent, { line, size: 0, end: 0 }));
+  const heads = lines.map((line) => headMessage(agent, { line }));
   return { dir, payloads, agent, checkpoints: [agentMessage(agent, key, ""), ...heads].map(raw) };
 }
 
@@ -174,7 +174,7 @@ test("poison is put aside byte for byte, with where it came from, and stops noth
 test("an agent's key is pinned: another key and a head that it has not signed change nothing", async (t) => {
   const { dir, payloads, agent, checkpoints } = await sample(t);
   const { sink, take } = controller();
-  const [head] = readHeads(join(dir, "heads.jsonl"));
+  const [head] = readHeads(dir);
   assert.ok(head);
   assert.deepEqual(await take(checkpoints.slice(1, 2)), [`unknown-agent: Nobody knows the key of agent ${agent}.`]);
   await take(checkpoints);
@@ -183,13 +183,13 @@ test("an agent's key is pinned: another key and a head that it has not signed ch
   const pem = publicKey.export({ type: "spki", format: "pem" }).toString();
   assert.match((await take([raw(agentMessage(agent, pem, ""), 1)]))[0] ?? "", /^wrong-key: .* another key/);
   const forged = signHead({ ...head, size: 3 }, privateKey);
-  const line = { line: JSON.stringify(forged), size: 3, end: 0 };
+  const line = { line: JSON.stringify(forged) };
   assert.match((await take([raw(headMessage(agent, line), 2)]))[0] ?? "", /^wrong-key: .* not signed by its key/);
   assert.ok(headIsSigned(head, (await sink.keyOf(agent)) ?? publicKey));
   // One that the true key signed over another history is a fault of the agent's chain.
   const own = createPrivateKey(readFileSync(join(dir, "agent-key.pem")));
   const other = signHead({ ...head, size: payloads.length, link: "00".repeat(32) }, own);
-  await take([raw(headMessage(agent, { line: JSON.stringify(other), size: 0, end: 0 }), 3)]);
+  await take([raw(headMessage(agent, { line: JSON.stringify(other) }), 3)]);
   assert.equal(sink.faults.at(-1)?.kind, "altered");
   for (const text of ["", "{", "[]", "null", '{"agent":1}', '{"agent":"x","publicKey":"no key"}'])
     for (const kind of ["head", "agent"]) {
