@@ -25,7 +25,11 @@ interface Waiting {
 export function openOutbox(transport: Transport, log: (level: "info" | "warn", message: string) => void): Outbox {
   const stop = new AbortController();
   const waiting: Waiting[] = [];
-  let sending: Promise<void> | null = null;
+  // Else the first decision after a start would pay for the connection.
+  let sending: Promise<void> | null = transport
+    .connect()
+    .catch(() => {})
+    .then(work);
 
   async function work(): Promise<void> {
     let waitMs = retryFirstMs;
@@ -37,13 +41,15 @@ export function openOutbox(transport: Transport, log: (level: "info" | "warn", m
         for (const { resolve } of batch) resolve();
         waitMs = retryFirstMs;
       } catch (error) {
-        if (stop.signal.aborted) return;
+        if (stop.signal.aborted) break;
         if (waitMs === retryFirstMs)
           log("warn", `approvals: ${error instanceof Error ? error.message : String(error)}`);
         await delay(waitMs, undefined, { signal: stop.signal }).catch(() => {});
         waitMs = Math.min(waitMs * 2, retryMaxMs);
       }
     }
+    // At once: who sends again as soon as one is acknowledged must find nobody at work.
+    sending = null;
   }
 
   return {
@@ -52,9 +58,7 @@ export function openOutbox(transport: Transport, log: (level: "info" | "warn", m
         return Promise.reject(new WeirError("WEIR_KAFKA_UNREACHABLE", "Too many messages wait for Kafka."));
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       waiting.push({ message, resolve, reject });
-      sending ??= work().finally(() => {
-        sending = null;
-      });
+      sending ??= work();
       return promise;
     },
     async close() {
