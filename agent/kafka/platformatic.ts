@@ -1,5 +1,6 @@
 /** @platformatic/kafka behind the narrow transport. Its settings and errors are its own; its promises are the same. */
-import { compatibilityPartitioner, Producer } from "@platformatic/kafka";
+import { type CompressionAlgorithmSpecification, compressionsAlgorithms, Producer } from "@platformatic/kafka";
+import { murmur2 } from "./murmur2.ts";
 import {
   connectTimeoutMs,
   type KafkaSettings,
@@ -8,19 +9,40 @@ import {
   type OutMessage,
   requestTimeoutMs,
 } from "./transport.ts";
+import { compressed } from "./zstd.ts";
 
 /** Within one send; below two the library takes it for endless. The publisher tries for ever. */
 const retriesMax = 4;
 const retryEveryMs = 250;
 
+/** Keys that are remembered: the library's own hash counts in big integers, each time. */
+const keysMax = 8_192;
+
+interface KnownKey {
+  readonly key: Buffer;
+  /** Java's hash, and kafkajs's; the library takes it modulo the partitions. A session stays in its partition whichever library sends. */
+  readonly partition: number;
+}
+
 type RawProducer = Producer<Buffer, Buffer, Buffer, Buffer>;
 
+/**
+ * The library compresses in its own thread at zstd's default level, which is half of what a record costs. At the fastest
+ * level, and in the pool's threads, partition beside partition.
+ */
+function compressFast(): void {
+  const zstd: CompressionAlgorithmSpecification = compressionsAlgorithms.zstd;
+  zstd.compress = (data) => compressed(Buffer.isBuffer(data) ? data : data.buffer);
+}
+
 export function platformaticLibrary(settings: KafkaSettings): Library {
+  compressFast();
   return { producer: () => new PlatformaticProducer(settings) };
 }
 
 class PlatformaticProducer implements LibraryProducer {
   readonly #producer: RawProducer;
+  readonly #keys = new Map<string, KnownKey>();
 
   constructor({ brokers, clientId, tls, sasl }: KafkaSettings) {
     this.#producer = new Producer<Buffer, Buffer, Buffer, Buffer>({
@@ -29,8 +51,6 @@ class PlatformaticProducer implements LibraryProducer {
       idempotent: true,
       acks: -1,
       compression: "zstd",
-      // Java's, and kafkajs's: a session stays in its partition whichever library sends.
-      partitioner: compatibilityPartitioner,
       autocreateTopics: false,
       connectTimeout: connectTimeoutMs,
       requestTimeout: requestTimeoutMs,
@@ -61,13 +81,24 @@ class PlatformaticProducer implements LibraryProducer {
     await this.#producer.send({
       messages: batch.map(({ topic, key, value, headers }) => ({
         topic,
-        key: Buffer.from(key),
+        ...this.#known(key),
         value: value as Buffer,
         ...(headers === undefined
           ? {}
           : { headers: new Map(Object.entries(headers).map(([k, v]) => [Buffer.from(k), Buffer.from(v)])) }),
       })),
     });
+  }
+
+  #known(text: string): KnownKey {
+    let known = this.#keys.get(text);
+    if (known === undefined) {
+      const key = Buffer.from(text);
+      known = { key, partition: murmur2(key) };
+      if (this.#keys.size >= keysMax) this.#keys.clear();
+      this.#keys.set(text, known);
+    }
+    return known;
   }
 
   /** The library forgets its producer id after an error anyway; a new one has new connections, too. */

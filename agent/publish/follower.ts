@@ -22,6 +22,8 @@ export interface Piece {
   readonly next: Place;
 }
 
+/** Of small entries a piece has fewer bytes: what the way to Kafka makes of each weighs more than they do. */
+const entriesAtOnceMax = 2_000;
 const emptyReadBytes = 64 * 1024;
 
 export class SpoolFollower {
@@ -30,6 +32,8 @@ export class SpoolFollower {
   #offset: number;
   #fd: number | null = null;
   readonly #onlyOnDisk: boolean;
+  /** Of one read: of small entries not more than they take. */
+  #readBytes = Number.POSITIVE_INFINITY;
 
   /** `onlyOnDisk: false`: for who may tell of an entry that the host then loses. */
   constructor(dir: string, place: Place, { onlyOnDisk = true } = {}) {
@@ -86,12 +90,12 @@ export class SpoolFollower {
     const fd = this.#fd as number;
     const there = fstatSync(fd).size - this.#offset;
     if (there < frameHeadBytes) return this.#piece([], 0);
-    let chunk = this.#readAt(fd, Math.min(there, bytesMax));
+    let chunk = this.#readAt(fd, Math.min(there, bytesMax, this.#readBytes));
     const first = chunk.length < frameHeadBytes ? 0 : frameHeadBytes + chunk.readUInt32BE(0);
     if (first > chunk.length && first <= there) chunk = this.#readAt(fd, first);
     const payloads: Buffer[] = [];
     let at = 0;
-    while (chunk.length - at >= frameHeadBytes) {
+    while (chunk.length - at >= frameHeadBytes && payloads.length < entriesAtOnceMax) {
       const length = chunk.readUInt32BE(at);
       const end = at + frameHeadBytes + length;
       // A length that cannot be is the tail that a crash of the host left; the recorder cuts it at its next start.
@@ -101,6 +105,7 @@ export class SpoolFollower {
       payloads.push(payload);
       at = end;
     }
+    this.#readBytes = payloads.length < entriesAtOnceMax ? Number.POSITIVE_INFINITY : 2 * at;
     return this.#piece(payloads, at);
   }
 

@@ -31,7 +31,7 @@ const restartAfterMs = 1_000;
 const closeWithinMs = 5_000;
 /** Above them the thread is ended and started again. */
 const oldHeapMbMax = 1024;
-const youngHeapMbMax = 128;
+const youngHeapMbMax = 32;
 
 export function startPublishThread(
   settings: PublishSettings,

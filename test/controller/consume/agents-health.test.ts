@@ -95,7 +95,15 @@ test("what is misshapen is put aside, and an agent that never said how it is is 
   ];
   for (const more of bad) await say(word(more as Partial<HealthWord>));
   assert.equal(logs.length, bad.length);
-  const row = { agent: "b2", size: 9, signed: 8, missing: null, broken: "It is broken.", lastAtMs: startMs };
+  const row = {
+    agent: "b2",
+    size: 9,
+    signed: 8,
+    removed: 0,
+    missing: null,
+    broken: "It is broken.",
+    lastAtMs: startMs,
+  };
   const [one, ...more] = await health.list([row], startMs);
   assert.deepEqual(
     [one?.id, one?.name, one?.health, one?.record?.broken, more],

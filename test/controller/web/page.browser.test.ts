@@ -84,7 +84,7 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
         ...{ version: "0.1.0", scope: "host", onFailure: "open", sessions: 2, memoryBytes: 1, firewallRestored: 2 },
         ...{ problems: ["The record cannot be written."], publish: { behind: 1_204, problem: "away" } },
         policy: { digest: "cd".repeat(32), mode: "enforce", follows: "default", version: 6, files: [] },
-        record: { size: 9, signed: 8, missing: 9, broken: null, lastAtMs: Date.now() - 400_000 },
+        record: { size: 9, signed: 8, removed: 0, missing: 9, broken: null, lastAtMs: Date.now() - 400_000 },
       },
       { ...{ id: "c3", name: "c3", health: "unknown", heardAtMs: null, record: null } },
     ],
