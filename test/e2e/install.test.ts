@@ -59,8 +59,14 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
   async function closedDuring(work: () => Promise<unknown>, atLeastMs = 300): Promise<void> {
     const before = await world.arrived();
     const probe: Probe = await startProbe(machine.pid(), both);
-    await work();
-    await sleep(atLeastMs);
+    try {
+      await work();
+      await sleep(atLeastMs);
+    } catch (error) {
+      // A probe that goes on would keep the machine busy for every test after it.
+      await probe.stop();
+      throw error;
+    }
     const { tried, ms } = await probe.stop();
     assert.equal((await world.arrived()) - before, 0, `of ${tried} probes in ${ms} ms some got out`);
     assert.ok(tried > ms * probedShareMin, `only ${tried} probes in ${ms} ms`);
