@@ -15,6 +15,8 @@ export interface SearchDocument {
 /** Of a statement; what is longer is found by its beginning. */
 const wordsCharactersMax = 4_000;
 const tokenCharactersMax = 64;
+/** Characters before a `*`; of fewer the whole word is looked for. */
+const beginningMin = 2;
 const dayMs = 24 * 60 * 60 * 1_000;
 const weekMs = 7 * dayMs;
 const daysMax = 62;
@@ -98,7 +100,14 @@ const facetNames = ["identity", "target", "host", "job", "user", "database", "pr
 /** Of a query: the facets that have to be there, and the words of its text. */
 export function termsOf(query: SessionQuery): { facets: string[]; words: string[] } {
   const facets = facetNames.flatMap((name) => (query[name] ? [facet(name, query[name])] : []));
-  return { facets, words: (query.text ?? "").split(/\s+/).filter((word) => /[\p{L}\p{N}]/u.test(word)) };
+  const words = (query.text ?? "").split(/\s+/).filter((word) => /[\p{L}\p{N}]/u.test(word));
+  return { facets, words: words.map(withoutShortBeginning) };
+}
+
+/** Half of all words begin with a letter: their lists together would take longer than anybody waits. */
+function withoutShortBeginning(word: string): string {
+  const beginning = word.replace(/\*+$/, "");
+  return [...beginning].length < beginningMin ? beginning : word;
 }
 
 /** A line as people type it: `target:orders-db verdict:deny drop table`; what is no facet is text. */

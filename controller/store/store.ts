@@ -31,7 +31,7 @@ export interface SessionQueries {
 }
 
 export interface SessionQuery {
-  /** Words that one operation or the session's own facts have, all of them; `drop*` is the beginning of a word. */
+  /** Words that one operation or the session's own facts have, all of them; `drop*` is the beginning of a word, two letters at least. */
   readonly text?: string;
   /** Facets, equal but for upper and lower case. */
   readonly identity?: string;
