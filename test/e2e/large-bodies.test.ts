@@ -19,6 +19,7 @@ import { after, before, describe, test } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { gzipSync } from "node:zlib";
 import type { LargeBodies } from "../../agent/act/large-bodies.ts";
+import type { FlowSession } from "../../agent/act/session.ts";
 import { largeBodyBytesMin } from "../../agent/wire/http/large-body.ts";
 import { testCa } from "../agent/tls/pki.ts";
 import { open, redactOf, verdictOf } from "../agent/wire/llm/exchange.ts";
@@ -49,6 +50,7 @@ targets:
 ${target("openai", "openai")}${target("mcp", "mcp")}${target("json", "http")}
 rules:
   - { name: secret, match: { target: openai, when: 'op.prompt.contains("confidential")' }, verdict: deny, reason: "Not to a model." }
+  - { name: held, match: { target: openai, when: 'op.prompt.contains("please ask")' }, verdict: hold, reason: "Somebody looks." }
   - { name: model, match: { target: openai }, mask: [{ detector: email }], redact: [{ detector: email, with: placeholder }] }
   - { name: rest, match: { target: [mcp, json] }, mask: [{ detector: email }, { json: "$..ssn" }], redact: [{ detector: email }] }
 `;
@@ -126,6 +128,15 @@ describe("long bodies", () => {
         response.on("error", end(true));
       });
     });
+  }
+
+  /** The session of this request, once it has all of the body. */
+  async function readingSession(earlier: ReadonlySet<FlowSession>): Promise<FlowSession> {
+    for (;;) {
+      const session = [...relay.sessions].find((one) => !earlier.has(one));
+      if (session !== undefined && "bytesUp" in session && Number(session.bytesUp) > 8 * mebi) return session;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /** A prompt's body as it reaches the model. */
@@ -211,17 +222,37 @@ describe("long bodies", () => {
     assert.ok(longest < atOnce / 3, `a turn took ${longest} µs, and the work at once ${atOnce} µs`);
   });
 
+  test("a session that is ended while its body is worked on has a last word", async () => {
+    const { length } = origin.reached;
+    const earlier = new Set(relay.sessions);
+    const said = post("openai", chat, prompt(prose(8 * mebi)));
+    const session = await readingSession(earlier);
+    session.terminate("WEIR_SESSION_ENDED", "Somebody ended it.");
+    const { status, headers } = await said;
+    assert.equal(status, 503);
+    assert.equal(headers["weir-code"], "WEIR_SESSION_ENDED");
+    assert.equal(origin.reached.length, length);
+  });
+
+  test("a long prompt that is held is redacted once it is approved", async () => {
+    answer = { type: "application/json", body: choices("To <EMAIL_1>.") };
+    const body = prompt(`please ask ${prose(mebi)}`);
+    const said = post("openai", chat, body);
+    const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
+    while (pending() === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+    relay.approvals.decide(pending()?.id as string, "approved", "tester", "fine");
+    assert.equal((await said).body, choices(`To ${email}.`));
+    assert.equal(origin.reached.at(-1)?.body.toString(), redacted(body));
+  });
+
   test("a client that leaves while its body is worked on sends nothing up, and holds up nobody", async () => {
     const { length } = origin.reached;
+    const earlier = new Set(relay.sessions);
     const sent = send("openai", chat, prompt(prose(8 * mebi)));
     sent.on("error", () => {});
-    await new Promise<void>((resolve) => sent.once("finish", () => resolve()));
-    // All of it is on its way; the session has it when it has read as much.
-    const isRead = (): boolean =>
-      [...relay.sessions].some((session) => "bytesUp" in session && Number(session.bytesUp) > 8 * mebi);
-    while (!isRead()) await new Promise((resolve) => setImmediate(resolve));
+    const session = await readingSession(earlier);
     sent.destroy();
-    while (relay.sessions.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await session.done;
     answer = { type: "application/json", body: choices("fine") };
     assert.equal((await post("openai", chat, prompt("hello"))).status, 200);
     assert.equal((await post("openai", chat, prompt(prose(mebi)))).status, 200);
