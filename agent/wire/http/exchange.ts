@@ -13,6 +13,7 @@ import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
 import { closeFrame, FrameBorder } from "./frame-border.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
+import { askWhole, isPart, type PartsAllowed } from "./ranges.ts";
 import { recordedOperation } from "./recorded.ts";
 import { denial, failure, noConnect } from "./refusals.ts";
 import { factsOf, traitsOf } from "./request-facts.ts";
@@ -58,6 +59,8 @@ export class Exchange {
   #scrubber: ReplyReader | null = null;
   #wrapping: { status: number; parts: Buffer[]; bytes: number } | null = null;
   #forget: () => void = () => {};
+  /** Whether the answer may be a part of the resource. */
+  #parted: PartsAllowed = "yes";
   #responded = false;
   #answered = false;
   #decoding = false;
@@ -281,6 +284,7 @@ export class Exchange {
     }
     if (verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.reads === "whole")
       this.#askIdentity();
+    this.#parted = askWhole(headers, this.#context.credential, verdict.transforms.masks.length > 0);
     // Compressed messages could not be read.
     const isRead =
       verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.tunnel !== undefined;
@@ -362,7 +366,10 @@ export class Exchange {
   /** False: frames of another protocol would have to be masked and cannot be read; the client was told. */
   #openTunnel(verdict: Verdict): boolean {
     const { masks, redactions = [] } = verdict.transforms;
-    this.#scrubber = this.#context.credential === null ? null : tunnelScrubberFor(this.#context.credential);
+    this.#scrubber =
+      this.#context.credential === null
+        ? null
+        : tunnelScrubberFor(this.#context.credential, this.head.headers.get("upgrade")?.toLowerCase() ?? "");
     if (this.#dialect.tunnel !== undefined) {
       this.#tunnel = new TunnelDecisions(this.#dialect.tunnel(verdict), {
         sink: this.#sink,
@@ -418,8 +425,16 @@ export class Exchange {
   #openReaders(head: ResponseHead, verdict: Verdict): boolean {
     if (head.body.kind === "none") return true;
     this.#reader = this.#dialect.reply(head, verdict);
-    this.#scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential);
+    const part = isPart(head);
+    this.#scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential, part);
     if (this.#reader === null && this.#scrubber === null) return true;
+    const isCut = this.#reader !== null && verdict.transforms.masks.length > 0;
+    if (part && (isCut || (this.#scrubber !== null && this.#parted === "no"))) {
+      this.#reader = null;
+      this.#scrubber = null;
+      this.#fail("WEIR_MASK_IMPOSSIBLE", "The server answers with a part, at whose ends a value may be cut.");
+      return false;
+    }
     const coding = head.headers.get("content-encoding")?.trim().toLowerCase() ?? "";
     if (coding !== "" && coding !== "identity") {
       // Asked for identity, some servers send what they like.
