@@ -6,7 +6,7 @@
 import type { Operation, TargetProtocol } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
 import type { Detector } from "../../mask/detector.ts";
-import type { OwnResponse, RequestHead, ResponseHead } from "./message.ts";
+import type { Headers, OwnResponse, RequestHead, ResponseHead } from "./message.ts";
 
 /** Of one operation, what a dialect says; the exchange fills in the rest (`http`, `bytes`, empty SQL words). */
 export type Described = Pick<Operation, "protocol" | "text" | "verbs" | "writes" | "traits"> &
@@ -86,6 +86,8 @@ export interface DialectExchange {
   readonly retryKey?: string | null;
   /** Reads and changes the reply's body; null: it passes as it is. Bodies come decoded. */
   reply(head: ResponseHead, verdict: Verdict): ReplyReader | null;
+  /** Masks what a response's head or trailers say in words; how many values. Left out: they say nothing. */
+  fields?(fields: Headers, verdict: Verdict): number;
   /** Of a request that changes the protocol, when its messages are read; left out: they are not. */
   readonly tunnel?: ((verdict: Verdict) => Tunnel) | undefined;
 }

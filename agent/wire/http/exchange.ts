@@ -66,6 +66,7 @@ export class Exchange {
   #decoding = false;
   #responseTrailers: Headers | null = null;
   #replyBytes = 0;
+  #maskedFields = 0;
   #status = 0;
 
   constructor(options: ExchangeOptions) {
@@ -352,6 +353,7 @@ export class Exchange {
       return;
     }
     this.#status = head.status;
+    this.#maskedFields += this.#dialect.fields?.(head.headers, permit.verdict) ?? 0;
     const begun = this.#beats > 0;
     const isStream = head.headers.get("content-type")?.toLowerCase().startsWith("text/event-stream") === true;
     if (!this.#openReaders(head, permit.verdict)) return;
@@ -489,7 +491,10 @@ export class Exchange {
   responseEnd(trailers: Headers | null): void {
     if (this.#phase !== "forwarding") return;
     this.#answered = true;
-    if (trailers !== null && this.#context.credential !== null) scrubTrailers(this.#context.credential, trailers);
+    if (trailers !== null) {
+      if (this.#context.credential !== null) scrubTrailers(this.#context.credential, trailers);
+      this.#maskedFields += this.#dialect.fields?.(trailers, this.#allowed().verdict) ?? 0;
+    }
     this.#responseTrailers = trailers;
     if (this.#decoding) this.#sink.decodeEnd();
     else this.#ended(trailers);
@@ -659,7 +664,7 @@ export class Exchange {
       tag: String(this.#status),
       rows: 0,
       bytes: this.#replyBytes,
-      masked: (this.#reader?.masked ?? 0) + (this.#scrubber?.masked ?? 0),
+      masked: (this.#reader?.masked ?? 0) + (this.#scrubber?.masked ?? 0) + this.#maskedFields,
       durationMs: this.#now() - this.#startedMs,
       error,
       details: JSON.stringify(details),
