@@ -91,7 +91,8 @@ function join(client: Socket, head: string): void {
 
 function upgrade(request: IncomingMessage, client: Socket): void {
   const { rawHeaders } = request;
-  let head = `${request.method} ${request.url} HTTP/1.1\r\n`;
+  // Google's SDK writes `//ws/…`, which Google takes and the mock does not.
+  let head = `${request.method} ${request.url?.replace(/^\/+/, "/")} HTTP/1.1\r\n`;
   for (let at = 0; at < rawHeaders.length; at += 2) head += `${rawHeaders[at]}: ${rawHeaders[at + 1]}\r\n`;
   join(client, `${head}\r\n`);
 }

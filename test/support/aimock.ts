@@ -53,6 +53,7 @@ export type SdkScript =
   | "bedrock.mjs"
   | "ollama.mjs"
   | "realtime.mjs"
+  | "live.mjs"
   | "openai_client.py"
   | "anthropic_client.py"
   | "bedrock_client.py";

@@ -19,7 +19,7 @@ import { promptBytesMax } from "../http/dialect.ts";
 import { isText } from "../http/media-type.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { splitTarget } from "../http/request-facts.ts";
-import type { LlmStream, StreamBody } from "./api.ts";
+import type { LlmStream, RealtimeApi, StreamBody } from "./api.ts";
 import { apiFor, type Called } from "./apis.ts";
 import { dataUrl, readBody } from "./body.ts";
 import { type ReplyMasks, replyMasks } from "./masking.ts";
@@ -64,11 +64,13 @@ class LlmExchange implements DialectExchange {
     this.#called = called;
     this.reads = called.call.reads;
     const { api, call } = called;
-    if (call.api === "realtime" && api.provider === "openai") this.tunnel = (verdict) => this.#realtime(verdict);
+    const { realtime } = api;
+    if (call.api === "realtime" && realtime !== undefined) this.tunnel = (verdict) => this.#realtime(realtime, verdict);
   }
 
-  #realtime(verdict: Verdict): Tunnel {
+  #realtime(api: RealtimeApi, verdict: Verdict): Tunnel {
     return new RealtimeTunnel({
+      api,
       masks: this.#masks(verdict),
       masking: this.#context,
       describe: (type, facts, traits) => this.#described(facts, [...traits], type),
