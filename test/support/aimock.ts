@@ -54,6 +54,7 @@ export type SdkScript =
   | "ollama.mjs"
   | "realtime.mjs"
   | "live.mjs"
+  | "bedrock-sonic.mjs"
   | "openai_client.py"
   | "anthropic_client.py"
   | "bedrock_client.py";

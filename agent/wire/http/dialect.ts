@@ -64,7 +64,7 @@ export interface DialectExchange {
   /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
   rewrite(body: Buffer, verdict: Verdict): Buffer;
   /** Body that goes upstream, part by part, in place of `rewrite`. May keep bytes back; throws a WeirError to refuse. */
-  forward?(bytes: Buffer, verdict: Verdict): Buffer;
+  readonly forward?: ((bytes: Buffer, verdict: Verdict) => Buffer) | undefined;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
   refuse(refusal: Refusal): OwnResponse;
   /**

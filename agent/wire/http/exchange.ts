@@ -14,7 +14,7 @@ import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
 import { closeFrame, FrameBorder } from "./frame-border.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
 import { askWhole, isPart, type PartsAllowed } from "./ranges.ts";
-import { recordedOperation } from "./recorded.ts";
+import { recordedOperation, resultDetails } from "./recorded.ts";
 import { denial, failure, noConnect } from "./refusals.ts";
 import { factsOf, traitsOf } from "./request-facts.ts";
 import { TunnelDecisions } from "./tunnel-decisions.ts";
@@ -603,7 +603,9 @@ export class Exchange {
   }
 
   #fail(code: string, message: string): void {
-    this.#refuse(failure(code, message), 502, false);
+    // A later message of a request may be denied when the first has left.
+    const isDenied = code === "WEIR_DENIED";
+    this.#refuse({ ...failure(code, message), kind: isDenied ? "denied" : "failed" }, isDenied ? 403 : 502, false);
   }
 
   #refuseTooLarge(): void {
@@ -648,16 +650,7 @@ export class Exchange {
     this.#forget();
     this.#parts = [];
     if (!this.#recorded) return;
-    const summary = this.#reader?.summary() ?? null;
-    const keepsText = this.#permit?.verdict.record === "result" && summary !== null;
-    const details = {
-      status: this.#status,
-      ...(summary?.inputTokens == null ? {} : { inputTokens: summary.inputTokens }),
-      ...(summary?.outputTokens == null ? {} : { outputTokens: summary.outputTokens }),
-      ...(summary === null || summary.toolCalls.length === 0 ? {} : { toolCalls: summary.toolCalls }),
-      ...(summary?.error == null ? {} : { error: summary.error }),
-      ...(keepsText ? { text: summary.text } : {}),
-    };
+    const details = resultDetails(this.#status, this.#reader, this.#permit?.verdict.record === "result");
     this.#sink.record({
       type: "result",
       operationId: this.#id,
@@ -667,7 +660,7 @@ export class Exchange {
       masked: (this.#reader?.masked ?? 0) + (this.#scrubber?.masked ?? 0) + this.#maskedFields,
       durationMs: this.#now() - this.#startedMs,
       error,
-      details: JSON.stringify(details),
+      details,
     });
   }
 

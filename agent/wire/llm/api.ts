@@ -24,6 +24,8 @@ export interface LlmApi<Call extends Route = Route> {
   holding(call: Call): HoldingStream | null;
   /** How this reply streams; null: it comes whole. */
   stream(head: ResponseHead, call: Call): LlmStream | null;
+  /** Of a request that goes on while it is answered; null, or left out: this one comes first. */
+  events?(call: Call): RequestEvents | null;
   /** Of calls whose `api` is `realtime`: what is said over the WebSocket; left out: it is not read. */
   readonly realtime?: RealtimeApi;
 }
@@ -53,6 +55,23 @@ export interface RealtimeApi {
   readonly refusalEnds: boolean;
   /** Tells why the connection ends. */
   farewell(message: string): Buffer;
+}
+
+/** One event of a request that goes on while it is answered. */
+export interface RequestEvent {
+  /** As it came. */
+  readonly raw: Buffer;
+  readonly type: string;
+  readonly facts: RequestFacts;
+  readonly traits: readonly string[];
+  /** Its JSON; null: it has none that can be read. */
+  readonly json: Buffer | null;
+}
+
+/** Throws a PeerError for what cannot be cut into events; nothing is pushed after that. */
+export interface RequestEvents {
+  push(bytes: Buffer): RequestEvent[];
+  readonly heldBytes: number;
 }
 
 /** `sse` and `ndjson` are cut into events here; any other framing is the API's own. */
