@@ -27,9 +27,9 @@ const body = JSON.stringify({
   ],
 });
 const fields = Object.entries({
-  ...work.headers,
   "content-type": "application/json",
   authorization: "Bearer sk-bench",
+  ...work.headers,
   "content-length": String(Buffer.byteLength(body)),
 });
 const request = `POST ${work.path} HTTP/1.1\r\nHost: ${work.host}:${work.port}\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body}`;

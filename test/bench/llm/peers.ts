@@ -2,7 +2,9 @@
  * Gateways that others made, as rows beside Weir: `npm run bench -- llm portkey litellm`. Installed on demand into
  * build/peers, started beside the agent, asked in plain HTTP: a TLS leg less than Weir has, no policy, no record.
  */
+
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +12,9 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "../../../build/peers");
-const startMs = 90_000;
+const startMs = 240_000;
+/** LiteLLM does not start without a key of its own. */
+const litellmKey = `sk-${randomBytes(32).toString("hex")}`;
 
 export interface Peer {
   readonly name: string;
@@ -65,7 +69,7 @@ const kinds: readonly PeerKind[] = [
     name: "litellm",
     port: 4000,
     slower: 20,
-    headers: () => ({}),
+    headers: () => ({ authorization: `Bearer ${litellmKey}` }),
     async prepare({ address, port, caFile }, dir) {
       const venv = join(root, "litellm");
       const program = join(venv, "bin/litellm");
@@ -79,7 +83,7 @@ const kinds: readonly PeerKind[] = [
       writeFileSync(config, `model_list: [{ model_name: gpt-4o-mini, litellm_params: { model: ${model} } }]\n`);
       return {
         words: [program, "--config", config, "--host", "127.0.0.1", "--port", "4000"],
-        env: { SSL_CERT_FILE: caFile, LITELLM_LOCAL_MODEL_COST_MAP: "True" },
+        env: { SSL_CERT_FILE: caFile, LITELLM_MASTER_KEY: litellmKey, LITELLM_LOCAL_MODEL_COST_MAP: "True" },
       };
     },
   },
