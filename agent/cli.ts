@@ -1,5 +1,6 @@
 /** The `weir` command: finds the subcommand, runs it, and translates errors to a sentence and an exit code. */
 import { readFileSync } from "node:fs";
+import { useCompileCache } from "./commands/compile-cache.ts";
 import type { CommandIo } from "./commands/io.ts";
 import { defaultStateDir } from "./commands/io.ts";
 import { type ErrorCode, WeirError } from "./errors.ts";
@@ -8,22 +9,27 @@ interface Command {
   readonly summary: string;
   /** It has to take away what it set up: a reader that goes does not end it. */
   readonly cleansUp?: true;
+  /** It stays, and root starts it again and again. */
+  readonly serves?: true;
   load(): Promise<{ readonly help: string; run(args: readonly string[], io: CommandIo): Promise<number> }>;
 }
 
 const commands: Readonly<Record<string, Command>> = {
   up: {
     cleansUp: true,
+    serves: true,
     summary: "agent and embedded controller in one process",
     load: () => import("./commands/up.ts"),
   },
   agent: {
     cleansUp: true,
+    serves: true,
     summary: "the agent alone, without the web page",
     load: () => import("./commands/agent.ts"),
   },
   controller: {
     cleansUp: true,
+    serves: true,
     summary: "the controller over Kafka: store, approvals, page",
     load: () => import("./commands/controller.ts"),
   },
@@ -97,6 +103,7 @@ async function main(args: readonly string[]): Promise<number> {
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) throw new WeirError("WEIR_USAGE", `There is no \`weir ${name}\`. See \`weir --help\`.`);
   const stateDir = process.env["WEIR_STATE"] ?? defaultStateDir;
+  if (command.serves === true) useCompileCache(rest, process.env);
   const { run } = await command.load();
   return run(rest, commandIo(stateDir, command.cleansUp === true));
 }

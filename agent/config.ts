@@ -8,7 +8,9 @@ import { type RetentionSettings, readRetention } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
 import { WeirError } from "./errors.ts";
 import { readMetricsAddress } from "./health/server.ts";
+import { policyIdDefault, policyIdShape } from "./kafka/policy-messages.ts";
 import { type KafkaWords, kafkaHelp, kafkaOptions, type PublishConfig, readPublishConfig } from "./kafka/settings.ts";
+import { type OtlpSettings, otlpHelp, readOtlp } from "./otlp/settings.ts";
 
 export type Scope =
   | { readonly kind: "run" }
@@ -16,6 +18,7 @@ export type Scope =
   | { readonly kind: "cgroup"; readonly path: string };
 
 export interface AgentConfig {
+  /** Until the first policy has come, where one is followed over Kafka; none: nothing is let out until then. */
   readonly policyPaths: readonly string[];
   readonly scope: Scope;
   readonly stateDir: string;
@@ -25,6 +28,8 @@ export interface AgentConfig {
   readonly ui: { readonly host: string; readonly port: number };
   /** Where `/metrics` and `/healthz` answer; null: nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | null;
+  /** Where traces and metrics are sent; null: nowhere. */
+  readonly otlp: OtlpSettings | null;
   /** Who ends TLS: the addon, where it loads, or node:tls alone. */
   readonly tls: "native" | "node";
   readonly controlSocket: string;
@@ -43,13 +48,15 @@ export interface AgentConfig {
 }
 
 export const configHelp = `  --policy FILE|DIR         policy, repeatable (default: policies/defaults)
+            kafka|kafka:ID  follow the policy ID (default "default") that controllers publish; files count until
+                            the first one has come
   --scope run|host|cgroup:PATH
                             who is governed (default run: only what \`weir run\` starts)
   --state DIR               state directory (default ${defaultStateDir})
   --listen-ui ADDR:PORT     the web page (default 127.0.0.1:9347; port 0 takes a free one)
   --listen-metrics ADDR:PORT
                             /metrics for Prometheus and /healthz (default: none)
-  --on-failure closed|open  what happens when the agent is down (default closed)
+${otlpHelp}  --on-failure closed|open  what happens when the agent is down (default closed)
   --tls native|node         what ends TLS: the addon where it loads, or node:tls (default native; also WEIR_TLS)
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints, repeatable
   --notify FILE             who is told of what waits: webhook, Slack, Teams, e-mail (docs/approvals.md)
@@ -62,6 +69,7 @@ export const configHelp = `  --policy FILE|DIR         policy, repeatable (defau
 ${kafkaHelp}  --schema-registry URL     entries in the Confluent wire format, their schemas registered there
   --kafka-library NAME      kafkajs (default) or platformatic
   --controller-key FILE     public key of controllers (PEM) that may approve and revoke over Kafka, repeatable
+  --policy-key FILE         public key (PEM) of who publishes policies, repeatable (default: the controllers')
   --config FILE             the same settings as YAML, in camel case: policy, listenUi, onFailure, kafkaCa, …
 `;
 
@@ -70,6 +78,7 @@ const kafkaSettings = {
   "schema-registry": { type: "string" },
   "kafka-library": { type: "string" },
   "controller-key": { type: "string", multiple: true },
+  "policy-key": { type: "string", multiple: true },
 } as const;
 const kafkaNames = Object.keys(kafkaSettings) as (keyof typeof kafkaSettings)[];
 const options = {
@@ -78,6 +87,7 @@ const options = {
   state: { type: "string" },
   "listen-ui": { type: "string" },
   "listen-metrics": { type: "string" },
+  otlp: { type: "string" },
   "on-failure": { type: "string" },
   "on-stop": { type: "string" },
   tls: { type: "string" },
@@ -104,13 +114,15 @@ export function readConfig(
   const file: Settings = values.config === undefined ? {} : readConfigFile(values.config);
   const stateDir = resolve(values.state ?? text(file["state"]) ?? defaults.env["WEIR_STATE"] ?? defaultStateDir);
   const policies = values.policy ?? (file["policy"] === undefined ? undefined : [file["policy"]].flat());
+  const { paths, followed } = readPolicies(policies ?? [defaults.policyDir]);
   return Object.freeze({
-    policyPaths: (policies ?? [defaults.policyDir]).map((path) => resolve(path)),
+    policyPaths: paths,
     scope: readScope(values.scope ?? text(file["scope"]) ?? "run"),
     stateDir,
     onFailure: readOpenOrClosed("--on-failure", values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
     onStop: readOpenOrClosed("--on-stop", values["on-stop"] ?? text(file["onStop"]) ?? "open"),
     metrics: readMetricsAddress(values["listen-metrics"] ?? text(file["listenMetrics"])),
+    otlp: readOtlp(values.otlp ?? text(file["otlp"]), defaults.env),
     ui: readAddress(values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347"),
     tls: readTls(values.tls ?? text(file["tls"]) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),
@@ -123,7 +135,7 @@ export function readConfig(
     notify: pathOf(values.notify ?? text(file["notify"])),
     signIn: pathOf(values["sign-in"] ?? text(file["signIn"])),
     instance: instanceName(stateDir),
-    kafka: readPublishConfig(kafkaWords(values, file), defaults.env),
+    kafka: readPublishConfig(kafkaWords(values, file), followed, defaults.env),
   });
 }
 
@@ -134,9 +146,24 @@ function kafkaWords(values: KafkaWords & Readonly<Record<string, unknown>>, file
     const given = values[name] ?? file[camelCase(name)];
     if (given === undefined) continue;
     if (kafkaSettings[name].type === "boolean") words[name] = given === true || given === "true";
-    else words[name] = name === "controller-key" ? [given].flat() : given;
+    else words[name] = "multiple" in kafkaSettings[name] ? [given].flat() : given;
   }
-  return words as KafkaWords & { "schema-registry"?: string; "kafka-library"?: string; "controller-key"?: string[] };
+  return words as Parameters<typeof readPublishConfig>[0];
+}
+
+/** `kafka` and `kafka:ID` are no files; one of that name is `./kafka`. */
+function readPolicies(words: readonly string[]): { paths: string[]; followed: string | null } {
+  const [files, ids] = [[] as string[], [] as string[]];
+  for (const word of words) {
+    if (word === "kafka") ids.push(policyIdDefault);
+    else if (word.startsWith("kafka:")) ids.push(word.slice("kafka:".length));
+    else files.push(resolve(word));
+  }
+  const [followed = null, second] = ids;
+  if (second !== undefined) throw new WeirError("WEIR_USAGE", `--policy kafka:${second}: one policy can be followed.`);
+  if (followed !== null && !policyIdShape.test(followed))
+    throw new WeirError("WEIR_USAGE", `--policy kafka:${followed}: expected a name of a-z, 0-9 and "-".`);
+  return { paths: files, followed };
 }
 
 function camelCase(name: string): string {

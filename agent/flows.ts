@@ -18,6 +18,7 @@ import { openGrpcDescriptors } from "./act/grpc-descriptors.ts";
 import { openHttp } from "./act/http-opening.ts";
 import { Http2Session } from "./act/http2-session.ts";
 import { joinHolds } from "./act/joint-holds.ts";
+import { type LargeBodies, openLargeBodies } from "./act/large-bodies.ts";
 import { refusesCertificate, rememberPinnedClients } from "./act/pinned-clients.ts";
 import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.ts";
 import { readCredential, readHttpCredential } from "./act/secrets.ts";
@@ -58,6 +59,8 @@ export interface FlowsOptions {
   readonly identities?: Pick<Identities, "of" | "jobOf" | "refusal">;
   /** What MCP's tools were at first sight. */
   readonly toolPins: Pick<HttpContext, "pin" | "pinned">;
+  /** Left out: a thread with limits of its own. */
+  readonly largeBodies?: LargeBodies;
   log(level: "info" | "warn", message: string): void;
 }
 
@@ -86,6 +89,7 @@ export function joinFlows(options: FlowsOptions): Flows {
   const pinnedClients = rememberPinnedClients();
   const cancels = new CancelRegistry();
   const catalog = new CatalogReader(openUpstream);
+  const largeBodies = options.largeBodies ?? openLargeBodies({ log });
   const ports: SessionPorts = {
     decide: judge,
     prepare,
@@ -96,6 +100,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     hold: joinHolds(options.hold),
     record: options.record,
     gate: options.gate,
+    largeBodies,
     dial,
     secureUpstream: (socket, target, flow, alpn, serverName = null) =>
       tls.secureUpstream(socket, {
@@ -320,6 +325,7 @@ export function joinFlows(options: FlowsOptions): Flows {
       for (const session of open) session.terminate("WEIR_SHUTDOWN", "Weir is stopping.");
       await Promise.all(open.map((session) => session.done));
       await catalog.close();
+      await largeBodies.close();
     },
   };
 }

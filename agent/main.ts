@@ -11,7 +11,7 @@ import { openAnomalies } from "./act/anomalies.ts";
 import { openBudgets } from "./act/budgets.ts";
 import { makeDetectors } from "./act/detectors.ts";
 import { createGate } from "./act/gate.ts";
-import { openPolicy, type PolicyInForce } from "./act/policy-in-force.ts";
+import type { PolicyInForce, PolicyOrigin } from "./act/policy-in-force.ts";
 import type { Held, HoldOutcome, HoldRequest } from "./act/ports.ts";
 import { openMaskKey } from "./act/secrets.ts";
 import type { FlowSession } from "./act/session.ts";
@@ -26,6 +26,7 @@ import { type Identities, openIdentities } from "./identity/registry.ts";
 import { createRevoker, type Revoker } from "./identity/revoke.ts";
 import { cgroupRoot } from "./kernel/cgroup.ts";
 import { type Interception, startInterception } from "./kernel/interception.ts";
+import { openStartPolicy } from "./policy-source.ts";
 import { openRecorder, type Recorder } from "./record/recorder.ts";
 import { type Authority, openAuthority } from "./tls/authority.ts";
 import { openTlsEngine } from "./tls/engine.ts";
@@ -49,6 +50,12 @@ export interface Agent {
   /** Ends live flows and refuses the next: for the command, the page and whatever else may revoke. */
   readonly revoker: Revoker;
   readonly toolPins: Pick<ToolPins, "changes" | "accept">;
+  /** How often somebody changed the firewall, and it was put back. */
+  readonly firewallRestored: number;
+  /** Why a newer policy is not in force; null: none was refused since this one came. */
+  readonly policyProblem: string | null;
+  /** A policy was not taken, and why: into the record, and onto the page. */
+  policyRejected(problems: string): void;
   /** Into the agent's own record. */
   note(body: EntryBody): void;
   close(): Promise<void>;
@@ -56,7 +63,8 @@ export interface Agent {
 
 export async function startAgent({ config, hold, log }: AgentOptions): Promise<Agent> {
   const detectors = makeDetectors(new Map());
-  const policy = await openPolicy({
+  let [firewallRestored, policyProblem] = [0, null as string | null];
+  const { policy, problem } = await openStartPolicy(config, {
     paths: config.policyPaths,
     read: readPolicyFiles,
     prepared: ({ custom }) => detectors.use(custom),
@@ -79,7 +87,11 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     now: Date.now,
   });
   await prepareProtocols();
-  const listeners: Listeners = await startListeners({ onFlow: (socket) => void accept(socket), log });
+  const listeners: Listeners = await startListeners({
+    bridges: config.scope.kind === "host",
+    onFlow: (socket) => void accept(socket),
+    log,
+  });
   const interception = await startInterception({
     scope: config.scope,
     instance: config.instance,
@@ -89,11 +101,13 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     onFailure: config.onFailure,
     onStop: config.onStop,
     ports: listeners.ports,
+    ...(listeners.bridgePorts === null ? {} : { bridgePorts: listeners.bridgePorts }),
     onRefused: (event) => {
       const to = `${event.destination.address}:${event.destination.port}/${event.transport}`;
       note({ type: "refused", code: "WEIR_DENIED", reason: `${to}: ${event.reason}`, flow: null });
     },
     onRestored: (detail) => {
+      firewallRestored += 1;
       log("warn", `somebody changed the firewall, it is put back: ${detail}`);
       note({ type: "agent", event: "firewall-restored", detail });
     },
@@ -130,7 +144,8 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   };
   const guard = guardSessions({ identities, sessions: flows.sessions, record, log });
   const revoker = createRevoker({ identities, guard, sessions: flows.sessions, note, now: Date.now });
-  note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}` });
+  note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}${from(policy.origin)}` });
+  if (problem !== null) policyRejected(problem);
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
   /** redirect and accept are behind us: the kernel brought the flow, and flows.ts takes it through the other steps. */
@@ -151,13 +166,15 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     }
   }
 
-  function policyLoaded(next: PolicyInForce["current"]): void {
-    log("info", `policy ${next.digest} in force`);
-    note({ type: "agent", event: "policy-loaded", detail: next.digest });
+  function policyLoaded(next: PolicyInForce["current"], origin: PolicyOrigin | null): void {
+    policyProblem = null;
+    log("info", `policy ${next.digest}${from(origin)} in force`);
+    note({ type: "agent", event: "policy-loaded", detail: `${next.digest}${from(origin)}` });
     interception.setTargets(redirectedTargets(next), next.defaults.egress);
   }
 
   function policyRejected(problems: string): void {
+    policyProblem = problems;
     log("warn", `policy NOT reloaded, the last good one stays in force: ${problems}`);
     note({ type: "agent", event: "policy-rejected", detail: problems });
   }
@@ -180,6 +197,13 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     identities,
     revoker,
     toolPins,
+    get firewallRestored() {
+      return firewallRestored;
+    },
+    get policyProblem() {
+      return policyProblem;
+    },
+    policyRejected,
     note,
     /** Every session ends with a word in its protocol; then the interception goes, then the record is closed. */
     async close() {
@@ -194,4 +218,11 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
       await recorder.close();
     },
   };
+}
+
+/** After the digest, in the record. */
+function from(origin: PolicyOrigin | null): string {
+  if (origin === null) return "";
+  const { id, version, signer, by } = origin;
+  return ` (version ${version} of ${id} over Kafka, signed by ${signer}, published by ${by})`;
 }

@@ -16,6 +16,10 @@ struct weir_config {
 	__u32 offset_tgid;
 	__u32 offset_group_leader;
 	__u32 offset_start;
+	__u32 wall_mark;	/* 0 where the two offsets are not known */
+	__u32 offset_socket_net;
+	__u32 offset_net_cookie;
+	__u32 zero;
 };
 
 /* Port and address are one bit string: the port always matches whole, so 0.0.0.0/0 on a port is prefixlen 16. */
@@ -63,6 +67,7 @@ struct weir_counters {
 	__u64 own;
 	__u64 record_failures;
 	__u64 flow_failures;
+	__u64 walled;
 };
 
 #endif

@@ -6,6 +6,10 @@
  *   sockops              the SYN is about to leave and the source port is known: `pending` → `flows` by source
  *   the agent            at accept: looks up `flows` by the peer's address and port
  *
+ * And a wall behind the firewall, at the last step before the device:
+ *
+ *   egress               what the firewall's rules have not seen, for somebody has taken them out, does not leave
+ *
  * Only the UAPI of the context is used; the two fields of task_struct are read at offsets that the loader found in the
  * kernel's BTF. So the object needs no relocation but that of the maps, and the loader no libbpf.
  */
@@ -16,6 +20,10 @@
 
 #define SOCK_STREAM 1
 #define IPPROTO_TCP 6
+#define socket_bytes 128 /* struct sock_common has 136 */
+#define tcp_syn 0x02
+#define tcp_rst 0x04
+#define tcp_ack 0x10
 #define allow 1
 #define refuse 0 /* connect(2) fails with EPERM */
 
@@ -244,6 +252,73 @@ int weir_sockops(struct bpf_sock_ops *ctx)
 		count(flow_failures);
 	bpf_map_delete_elem(&pending, &cookie);
 	return 1;
+}
+
+/* TCP that opens nothing answers somebody, and errors and neighbour discovery keep the network alive: as in the rules. */
+static __always_inline int may_go_unseen(struct __sk_buff *skb)
+{
+	__u8 first, protocol, kind;
+	__u32 transport;
+
+	if (bpf_skb_load_bytes(skb, 0, &first, 1))
+		return 0;
+	if (first >> 4 == 4) {
+		if (bpf_skb_load_bytes(skb, 9, &protocol, 1))
+			return 0;
+		transport = (first & 15) * 4;
+	} else {
+		if (bpf_skb_load_bytes(skb, 6, &protocol, 1))
+			return 0;
+		transport = 40;
+	}
+	if (protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, transport + 13, &kind, 1))
+			return 0;
+		return (kind & (tcp_syn | tcp_ack | tcp_rst)) != tcp_syn;
+	}
+	if (bpf_skb_load_bytes(skb, transport, &kind, 1))
+		return 0;
+	if (protocol == 1)
+		return kind == 3 || kind == 11 || kind == 12;
+	if (protocol == 58)
+		return (kind >= 1 && kind <= 4) || (kind >= 130 && kind <= 136) || kind == 143;
+	return 0;
+}
+
+/*
+ * The helper for the cookie is too new for packets; so it is read from the kernel. What cannot be read is held for the host's own.
+ * A socket's common part has the namespace's address within its first bytes (UAPI gives no type, so no arithmetic on it).
+ */
+static __always_inline int is_foreign(struct __sk_buff *skb, const struct weir_config *conf)
+{
+	__u64 common[socket_bytes / 8] = {}, cookie = 0;
+	void *net = 0, *sk = skb->sk;
+
+	if (!sk || bpf_probe_read_kernel(common, sizeof(common), sk))
+		return 0;
+	if (bpf_probe_read_kernel(&net, sizeof(net), (void *)common + (conf->offset_socket_net & (socket_bytes - 8))))
+		return 0;
+	if (bpf_probe_read_kernel(&cookie, sizeof(cookie), net + conf->offset_net_cookie))
+		return 0;
+	return cookie != conf->netns_cookie;
+}
+
+/*
+ * The last of the firewall's rules marks what it lets out. Without the mark the rules are not there: between a flush and the
+ * agent that puts them back, or for as long as no agent runs. Sockets of other network namespaces have rules of their own
+ * or none, and come through ours when they leave.
+ */
+SEC("cgroup_skb/egress")
+int weir_wall(struct __sk_buff *skb)
+{
+	struct weir_config *conf = configuration();
+
+	if (!conf || !conf->wall_mark || skb->mark & conf->wall_mark)
+		return allow;
+	if (is_foreign(skb, conf) || may_go_unseen(skb))
+		return allow;
+	count(walled);
+	return refuse;
 }
 
 /* Helpers that read the kernel are for GPL-compatible programs only; the source may be had under either licence. */

@@ -3,8 +3,11 @@
  * Any number run side by side: they share the partitions of the record, and each hears of every approval.
  */
 import { randomBytes } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { WeirError } from "../agent/errors.ts";
 import { groupPrefixes } from "../agent/kafka/acls.ts";
 import { openFeed } from "../agent/kafka/feed.ts";
+import { asLogout, logoutKind, logoutMessage } from "../agent/kafka/logout-messages.ts";
 import { openOutbox } from "../agent/kafka/outbox.ts";
 import { receiptMessage } from "../agent/kafka/receipt-messages.ts";
 import { openRegistry } from "../agent/kafka/registry.ts";
@@ -15,15 +18,18 @@ import {
   revocationMessage,
 } from "../agent/kafka/revocation-messages.ts";
 import { readSigned } from "../agent/kafka/signed.ts";
-import { topics } from "../agent/kafka/topics.ts";
+import { kindHeader, topics } from "../agent/kafka/topics.ts";
 import { type KafkaSettings, openTransport } from "../agent/kafka/transport.ts";
 import { ApprovalStore } from "./approvals/store.ts";
 import { type ConsumedAudit, openConsumedAudit } from "./audit/consumed.ts";
 import type { WitnessName } from "./audit/witnesses.ts";
+import { AgentsHealth } from "./consume/agents-health.ts";
 import { ApprovalQueue } from "./consume/approval-queue.ts";
 import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
 import { type Page, startPage } from "./http/server.ts";
+import type { OidcLogout } from "./identity/oidc.ts";
+import { RevokedPeople } from "./identity/revoked-people.ts";
 import type { SignInSettings } from "./identity/settings.ts";
 import { withOcsfTopic } from "./siem/ocsf-topic.ts";
 import { openSigningKey } from "./signing-key.ts";
@@ -55,10 +61,15 @@ export interface ControllerService {
   readonly publicKeyPath: string;
   readonly url: string | null;
   status(): ConsumerStatus;
+  /** How many agents are how. */
+  agents(): ReturnType<AgentsHealth["counts"]>;
   /** Resolves when Kafka has it. */
   revoke(word: Omit<RevocationWord, "version">): Promise<RevocationWord>;
   close(): Promise<void>;
 }
+
+/** Longer than this an issuer is not kept waiting. */
+const toldWithinMs = 5_000;
 
 export async function startService(options: ServiceOptions): Promise<ControllerService> {
   const { kafka, store, log } = options;
@@ -84,6 +95,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     sendReceipt: (receipt) => outbox.send(receiptMessage(receipt, signing.privateKey)),
     log,
   });
+  const people = new RevokedPeople();
   const ocsf = options.publishOcsf ? await openTransport(kafka) : null;
   const firstEntryOf = async (session: string, agent: string) =>
     (await store.entries(session, { limit: 1, agent }))[0] ?? null;
@@ -104,11 +116,28 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     ],
     async take(message) {
       if (message.topic === topics.approvals) return queue.take(message);
+      if (String(message.headers[kindHeader]) === logoutKind) {
+        const signed = readSigned(logoutKind, message.value);
+        const word = signed === null ? null : asLogout(signed.body);
+        if (word !== null && signed?.isSignedBy(signing.publicKey)) people.logout(word);
+        return;
+      }
       const signed = readSigned("revocation", message.value);
       const word = signed === null ? null : asRevocation(signed.body);
       if (signed === null || word === null || !signed.isSignedBy(signing.publicKey)) return;
+      people.revocation(word);
       await store.putRevocation({ identity: revocationKey(word), version: word.version, message: signed.text });
     },
+    log,
+  });
+
+  // By itself: a cluster that has no such topic yet must not keep approvals from being heard.
+  const health = new AgentsHealth({ keyOf: (agent) => store.keyOf(agent), log });
+  const healthFeed = openFeed({
+    kafka,
+    groupId: `${options.groupId ?? groupPrefixes.controllers}-health-${randomBytes(8).toString("hex")}`,
+    topics: [{ topic: topics.agents, from: "start" }],
+    take: (message) => health.take(message),
     log,
   });
 
@@ -120,9 +149,17 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     return word;
   }
 
+  /** It goes out when Kafka is back, too; but the issuer is not told that it has. */
+  async function loggedOut(logout: OidcLogout): Promise<void> {
+    const sent = outbox.send(logoutMessage({ ...logout, beforeMs: Date.now(), by: "the issuer" }, signing.privateKey));
+    const late = delay(toldWithinMs, "late", { ref: false });
+    if ((await Promise.race([sent, late])) === "late")
+      throw new WeirError("WEIR_KAFKA_UNREACHABLE", "The agents could not be told of a logout yet.");
+  }
+
   async function close(): Promise<void> {
     await page?.close();
-    await feed.close();
+    await Promise.all([feed.close(), healthFeed.close()]);
     await consumer.close();
     await ocsf?.close();
     await audit.close();
@@ -138,12 +175,11 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
         approvals,
         stateDir: options.stateDir,
         state: {
-          agents: () => [],
+          agents: async () => health.list(await store.agents(), Date.now()),
           live: () => [],
           end: () => false,
-          refusal: () => null,
-          // A revocation over Kafka holds until it is taken back; a logout must not shut somebody out for good.
-          loggedOut: () => {},
+          refusal: (person, sinceMs) => people.against(person, sinceMs),
+          loggedOut,
           note: (text) => log("info", text),
           revoke: async (revocation) => void (await revoke({ ...revocation, revoked: true })),
         },
@@ -161,6 +197,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     publicKeyPath: signing.publicKeyPath,
     url: page?.url ?? null,
     status: () => consumer.status(),
+    agents: () => health.counts(Date.now()),
     revoke,
     close,
   };

@@ -57,6 +57,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   archive: ["archive", "record", "publish", "forward", "wire"],
   forward: ["forward", "record", "publish"],
   health: ["health", "record"],
+  otlp: ["otlp", "health", "record", "publish"],
   act: ["act", "wire", "mask", "policy", "anomaly"],
 };
 

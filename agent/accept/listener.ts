@@ -1,4 +1,7 @@
-/** The agent's listeners on loopback, where redirected connections arrive. */
+/**
+ * The agent's listeners, where redirected connections arrive: on loopback those of the host's own processes, and for a whole
+ * host on every address those that come over a bridge. The firewall lets nobody else reach the latter.
+ */
 import { createServer, type Server, type Socket } from "node:net";
 import { WeirError } from "../errors.ts";
 
@@ -9,19 +12,28 @@ const backlogMax = 1024;
 const keepAliveDelayMs = 60_000;
 
 export interface Listeners {
-  readonly ports: { readonly v4: number; readonly v6: number };
+  readonly ports: Ports;
+  /** Null when they were not asked for. */
+  readonly bridgePorts: Ports | null;
   readonly flows: number;
   /** Stops listening; flows that are open stay with their sessions. */
   close(): Promise<void>;
 }
 
+/** 0: a host without that family. */
+export interface Ports {
+  readonly v4: number;
+  readonly v6: number;
+}
+
 export interface ListenerOptions {
+  readonly bridges?: boolean;
   /** The socket is paused: nothing is read before it is known where it wanted to go. */
   onFlow(socket: Socket): void;
   log(level: "info" | "warn", message: string): void;
 }
 
-export async function startListeners({ onFlow, log }: ListenerOptions): Promise<Listeners> {
+export async function startListeners({ bridges = false, onFlow, log }: ListenerOptions): Promise<Listeners> {
   let flows = 0;
   let warned = false;
   const accept = (socket: Socket): void => {
@@ -40,21 +52,37 @@ export async function startListeners({ onFlow, log }: ListenerOptions): Promise<
     });
     onFlow(socket);
   };
-  const v4 = await listen("127.0.0.1", accept);
-  // A host without IPv6 has no ::1; port 0 says so, and BPF leaves IPv6 to the firewall.
-  const v6 = await listen("::1", accept).catch((error: unknown) => {
-    if (!["EADDRNOTAVAIL", "EAFNOSUPPORT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
-    return null;
-  });
+  const own = await listenBoth("127.0.0.1", "::1", accept);
+  const bridge = bridges ? await listenBoth("0.0.0.0", "::", accept) : null;
   return {
-    ports: { v4: portOf(v4), v6: v6 === null ? 0 : portOf(v6) },
+    ports: portsOf(own),
+    bridgePorts: bridge === null ? null : portsOf(bridge),
     get flows() {
       return flows;
     },
     close: async () => {
-      await Promise.all([v4, ...(v6 === null ? [] : [v6])].map(stop));
+      await Promise.all([own, bridge].map((pair) => Promise.all([pair?.v4, pair?.v6].map(stop))));
     },
   };
+}
+
+interface Pair {
+  readonly v4: Server;
+  readonly v6: Server | null;
+}
+
+async function listenBoth(host4: string, host6: string, accept: (socket: Socket) => void): Promise<Pair> {
+  const v4 = await listen(host4, accept);
+  // A host without IPv6 has no ::1; port 0 says so, and BPF leaves IPv6 to the firewall.
+  const v6 = await listen(host6, accept).catch((error: unknown) => {
+    if (!["EADDRNOTAVAIL", "EAFNOSUPPORT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    return null;
+  });
+  return { v4, v6 };
+}
+
+function portsOf({ v4, v6 }: Pair): Ports {
+  return { v4: portOf(v4), v6: v6 === null ? 0 : portOf(v6) };
 }
 
 function listen(host: string, accept: (socket: Socket) => void): Promise<Server> {
@@ -71,7 +99,7 @@ function listen(host: string, accept: (socket: Socket) => void): Promise<Server>
   );
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ host, port: 0, backlog: backlogMax }, () => {
+    server.listen({ host, port: 0, backlog: backlogMax, ipv6Only: true }, () => {
       server.off("error", reject);
       server.on("error", () => {}); // EMFILE at accept: the kernel keeps the connection in its backlog
       resolve(server);
@@ -86,7 +114,7 @@ function portOf(server: Server): number {
 }
 
 /** Does not wait for open flows: `server.close` would, and their sessions end on their own. */
-function stop(server: Server): Promise<void> {
-  server.close();
+function stop(server: Server | null | undefined): Promise<void> {
+  server?.close();
   return Promise.resolve();
 }

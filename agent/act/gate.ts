@@ -35,8 +35,8 @@ export function createGate(
   let settled = 1;
   let scheduled = false;
   let later = false;
-  /** Left to fire when a write came first: to stop and start one for each operation costs more. */
-  let timer: NodeJS.Timeout | null = null;
+  /** The timer is left to fire when a write came first: to stop and start one for each operation costs more. */
+  let timing = false;
   let waiting: ((error: Error | null) => void)[] = [];
 
   function schedule(): void {
@@ -85,8 +85,10 @@ export function createGate(
     touchLater() {
       if (scheduled) return;
       later = true;
-      timer ??= setTimeout(() => {
-        timer = null;
+      if (timing) return;
+      timing = true;
+      setTimeout(() => {
+        timing = false;
         if (later) write();
       }, laterMs);
     },

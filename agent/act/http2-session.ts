@@ -20,6 +20,7 @@ import type { HttpContext } from "../wire/http/context.ts";
 import type { Dialect } from "../wire/http/dialect.ts";
 import { Exchange } from "../wire/http/exchange.ts";
 import type { ExchangeSink } from "../wire/http/exchange-sink.ts";
+import type { LargeTask } from "../wire/http/large-body.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "../wire/http/message.ts";
 import { plainExchange } from "../wire/http/plain.ts";
 import { Desk } from "./desk.ts";
@@ -125,6 +126,7 @@ export class Http2Session implements FlowSession {
     const driver = new StreamDriver(stream, head.method, {
       desk: this.#desk,
       ports: this.#options.ports,
+      http: this.#options.http,
       id,
       upstream: () => this.#server(),
       up: (bytes) => {
@@ -239,6 +241,7 @@ export class Http2Session implements FlowSession {
 interface StreamOptions {
   readonly desk: Desk;
   readonly ports: SessionPorts;
+  readonly http: HttpContext;
   readonly id: number;
   upstream(): Promise<ClientHttp2Session>;
   up(bytes: number): void;
@@ -258,6 +261,8 @@ class StreamDriver implements ExchangeSink {
   #serverTrailers: Headers | null = null;
   #replyTrailers: Headers | null = null;
   #decoder: BodyDecoder | null = null;
+  #stopWork: () => void = () => {};
+  #replyPaused = false;
   #over = false;
 
   constructor(client: ServerHttp2Stream, method: string, options: StreamOptions) {
@@ -279,6 +284,7 @@ class StreamDriver implements ExchangeSink {
     });
     if (exchange.head.body.kind !== "none") client.on("end", () => exchange.requestEnd(this.#requestTrailers));
     client.on("drain", () => {
+      if (this.#replyPaused) return;
       this.#decoder?.resume();
       this.#server?.resume();
     });
@@ -287,6 +293,7 @@ class StreamDriver implements ExchangeSink {
     });
     client.on("close", () => {
       if (!exchange.over) exchange.clientLeft("the client gave the request up");
+      this.#stopWork();
       if (!this.#over) this.#server?.close(NGHTTP2_CANCEL);
     });
     exchange.start();
@@ -465,6 +472,25 @@ class StreamDriver implements ExchangeSink {
     inflate(coding, body, bytesMax, (decoded, problem) => this.#exchange?.inflated(decoded, problem));
   }
 
+  work(task: LargeTask): void {
+    const { ports, http } = this.#options;
+    this.#stopWork = ports.largeBodies.work(task, http, (done) => {
+      this.#exchange?.worked(done);
+      this.#steerClient();
+    });
+  }
+
+  pauseReply(paused: boolean): void {
+    this.#replyPaused = paused;
+    if (paused) {
+      this.#server?.pause();
+      this.#decoder?.pause();
+    } else if (!this.#client.writableNeedDrain) {
+      this.#decoder?.resume();
+      this.#server?.resume();
+    }
+  }
+
   decode(coding: string): boolean {
     this.#decoder = openDecoder(coding, {
       data: (bytes) => {
@@ -472,7 +498,9 @@ class StreamDriver implements ExchangeSink {
         if (this.#client.writableNeedDrain) this.#decoder?.pause();
       },
       end: () => this.#exchange?.decoded(null),
-      drained: () => this.#server?.resume(),
+      drained: () => {
+        if (!this.#replyPaused) this.#server?.resume();
+      },
       failed: (problem) => {
         this.#exchange?.upstreamFailed("WEIR_MASK_IMPOSSIBLE", `The response cannot be decoded: ${problem}.`);
         this.#client.close(NGHTTP2_INTERNAL_ERROR);
@@ -495,6 +523,7 @@ class StreamDriver implements ExchangeSink {
     if (!reusable && this.#client.headersSent && !this.#client.writableEnded)
       this.#client.close(NGHTTP2_INTERNAL_ERROR);
     this.#decoder?.destroy();
+    this.#stopWork();
     this.#waiting = [];
     // What the client still sends of a refused request is not wanted.
     if (!this.#client.destroyed && !this.#client.readableEnded) this.#client.resume();

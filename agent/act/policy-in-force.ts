@@ -1,4 +1,7 @@
-/** The policy in force: loaded at start, reloaded on change; a bad reload keeps the last good one and says so. */
+/**
+ * The policy in force: loaded at start, reloaded on change; a bad reload keeps the last good one and says so. It comes
+ * from files, or is given: then files of the host count no longer, but for those that its detectors name.
+ */
 import { type FSWatcher, statSync, watch } from "node:fs";
 import { basename, dirname } from "node:path";
 import { WeirError } from "../errors.ts";
@@ -8,28 +11,58 @@ import { type BuiltDetectors, buildAllDetectors } from "./custom-detectors.ts";
 /** Editors write in several steps: the files are read when they have been quiet this long. */
 const settleMs = 200;
 
+export interface PolicyFile {
+  readonly file: string;
+  readonly text: string;
+}
+
+/** Where a given policy comes from. */
+export interface PolicyOrigin {
+  readonly id: string;
+  readonly version: number;
+  /** The key that signed it, by its name. */
+  readonly signer: string;
+  readonly by: string;
+}
+
+export interface GivenPolicy {
+  readonly files: readonly PolicyFile[];
+  /** Null: nobody has given one yet. */
+  readonly origin: PolicyOrigin | null;
+}
+
 export interface PolicyInForce {
   readonly current: Policy;
+  /** As they were read for `current`. */
+  readonly files: readonly PolicyFile[];
+  /** Null: it is the host's own. */
+  readonly origin: PolicyOrigin | null;
+  /** Puts it in force from now on. Rejects with WEIR_POLICY_INVALID, and then the one before stays. One at a time. */
+  use(given: GivenPolicy): Promise<void>;
   close(): void;
 }
 
 export interface PolicySource {
   readonly paths: readonly string[];
-  read(paths: readonly string[]): { file: string; text: string }[];
+  read(paths: readonly string[]): PolicyFile[];
+  /** Counts in place of the files at `paths`. */
+  readonly given?: GivenPolicy | null;
   /** Before the policy is in force: what it defines is ready. */
   prepared(built: BuiltDetectors): void;
-  loaded(policy: Policy): void;
+  loaded(policy: Policy, origin: PolicyOrigin | null): void;
   rejected(problems: string): void;
 }
 
 interface Loaded {
+  readonly files: readonly PolicyFile[];
   readonly policy: Policy;
   readonly built: BuiltDetectors;
 }
 
 /** Rejects with WEIR_POLICY_INVALID when the policy at start is bad. */
 export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
-  let current = await load(source);
+  let given = source.given ?? null;
+  let current = await load(read());
   source.prepared(current.built);
   let timer: NodeJS.Timeout | null = null;
   /** Lists of millions take their time: a change while one is read is looked at after it. */
@@ -42,22 +75,30 @@ export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
       return;
     }
     reloading = "yes";
+    const before = given;
     try {
-      const next = await load(source);
+      const next = await load(read());
       if (closed) return;
-      watchAll(next.built.files);
-      if (next.policy.digest !== current.policy.digest || next.built.digest !== current.built.digest) {
-        current = next;
-        source.prepared(next.built);
-        source.loaded(next.policy);
+      // Another one was given meanwhile: this one is of yesterday.
+      if (given === before) {
+        watchAll(next.built.files);
+        if (next.policy.digest !== current.policy.digest || next.built.digest !== current.built.digest) enforce(next);
       }
     } catch (error) {
-      if (!closed) source.rejected(error instanceof Error ? error.message : String(error));
+      if (!closed && given === before) source.rejected(error instanceof Error ? error.message : String(error));
     }
     const again = (reloading as string) === "again";
     reloading = "no";
     if (again) schedule();
   };
+  function read(): readonly PolicyFile[] {
+    return given === null ? source.read(source.paths) : given.files;
+  }
+  function enforce(next: Loaded): void {
+    current = next;
+    source.prepared(next.built);
+    source.loaded(next.policy, given?.origin ?? null);
+  }
   const schedule = (): void => {
     if (closed) return;
     if (timer !== null) clearTimeout(timer);
@@ -70,7 +111,7 @@ export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
   // Editors and config management replace a file by rename: its directory is what stays.
   const watchAll = (files: readonly string[]): void => {
     watched = new Map();
-    for (const path of [...source.paths, ...files]) {
+    for (const path of [...(given === null ? source.paths : []), ...files]) {
       if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) watched.set(path, null);
       else if (watched.get(dirname(path)) === undefined) watched.set(dirname(path), new Set([basename(path)]));
       else watched.get(dirname(path))?.add(basename(path));
@@ -95,6 +136,19 @@ export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
     get current() {
       return current.policy;
     },
+    get files() {
+      return current.files;
+    },
+    get origin() {
+      return given?.origin ?? null;
+    },
+    async use(next) {
+      const loaded = await load(next.files);
+      if (closed) return;
+      given = next;
+      watchAll(loaded.built.files);
+      enforce(loaded);
+    },
     close() {
       closed = true;
       if (timer !== null) clearTimeout(timer);
@@ -109,9 +163,9 @@ function counts(names: ReadonlySet<string> | null, name: string): boolean {
   return name.startsWith("..") || (names === null ? /\.ya?ml$/.test(name) : names.has(name));
 }
 
-async function load(source: PolicySource): Promise<Loaded> {
-  const result = loadPolicy(source.read(source.paths));
+async function load(files: readonly PolicyFile[]): Promise<Loaded> {
+  const result = loadPolicy(files);
   if ("errors" in result)
     throw new WeirError("WEIR_POLICY_INVALID", `the policy cannot be used:\n${result.errors.map(String).join("\n")}`);
-  return { policy: result.policy, built: await buildAllDetectors(result.policy.detectors) };
+  return { files, policy: result.policy, built: await buildAllDetectors(result.policy.detectors) };
 }

@@ -9,6 +9,7 @@ import type { CatalogColumn, TlsFacts } from "../wire/protocol.ts";
 import type { Anomalies } from "./anomalies.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Gate } from "./gate.ts";
+import type { LargeBodies } from "./large-bodies.ts";
 
 export interface CertificateNames {
   readonly commonName: string | null;
@@ -63,6 +64,7 @@ export interface SessionPorts {
   /** Appends to the session's chain; `gate` makes it safe before anything of it is forwarded. */
   record(session: string, body: EntryBody): void;
   readonly gate: Gate;
+  readonly largeBodies: LargeBodies;
   dial(flow: Flow, target: Target): Promise<Socket>;
   /** `serverName`: what the client called the server in its TLS hello. */
   secureUpstream(

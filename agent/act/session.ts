@@ -72,6 +72,7 @@ export class Session implements FlowSession {
   #decoder: BodyDecoder | null = null;
   /** The decoder has more than it has worked off. */
   #decoderFull = false;
+  #stopWork: () => void = () => {};
   readonly #cancelKeys: Buffer[] = [];
   readonly #desk: Desk;
   #batches: Batch[] = [];
@@ -157,7 +158,7 @@ export class Session implements FlowSession {
     socket.on("close", () => this.#socketFailed(side, socket, null));
     socket.on("drain", () => {
       this.#congested[side] = false;
-      if (side === "client") this.#decoder?.resume();
+      if (side === "client" && !this.#paused.server) this.#decoder?.resume();
       this.#steer(other(side));
     });
     this.#steer(side);
@@ -227,10 +228,12 @@ export class Session implements FlowSession {
         return;
       case "pause":
         this.#paused[command.side] = true;
+        if (command.side === "server") this.#decoder?.pause();
         this.#steer(command.side);
         return;
       case "resume":
         this.#paused[command.side] = false;
+        if (command.side === "server" && !this.#congested.client) this.#decoder?.resume();
         this.#steer(command.side);
         return;
       case "dial":
@@ -265,6 +268,13 @@ export class Session implements FlowSession {
           this.#feed({ type: "inflated", body, problem }),
         );
         return;
+      case "work": {
+        const { workId, task, context } = command;
+        this.#stopWork = this.#ports.largeBodies.work(task, context, (done) =>
+          this.#feed({ type: "worked", workId, done }),
+        );
+        return;
+      }
       case "decode":
         this.#decode(command.coding, command.bytes);
         return;
@@ -544,6 +554,7 @@ export class Session implements FlowSession {
     clearTimeout(this.#opening);
     this.#desk.close(reason);
     this.#decoder?.destroy();
+    this.#stopWork();
     for (const key of this.#cancelKeys) this.#ports.cancels.forget(this.flow, key);
     this.#flushClient();
     this.#client.end();

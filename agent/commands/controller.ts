@@ -1,4 +1,5 @@
 /** `weir controller`: the controller alone, over Kafka and a store. */
+import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -12,6 +13,7 @@ import { type HealthSource, readMetricsAddress, startHealth } from "../health/se
 import { revocationMessage } from "../kafka/revocation-messages.ts";
 import { kafkaHelp, kafkaOptions, readKafkaSettings, readRegistry } from "../kafka/settings.ts";
 import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
+import { readOtlp } from "../otlp/settings.ts";
 import type { CommandIo } from "./io.ts";
 
 const stateDirDefault = "/var/lib/weir-controller";
@@ -35,6 +37,8 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
   --sign-in FILE            where people sign in to the page: OpenID Connect, SAML (docs/identity.md)
   --listen-metrics ADDR:PORT
                             /metrics for Prometheus and /healthz (default: none)
+  --otlp URL                metrics to an OpenTelemetry receiver by OTLP/HTTP; also OTEL_EXPORTER_OTLP_ENDPOINT
+                            (docs/soc.md; default: none)
   --publish-ocsf            what is stored goes out as OCSF JSON to weir.ocsf.v1, too, for SIEM connectors
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints (DIR/audit), repeatable
 ${kafkaHelp}`;
@@ -53,6 +57,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "no-ui": { type: "boolean", default: false },
       "sign-in": { type: "string" },
       "listen-metrics": { type: "string" },
+      otlp: { type: "string" },
       "publish-ocsf": { type: "boolean", default: false },
       witness: { type: "string", multiple: true, default: [] },
       issuer: { type: "string" },
@@ -90,6 +95,7 @@ interface ServeOptions {
     readonly "no-ui": boolean;
     readonly "sign-in"?: string | undefined;
     readonly "listen-metrics"?: string | undefined;
+    readonly otlp?: string | undefined;
     readonly witness: readonly string[];
     readonly "publish-ocsf": boolean;
   };
@@ -100,6 +106,7 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   const listen = values["no-ui"] ? null : address(values["listen-ui"]);
   const signIn = values["sign-in"] === undefined ? null : readSignInSettings(values["sign-in"], io.env);
   const metrics = readMetricsAddress(values["listen-metrics"]);
+  const otlp = readOtlp(values.otlp, io.env);
   const witnesses = values.witness.map(parseWitness);
   const registry = values["schema-registry"] === undefined ? null : readRegistry(values["schema-registry"]);
   const stopped = new Promise<void>((stop) => {
@@ -115,11 +122,21 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
     await store.close().catch(() => {});
     throw error;
   });
-  const health = metrics === null ? null : await startHealth(metrics, healthOf(service));
+  const source = healthOf(service);
+  const health = metrics === null ? null : await startHealth(metrics, source);
+  const telling =
+    otlp === null
+      ? null
+      : (await import("../otlp/thread.ts")).startOtlp(
+          { otlp, service: "weir-controller", instance: randomUUID(), stateDir: null, startedAtMs: Date.now() },
+          source.metrics,
+          log,
+        );
   const page = service.url === null ? "" : `page: ${service.url}\n`;
   io.stdout.write(`weir controller ready state=${stateDir} key=${service.publicKeyPath}\n${page}`);
   await stopped;
   await health?.close();
+  await telling?.close();
   await service.close();
   return 0;
 }
@@ -141,6 +158,12 @@ function healthOf(service: ControllerService): HealthSource {
           value: state === "consuming" ? 1 : 0,
         },
         { name: "approvals_waiting", help: "Held operations that wait.", type: "gauge", value: waiting },
+        {
+          name: "agents",
+          help: "Agents by how they are: silent ones missed several words.",
+          type: "gauge",
+          value: { label: "health", values: service.agents() },
+        },
         { name: "audit_leaves", help: "Heads signed for.", type: "gauge", value: service.audit.log.size },
         {
           name: "audit_problem",

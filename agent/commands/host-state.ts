@@ -1,30 +1,32 @@
 /** What the page tells about this agent, and the end of a session that it asks for. */
-import { hostname } from "node:os";
 import type { HostState } from "../../controller/main.ts";
-import { type AgentConfig, readPolicyFiles } from "../config.ts";
+import type { AgentConfig } from "../config.ts";
 import { WeirError } from "../errors.ts";
+import type { AgentHealth } from "../kafka/health-messages.ts";
 import type { Agent } from "../main.ts";
+import { agentHealth } from "./agent-health.ts";
 
-export function hostState(agent: () => Agent | null, config: AgentConfig): HostState {
-  const sinceMs = Date.now();
+export interface HostStateRest {
+  publish(): AgentHealth["publish"];
+  /** Operations that wait. */
+  waiting(): number;
+}
+
+export function hostState(agent: () => Agent | null, config: AgentConfig, rest: HostStateRest): HostState {
   return {
     agents() {
       const running = agent();
       if (running === null) return [];
-      const { digest, mode } = running.policy.current;
-      return [
-        {
-          name: hostname(),
-          version: "0.1.0",
-          pid: process.pid,
-          scope: config.scope.kind,
-          onFailure: config.onFailure,
-          sinceMs,
-          sessions: running.sessions.size,
-          memoryBytes: process.memoryUsage.rss(),
-          policy: { digest, mode, files: policyFiles(config) },
-        },
-      ];
+      const {
+        agent: id,
+        policy,
+        ...health
+      } = agentHealth(running, config, {
+        publish: rest.publish(),
+        waiting: rest.waiting(),
+      });
+      const { files } = running.policy;
+      return [{ ...health, id, health: "alive", heardAtMs: Date.now(), record: null, policy: { ...policy, files } }];
     },
     live: () => [...(agent()?.sessions ?? [])].map(({ flow }) => flow.id),
     end(session, reason) {
@@ -45,14 +47,4 @@ export function hostState(agent: () => Agent | null, config: AgentConfig): HostS
     loggedOut: (logout) => void agent()?.revoker.loggedOut({ ...logout, by: "the issuer" }),
     note: (text) => agent()?.note({ type: "notice", text }),
   };
-}
-
-/** As they stand on the disk now: a bad one on reload is not in force, and the record says so. */
-function policyFiles({ policyPaths }: AgentConfig): { file: string; text: string }[] {
-  try {
-    return readPolicyFiles(policyPaths);
-  } catch (error) {
-    if (error instanceof WeirError) return [];
-    throw error;
-  }
 }

@@ -100,8 +100,10 @@ async function install(
 ): Promise<number> {
   const { root, start } = options;
   // Before anything is changed: a policy that cannot be used would leave a host that nothing may leave.
-  const loaded = loadPolicy(readPolicyFiles(settings.policy ?? policyInForce(root)));
-  if ("errors" in loaded) {
+  const policies = settings.policy ?? policyInForce(root);
+  // None: it comes over Kafka, and the agent starts with the one that it kept.
+  const loaded = policies.length === 0 ? null : loadPolicy(readPolicyFiles(policies));
+  if (loaded !== null && "errors" in loaded) {
     const [first] = loaded.errors;
     throw new WeirError(
       "WEIR_POLICY_INVALID",

@@ -7,16 +7,21 @@ import type { Held, HoldOutcome, HoldRequest } from "../act/ports.ts";
 import type { AgentConfig } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import { groupPrefixes } from "../kafka/acls.ts";
-import { type Feed, openFeed } from "../kafka/feed.ts";
+import { type Feed, type FeedMessage, openFeed } from "../kafka/feed.ts";
+import type { AgentHealth } from "../kafka/health-messages.ts";
 import { type Outbox, openOutbox } from "../kafka/outbox.ts";
 import type { PublishConfig } from "../kafka/settings.ts";
 import { topics } from "../kafka/topics.ts";
 import { openTransport } from "../kafka/transport.ts";
 import type { Agent } from "../main.ts";
+import { givenBy } from "../policy-source.ts";
 import { type ApprovalLink, linkApprovals } from "../publish/approval-link.ts";
+import { type HealthBeat, startHealthBeat } from "../publish/health-beat.ts";
+import { linkPolicy, type PolicyLink } from "../publish/policy-link.ts";
 import { linkReceipts } from "../publish/receipt-link.ts";
 import { linkRevocations } from "../publish/revocation-link.ts";
 import { type PublishThread, startPublishThread } from "../publish/thread.ts";
+import { agentHealth } from "./agent-health.ts";
 
 type Log = (level: "info" | "warn", message: string) => void;
 type Hold = (request: HoldRequest, decided: (outcome: HoldOutcome) => void) => Held;
@@ -24,6 +29,8 @@ type Hold = (request: HoldRequest, decided: (outcome: HoldOutcome) => void) => H
 export interface KafkaJoin {
   /** The queue as the agent's `hold`, which controllers hear of, too. */
   hold(queue: Hold): Hold;
+  /** How far the spool is published; null: it is not. */
+  publish(): AgentHealth["publish"];
   /** An approval of the queue changed. */
   changed(approval: Approval): void;
   /** The agent is there. */
@@ -34,6 +41,13 @@ export interface KafkaJoin {
   close(): Promise<void>;
 }
 
+/** What is done with one topic. */
+interface Taker {
+  readonly topic: string;
+  readonly from: "start" | "end";
+  take(message: FeedMessage): void | Promise<void>;
+}
+
 /** What Kafka has not acknowledged by then goes out after the next start. */
 const drainWithinMs = 5_000;
 const earlyMax = 1_000;
@@ -42,7 +56,14 @@ const earlyMax = 1_000;
 export function joinKafka(config: AgentConfig, approvals: () => ApprovalStore, log: Log): KafkaJoin {
   const { kafka } = config;
   if (kafka === null)
-    return { hold: (queue) => queue, changed() {}, async start() {}, async leave() {}, async close() {} };
+    return {
+      hold: (queue) => queue,
+      publish: () => null,
+      changed() {},
+      async start() {},
+      async leave() {},
+      async close() {},
+    };
   return new Joined(config, kafka, approvals, log);
 }
 
@@ -57,6 +78,8 @@ class Joined implements KafkaJoin {
   #link: ApprovalLink | null = null;
   #outbox: Outbox | null = null;
   #feed: Feed | null = null;
+  #policy: PolicyLink | null = null;
+  #health: HealthBeat | null = null;
 
   constructor(config: AgentConfig, kafka: PublishConfig, approvals: () => ApprovalStore, log: Log) {
     this.#config = config;
@@ -82,21 +105,50 @@ class Joined implements KafkaJoin {
     else if (this.#early.length < earlyMax) this.#early.push(held);
   }
 
+  publish(): AgentHealth["publish"] {
+    if (this.#thread === null) return null;
+    const { behind, problem } = this.#thread.status();
+    return { behind, problem };
+  }
+
   changed({ id, status, decidedBy, decidedReason, grantedUntilMs }: Approval): void {
     if (status === "pending") return;
     this.#link?.settled(id, { status, by: decidedBy ?? "", reason: decidedReason ?? "", grantedUntilMs });
   }
 
   async start(agent: Agent): Promise<void> {
-    const { settings, registry, library, controllerKeys } = this.#kafka;
+    const { settings, registry, library, controllerKeys, policy } = this.#kafka;
     const { stateDir } = this.#config;
-    const name = agent.recorder.agentId;
     this.#thread = startPublishThread(
       { stateDir, kafka: settings, transport: library, ...(registry === null ? {} : { registry }) },
       this.#log,
     );
-    // Who may not decide is not asked.
-    if (controllerKeys.length === 0) return;
+    this.#health = startHealthBeat({
+      transport: await openTransport(settings, library),
+      key: agentKey(stateDir),
+      health: () => {
+        return agentHealth(agent, this.#config, { publish: this.publish(), waiting: this.#waiting() });
+      },
+      log: this.#log,
+    });
+    const takers: Taker[] = [];
+    if (controllerKeys.length > 0) takers.push(...(await this.#heed(agent, controllerKeys)));
+    if (policy !== null) takers.push(this.#follow(agent, policy));
+    if (takers.length === 0) return;
+    this.#feed = openFeed({
+      kafka: settings,
+      groupId: `${groupPrefixes.agents}${agent.recorder.agentId}`,
+      topics: takers.map(({ topic, from }) => ({ topic, from })),
+      take: (message) => takers.find(({ topic }) => topic === message.topic)?.take(message),
+      log: this.#log,
+    });
+  }
+
+  /** Who may not decide is not asked. */
+  async #heed(agent: Agent, controllerKeys: readonly KeyObject[]): Promise<Taker[]> {
+    const { settings, library } = this.#kafka;
+    const { stateDir } = this.#config;
+    const name = agent.recorder.agentId;
     this.#outbox = openOutbox(await openTransport(settings, library), this.#log);
     this.#link = linkApprovals({
       agent: name,
@@ -121,27 +173,45 @@ class Joined implements KafkaJoin {
           if (!(error instanceof WeirError) || error.code !== "WEIR_CONTROL_REFUSED") throw error;
         }
       },
+      loggedOut: (word) => void agent.revoker.loggedOut(word),
       log: this.#log,
     });
     const receipts = linkReceipts({ agent: name, stateDir, trusted: controllerKeys, log: this.#log });
-    this.#feed = openFeed({
-      kafka: settings,
-      groupId: `${groupPrefixes.agents}${name}`,
-      topics: [
-        { topic: topics.approvals, from: "end" },
-        { topic: topics.revocations, from: "start" },
-        { topic: topics.checkpoints, from: "end" },
-      ],
-      take(message) {
-        if (message.topic === topics.approvals) link.take(message);
-        else if (message.topic === topics.checkpoints) return receipts(message);
-        else revoked(message);
+    return [
+      { topic: topics.approvals, from: "end", take: (message) => link.take(message) },
+      { topic: topics.revocations, from: "start", take: revoked },
+      { topic: topics.checkpoints, from: "end", take: receipts },
+    ];
+  }
+
+  #follow(agent: Agent, { id, keys }: NonNullable<PublishConfig["policy"]>): Taker {
+    const link = linkPolicy({
+      stateDir: this.#config.stateDir,
+      id,
+      trusted: keys,
+      use: async (bundle, signer) => {
+        await agent.policy.use(givenBy(bundle, signer));
+        this.#health?.beat();
+      },
+      refused: (detail) => {
+        agent.policyRejected(detail);
+        this.#health?.beat();
       },
       log: this.#log,
     });
+    this.#policy = link;
+    return { topic: topics.policies, from: "start", take: (message) => void link.take(message) };
+  }
+
+  #waiting(): number {
+    return this.#approvals()
+      .list()
+      .filter(({ status }) => status === "pending").length;
   }
 
   async leave(): Promise<void> {
+    await this.#health?.close();
+    this.#policy?.close();
     await this.#feed?.close();
   }
 

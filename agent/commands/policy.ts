@@ -14,9 +14,13 @@ import { policySchema } from "../policy/schema.ts";
 import { kinds } from "../policy/words.ts";
 import { fingerprint } from "./fingerprint.ts";
 import type { CommandIo } from "./io.ts";
+import { policyStatus } from "./policy-status.ts";
 
 export const help = `weir policy check|test|explain FILE|DIR… [--json]
 weir policy fingerprint DIR… > FILE
+weir policy publish FILE|DIR… --kafka HOST:PORT,… [--id NAME] [--key FILE]
+weir policy published --kafka HOST:PORT,…
+weir policy status [--state DIR] [--json]
 weir policy schema
 
   check     reads the files as one policy, and the files of its detectors; tells what is wrong, as file:line:column
@@ -31,6 +35,9 @@ weir policy schema
       --user NAME --database NAME --groups A,B --identity SUBJECT --process EXE --uid N
       --kind statement|connect|prepare|call|cancel|replication|request
   fingerprint   prints what a detector needs to recognise the code below DIR: { source: { fingerprints: FILE } }
+  publish   signs them and gives them to the agents that follow a policy over Kafka; published lists what stands there
+            (weir policy publish --help)
+  status    tells which policy is in force on this host, and which version of which one it is over Kafka
   schema    prints the JSON Schema (policies/schema.json), for editors
 
 A directory stands for its *.yaml, without *.cases.yaml. Exit codes: 0 ok, 1 the answer is no, 2 wrong use or a
@@ -64,6 +71,10 @@ const options = {
 type Values = ReturnType<typeof parse>["values"];
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
+  // Loaded where it is needed, with the libraries for Kafka.
+  if (args[0] === "publish" || args[0] === "published")
+    return (await import("./policy-publish.ts")).runPublish(args, io);
+  if (args[0] === "status") return policyStatus(args.slice(1), io);
   const { values, positionals } = parse(args);
   const [verb, ...paths] = positionals;
   if (values.help || verb === undefined) {

@@ -7,7 +7,7 @@ import { runInNewContext } from "node:vm";
 
 type Collect = (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
 
-/** Blocks for some tens of milliseconds: to be called before the first flow. */
+/** Blocks for some tens of milliseconds, once: a first flow of that moment waits for so long. */
 export function dropStartGarbage(): void {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as Collect;

@@ -12,6 +12,8 @@ import { agentMetrics } from "../health/agent-metrics.ts";
 import { type HealthSource, startHealth } from "../health/server.ts";
 import { peerCredentials } from "../kernel/native.ts";
 import { type Agent, startAgent } from "../main.ts";
+import type { OtlpThread } from "../otlp/thread.ts";
+import { keepCompiled } from "./compile-cache.ts";
 import { controlAnswers } from "./control-answers.ts";
 import { holdIn } from "./hold-in.ts";
 import { hostState } from "./host-state.ts";
@@ -66,7 +68,10 @@ export async function serve(
   const controller = await createController({
     stateDir: config.stateDir,
     listen: options.page ? config.ui : null,
-    state: hostState(() => agent, config),
+    state: hostState(() => agent, config, {
+      publish: () => kafka.publish(),
+      waiting: () => controller.approvals.list().filter(({ status }) => status === "pending").length,
+    }),
     witnesses,
     notify: config.notify === null ? null : readNotifySettings(config.notify, io.env),
     signIn: config.signIn === null ? null : readSignInSettings(config.signIn, io.env),
@@ -98,11 +103,21 @@ export async function serve(
           (text) => started.note({ type: "notice", text: `retention: ${text}` }),
           log,
         );
+  const source = healthOf(started, controller, config.stateDir);
+  const otlp = await startOtlpOf(config, started.recorder.agentId, source, log);
   const health =
-    config.metrics === null ? null : await startHealth(config.metrics, healthOf(started, controller, config.stateDir));
-  dropStartGarbage();
+    config.metrics === null
+      ? null
+      : await startHealth(config.metrics, {
+          ...source,
+          metrics: () => [...source.metrics(), ...(otlp?.metrics() ?? [])],
+        });
   io.stdout.write(readyLines(config, started.policy.current.digest, controller.url));
   const manager = tellServiceManager(io.env, log);
+  setImmediate(() => {
+    keepCompiled();
+    dropStartGarbage();
+  });
   await stopped;
   await health?.close();
   await retaining?.close();
@@ -110,9 +125,23 @@ export async function serve(
   await control.close();
   await kafka.leave();
   await started.close();
+  // After the record is closed: its last entries are told, too.
+  await otlp?.close();
   await kafka.close();
   await controller.close();
   return 0;
+}
+
+/** Its code is loaded by who wants it alone. */
+async function startOtlpOf(
+  { otlp, stateDir }: AgentConfig,
+  instance: string,
+  source: HealthSource,
+  log: (level: "info" | "warn", message: string) => void,
+): Promise<OtlpThread | null> {
+  if (otlp === null) return null;
+  const { startOtlp } = await import("../otlp/thread.ts");
+  return startOtlp({ otlp, service: "weir-agent", instance, stateDir, startedAtMs: Date.now() }, source.metrics, log);
 }
 
 function healthOf(agent: Agent, controller: Controller, stateDir: string): HealthSource {

@@ -98,7 +98,18 @@ export interface StatusView {
   readonly version: string;
   readonly pid: number;
   readonly scope: string;
+  /** Digest of the one in force. */
   readonly policy: string;
+  readonly mode: string;
+  /** The policy that is followed over Kafka; null: the host's own files. */
+  readonly follows: string | null;
+  /** Which version of it is in force, and whose it is; null: none is yet. */
+  readonly origin: {
+    readonly id: string;
+    readonly version: number;
+    readonly signer: string;
+    readonly by: string;
+  } | null;
   readonly sessions: number;
   readonly ui: string | null;
 }

@@ -21,6 +21,8 @@ export interface HttpFacts {
   readonly query: string;
   /** Media type without parameters, lower case; empty when there is none. */
   readonly contentType: string;
+  /** W3C Trace Context as the client sent it, when its form is right. */
+  readonly traceparent?: string;
 }
 
 /** A call of a language model's API. */

@@ -46,8 +46,8 @@ export interface Identities {
   refusal(process: ProcessInfo | null): string | null;
   /** Why somebody who has proven himself elsewhere is not believed; null: nothing against him. */
   against(claimed: Claimed): string | null;
-  /** Takes effect at once, for flows of this moment by `version`. */
-  revoke(revocation: Omit<Revocation, "atMs">): void;
+  /** Takes effect at once, for flows of this moment by `version`. False: it says nothing new. */
+  revoke(revocation: Omit<Revocation, "atMs">): boolean;
   /** Nothing leaves any more from where this session came. */
   block(session: string, process: ProcessInfo, reason: string, by: string): void;
   /** False: it was not revoked. */
@@ -197,7 +197,9 @@ export function openIdentities(options: RegistryOptions): Identities {
     },
     against: (claimed) => revocations.against(claimed),
     revoke(revocation) {
-      if (revocations.add({ ...revocation, atMs: now() })) changed();
+      const news = revocations.add({ ...revocation, atMs: now() });
+      if (news) changed();
+      return news;
     },
     block(session, process, reason, by) {
       const cgroupId = cgroups.idOf(process.cgroup);

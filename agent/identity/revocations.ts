@@ -25,12 +25,13 @@ export class Revocations {
     return [...this.#all.values()];
   }
 
-  /** False: he is revoked for good already, and a logout adds nothing to that. */
+  /** False: he is revoked for good, or logged out later, already; an earlier logout adds nothing to that. */
   add(revocation: Revocation): boolean {
     const key = keyOf(revocation);
     const known = this.#all.get(key);
     const logout = revocation.beforeMs !== null;
-    if (logout && known?.beforeMs === null) return false;
+    if (logout && known !== undefined && (known.beforeMs ?? Number.POSITIVE_INFINITY) >= (revocation.beforeMs ?? 0))
+      return false;
     const alike = this.list().filter(({ beforeMs }) => (beforeMs !== null) === logout);
     if (!logout && alike.length >= revocationsMax && known === undefined)
       throw new WeirError("WEIR_LIMIT_REACHED", `There are more than ${revocationsMax} revocations.`);

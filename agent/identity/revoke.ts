@@ -22,6 +22,8 @@ export interface Logout {
   readonly subject: string | null;
   readonly sid: string | null;
   readonly by: string;
+  /** When, where somebody else heard it; default: now. */
+  readonly beforeMs?: number;
 }
 
 export interface Revoked {
@@ -73,14 +75,17 @@ export function createRevoker({ identities, guard, sessions, note, now }: Revoke
       tell(`identity ${what} of ${issuer ?? "every issuer"} by ${by}${because}; flows ended: ${ended}`);
       return { kind: "subject", ended };
     },
-    loggedOut({ issuer, subject, sid, by }) {
+    loggedOut({ issuer, subject, sid, by, beforeMs = now() }) {
       mustBeName(sid ?? subject ?? "");
       // With both, only this session of his ends (section 2.4).
       const who = sid === null ? { subject, sid: null } : { subject: null, sid };
-      identities.revoke({ ...who, issuer, beforeMs: now(), reason: "logged out at the issuer", by });
+      const kind = sid === null ? "subject" : "session";
+      // The topic is read from its start: what it says again is not recorded again.
+      if (!identities.revoke({ ...who, issuer, beforeMs, reason: "logged out at the issuer", by }))
+        return { kind, ended: 0 };
       const ended = guard.check();
       tell(`logout of ${sid === null ? subject : `session ${sid}`} at ${issuer}; flows ended: ${ended}`);
-      return { kind: sid === null ? "subject" : "session", ended };
+      return { kind, ended };
     },
     restore({ what, issuer, reason, by }) {
       if (!identities.restore({ subject: what, sid: null, issuer }))

@@ -11,6 +11,8 @@ export interface FeedMessage {
   readonly key: string;
   readonly value: Buffer | null;
   readonly headers: Readonly<Record<string, unknown>>;
+  /** When the broker took it. */
+  readonly timeMs: number;
 }
 
 export interface FeedOptions {
@@ -71,10 +73,10 @@ export function openFeed(options: FeedOptions): Feed {
       for (const { topic } of options.topics) await consumer.subscribe({ topic, fromBeginning: true });
       await consumer.run({
         autoCommit: false,
-        eachMessage: async ({ topic, partition, message: { offset, key, value, headers = {} } }) => {
+        eachMessage: async ({ topic, partition, message: { offset, key, value, headers = {}, timestamp } }) => {
           const place = `${topic}/${partition}`;
           if (BigInt(offset) < (next.get(place) ?? 0n)) return;
-          await options.take({ topic, key: key?.toString() ?? "", value, headers });
+          await options.take({ topic, key: key?.toString() ?? "", value, headers, timeMs: Number(timestamp) });
           next.set(place, BigInt(offset) + 1n);
         },
       });

@@ -38,30 +38,47 @@ export interface PublishConfig {
   readonly library: TransportName;
   /** Whose decisions and revocations count. */
   readonly controllerKeys: readonly KeyObject[];
+  /** The policy that is followed, and whose signature counts there; null: the host's own files. */
+  readonly policy: { readonly id: string; readonly keys: readonly KeyObject[] } | null;
 }
 
 type PublishWords = KafkaWords & {
   readonly "schema-registry"?: string;
   readonly "kafka-library"?: string;
   readonly "controller-key"?: readonly string[];
+  readonly "policy-key"?: readonly string[];
 };
 
-/** Null without `--kafka`. Throws WEIR_USAGE. */
-export function readPublishConfig(words: PublishWords, env: NodeJS.ProcessEnv): PublishConfig | null {
+/** `followed`: the id of the policy that is to come over Kafka. Null without `--kafka`. Throws WEIR_USAGE. */
+export function readPublishConfig(
+  words: PublishWords,
+  followed: string | null,
+  env: NodeJS.ProcessEnv,
+): PublishConfig | null {
   const settings = readKafkaSettings(words, env);
   const { "schema-registry": registry, "kafka-library": library, "controller-key": keys = [] } = words;
+  const { "policy-key": policyKeys = [] } = words;
   if (settings === null) {
-    for (const [name, given] of Object.entries({ registry, library, keys: keys[0] }))
-      if (given !== undefined) throw new WeirError("WEIR_USAGE", `${flagOf[name]} says nothing without --kafka.`);
+    const given = { registry, library, keys: keys[0], policyKeys: policyKeys[0], followed: followed ?? undefined };
+    for (const [name, one] of Object.entries(given))
+      if (one !== undefined) throw new WeirError("WEIR_USAGE", `${flagOf[name]} says nothing without --kafka.`);
     return null;
   }
   if (library !== undefined && library !== "kafkajs" && library !== "platformatic")
     throw new WeirError("WEIR_USAGE", `--kafka-library ${library}: expected kafkajs or platformatic.`);
+  const controllerKeys = keys.map((path) => readPublicKey("--controller-key", path));
+  const ownKeys = policyKeys.map((path) => readPublicKey("--policy-key", path));
+  if (followed === null && ownKeys.length > 0)
+    throw new WeirError("WEIR_USAGE", "--policy-key says nothing without --policy kafka.");
+  const trusted = ownKeys.length > 0 ? ownKeys : controllerKeys;
+  if (followed !== null && trusted.length === 0)
+    throw new WeirError("WEIR_USAGE", "--policy kafka needs --policy-key or --controller-key: whose policies count.");
   return {
     settings,
     registry: registry === undefined ? null : readRegistry(registry),
     library: library ?? "kafkajs",
-    controllerKeys: keys.map(readControllerKey),
+    controllerKeys,
+    policy: followed === null ? null : { id: followed, keys: trusted },
   };
 }
 
@@ -69,6 +86,8 @@ const flagOf: Readonly<Record<string, string>> = {
   registry: "--schema-registry",
   library: "--kafka-library",
   keys: "--controller-key",
+  policyKeys: "--policy-key",
+  followed: "--policy kafka",
 };
 
 export function readRegistry(text: string): string {
@@ -77,8 +96,8 @@ export function readRegistry(text: string): string {
   return text;
 }
 
-function readControllerKey(path: string): KeyObject {
-  const pem = readText("--controller-key", path);
+function readPublicKey(flag: string, path: string): KeyObject {
+  const pem = readText(flag, path);
   try {
     // A private key would be taken, too; it has no business on this host.
     if (pem.includes("PRIVATE")) throw new Error("private");
@@ -86,7 +105,7 @@ function readControllerKey(path: string): KeyObject {
     if (key.asymmetricKeyType !== "ed25519") throw new Error("type");
     return key;
   } catch (cause) {
-    throw new WeirError("WEIR_USAGE", `--controller-key ${path}: expected a public Ed25519 key (PEM).`, { cause });
+    throw new WeirError("WEIR_USAGE", `${flag} ${path}: expected a public Ed25519 key (PEM).`, { cause });
   }
 }
 

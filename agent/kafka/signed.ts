@@ -2,12 +2,22 @@
  * What people decide travels signed: who can write to a topic could else approve. The text itself is signed, with what
  * kind of text it is, so that one message is never taken for another. Ed25519 (RFC 8032).
  */
-import { type KeyObject, sign, verify } from "node:crypto";
+import { createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
 
-export type SignedKind = "approval-request" | "approval-decision" | "approval-outcome" | "revocation" | "receipt";
+export type SignedKind =
+  | "approval-request"
+  | "approval-decision"
+  | "approval-outcome"
+  | "revocation"
+  | "receipt"
+  | "logout"
+  | "policy"
+  | "agent-health";
 
 /** Longer messages are nobody's. */
 export const signedBytesMax = 256 * 1024;
+/** A policy with a thousand rules is about a fifth of it. */
+export const policyBytesMax = 4 * 1024 * 1024;
 
 export function signMessage(kind: SignedKind, body: object, key: KeyObject): Buffer {
   const text = JSON.stringify(body);
@@ -24,7 +34,7 @@ export interface SignedMessage {
 
 /** Null: this is no such message. Its signature is not checked yet. */
 export function readSigned(kind: SignedKind, value: Buffer | null): SignedMessage | null {
-  if (value === null || value.length > signedBytesMax) return null;
+  if (value === null || value.length > (kind === "policy" ? policyBytesMax : signedBytesMax)) return null;
   try {
     const { body: text, signature } = JSON.parse(value.toString("utf8")) as { body?: unknown; signature?: unknown };
     if (typeof text !== "string" || typeof signature !== "string") return null;
@@ -45,6 +55,14 @@ export function readSigned(kind: SignedKind, value: Buffer | null): SignedMessag
     return null;
   }
 }
+
+/** How a key is called in records and on pages: the beginning of the SHA-256 of its SubjectPublicKeyInfo. */
+export function keyName(key: KeyObject): string {
+  const spki = (key.type === "private" ? createPublicKey(key) : key).export({ type: "spki", format: "der" });
+  return `ed25519:${hash("sha256", spki).slice(0, keyNameCharacters)}`;
+}
+
+const keyNameCharacters = 16;
 
 function statement(kind: SignedKind, text: string): Buffer {
   return Buffer.from(`weir-${kind}-v1\n${text}`);

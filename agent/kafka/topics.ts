@@ -8,6 +8,7 @@ export const topics = {
   approvals: "weir.approvals.v1",
   policies: "weir.policies.v1",
   revocations: "weir.revocations.v1",
+  agents: "weir.agents.v1",
   ocsf: "weir.ocsf.v1",
   deadLetters: "weir.dead-letters.v1",
 } as const;
@@ -26,9 +27,12 @@ export interface TopicPlan {
   readonly writers: "agents" | "controllers" | "both";
   readonly agentsRead: boolean;
   readonly retentionMs: number;
+  /** What a later value replaced is gone by then; null: when the broker gets to it. */
+  readonly compactedWithinMs: number | null;
 }
 
-const dayMs = 24 * 60 * 60 * 1_000;
+const hourMs = 60 * 60 * 1_000;
+const dayMs = 24 * hourMs;
 const forEver = -1;
 
 export const topicPlans: readonly TopicPlan[] = [
@@ -38,6 +42,8 @@ export const topicPlans: readonly TopicPlan[] = [
   plan(topics.approvals, "approval id", "both", { agentsRead: true, retentionMs: 30 * dayMs }),
   plan(topics.policies, "policy id", "controllers", { partitions: 1, compacted: true, agentsRead: true }),
   plan(topics.revocations, "identity", "controllers", { partitions: 1, compacted: true, agentsRead: true }),
+  // Words come every few seconds, and controllers read it from its start: what is replaced goes within the hour.
+  plan(topics.agents, "agent id", "agents", { partitions: 1, compacted: true, compactedWithinMs: hourMs }),
   plan(topics.ocsf, "session id", "controllers", { retentionMs: 7 * dayMs }),
   plan(topics.deadLetters, "as it came", "controllers", { partitions: 1, retentionMs: 90 * dayMs }),
 ];
@@ -54,6 +60,7 @@ export function topicSettings(topic: TopicPlan, replicas: number): Record<string
     "compression.type": "producer",
     "unclean.leader.election.enable": "false",
     "message.timestamp.type": "LogAppendTime",
+    ...(topic.compactedWithinMs === null ? {} : { "max.compaction.lag.ms": String(topic.compactedWithinMs) }),
   };
 }
 
@@ -71,6 +78,7 @@ function plan(
     compacted: false,
     agentsRead: false,
     retentionMs: forEver,
+    compactedWithinMs: null,
     ...rest,
   };
 }

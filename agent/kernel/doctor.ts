@@ -56,7 +56,8 @@ const checks: readonly Check[] = [
   { name: "ip6tables", nextStep: "apt-get install iptables", check: () => version("ip6tables") },
   {
     name: "iptables rules",
-    nextStep: "modprobe xt_NFQUEUE xt_REDIRECT xt_REJECT xt_cgroup xt_mark xt_conntrack xt_multiport",
+    nextStep:
+      "modprobe xt_NFQUEUE xt_REDIRECT xt_REJECT xt_cgroup xt_mark xt_conntrack xt_connmark xt_addrtype xt_multiport",
     check: () => rules("iptables"),
   },
   { name: "ip6tables rules", nextStep: "As for iptables, with ip6table_nat.", check: () => rules("ip6tables") },
@@ -124,7 +125,7 @@ function bpfAttached(): string {
       bpf.attach(directory);
       // Detached here: a cgroup that is removed with programs on it lingers.
       bpf.close();
-      return "connect4, connect6 and sockops";
+      return bpf.noWall === null ? "connect4, connect6, sockops, egress" : `connect4, connect6, sockops; ${bpf.noWall}`;
     });
   } finally {
     bpf.close();
@@ -164,6 +165,7 @@ async function rules(program: string): Promise<string> {
     "*mangle",
     ":WEIR-doctor - [0:0]",
     "-A WEIR-doctor -m cgroup --path / -m conntrack --ctstate ESTABLISHED -j RETURN",
+    "-A WEIR-doctor -m addrtype ! --src-type LOCAL -m connmark --mark 0x1 -j CONNMARK --save-mark",
     "-A WEIR-doctor -p tcp -m multiport --dports 1,2 -j NFQUEUE --queue-num 1 --queue-bypass",
     "COMMIT",
     "*nat",
@@ -180,7 +182,7 @@ async function rules(program: string): Promise<string> {
   const test = run(`${program}-restore`, ["--noflush", "--test"], { timeout: probeMsMax });
   test.child.stdin?.end(text);
   await test;
-  return "NFQUEUE, REDIRECT, REJECT, cgroup, conntrack, mark, multiport";
+  return "NFQUEUE, REDIRECT, REJECT, cgroup, conntrack, connmark, addrtype, mark, multiport";
 }
 
 async function parser(): Promise<string> {

@@ -5,7 +5,15 @@
  *   mangle INPUT  → WEIR-i-I   DNS answers go past the judge, so that it knows a name before the client uses it
  *   nat OUTPUT    → WEIR-i-N   marked `redirect`: to the agent's listener
  *   filter OUTPUT → WEIR-i-F   what bears no mark of the judge is rejected
- *   FORWARD, for a whole host → WEIR-i-M and WEIR-i-W: containers and namespaces behind a bridge, the same way
+ *   mangle POSTROUTING → WEIR-i-V  → WEIR-i-X, the same once more by DROP, so that an ACCEPT that stands before us in filter
+ *                                  opens nothing; what is left gets the mark without which BPF lets nothing leave
+ *
+ * and for a whole host, for containers and namespaces behind a bridge:
+ *
+ *   mangle PREROUTING → WEIR-i-P   first packets go to the judge before they are routed: it marks what it takes
+ *   nat PREROUTING → WEIR-i-R      marked `redirect`: to the listener that is there for them
+ *   filter INPUT → WEIR-i-E        which lets in what was redirected, and nothing else
+ *   mangle and filter FORWARD → WEIR-i-M and WEIR-i-W, and WEIR-i-Y behind WEIR-i-X: as for the host's own
  *
  * The queue may be bypassed on purpose (`--queue-bypass`): when nobody listens any more, a first packet gets on without a
  * mark and filter rejects it, so that a dead agent is closed and answers at once, where a queue without bypass would
@@ -22,6 +30,8 @@ export interface FirewallFacts {
   readonly queue: number;
   /** The agent's listener on loopback. */
   readonly port: number;
+  /** The agent's listener for what comes over a bridge; 0: nothing of it is redirected. */
+  readonly bridgePort: number;
   readonly resolvers: readonly string[];
   readonly egress: "deny" | "allow";
   readonly onFailure: "closed" | "open";
@@ -41,6 +51,13 @@ export interface Marks {
   readonly refuse: number;
 }
 
+/**
+ * The bit that everything bears which the rules have let out; what leaves without it is dropped by bpf/weir.bpf.c. One bit, none
+ * of the marks': rules of others after ours compare theirs with a mask. The same for every agent: the next one's rules
+ * serve the wall of the one before.
+ */
+export const wallMark = 0x2000_0000;
+
 /** `-m multiport` takes no more. */
 const portsPerRuleMax = 15;
 const quicPort = 443;
@@ -53,6 +70,12 @@ export function chainNames(instance: string) {
     redirect: `${base}-N`,
     last: `${base}-F`,
     forwarded: `${base}-W`,
+    seen: `${base}-V`,
+    net: `${base}-X`,
+    forwardedNet: `${base}-Y`,
+    arriving: `${base}-P`,
+    taken: `${base}-R`,
+    entrance: `${base}-E`,
   } as const;
 }
 
@@ -69,39 +92,54 @@ export function firewallRules(facts: FirewallFacts, stale: StaleJumps | null): s
   const scope = facts.scope.kind === "host" ? "" : ` -m cgroup --path ${JSON.stringify(facts.scope.path)}`;
   const jumps = (from: string, chain: string, match: string): string[] =>
     stale === null ? [] : [`-I ${from} 1${match} -j ${chain}`];
-  const forward = (chain: string): string[] => (facts.scope.kind === "host" ? jumps("FORWARD", chain, "") : []);
+  const host = facts.scope.kind === "host";
+  const hosts = (from: string, chain: string): string[] => (host ? jumps(from, chain, "") : []);
+  const own = (chain: string, rules: readonly string[]): string[] => rules.map((rule) => `-A ${chain} ${rule}`);
+  const seenRules = [`-j ${chains.net}`, `-j MARK --or-mark ${hex(wallMark)}`];
+  const declare = (chain: string, needed = true): string[] => (needed ? [`:${chain} - [0:0]`] : []);
   const drops = (table: TableName): string[] => (stale?.[table] ?? []).map((rule) => rule.replace(/^-A /, "-D "));
   // The last line of defence is set first: between the two commits a new flow is rejected, never let through.
   const lines = [
     "*filter",
-    `:${chains.last} - [0:0]`,
+    ...declare(chains.last),
+    ...declare(chains.forwarded, host),
+    ...declare(chains.entrance, host),
     ...drops("filter"),
-    ...lastRules(facts).map((rule) => `-A ${chains.last} ${rule}`),
-    ...(facts.scope.kind === "host"
-      ? [`:${chains.forwarded} - [0:0]`, ...forwardedRules(facts).map((rule) => `-A ${chains.forwarded} ${rule}`)]
-      : []),
+    ...own(chains.last, lastRules(facts)),
+    ...own(chains.forwarded, host ? forwardedRules(facts) : []),
+    ...own(chains.entrance, host ? entranceRules(facts) : []),
     ...jumps("OUTPUT", chains.last, scope),
-    ...forward(chains.forwarded),
+    ...hosts("FORWARD", chains.forwarded),
+    ...hosts("INPUT", chains.entrance),
     "COMMIT",
     "*nat",
-    `:${chains.redirect} - [0:0]`,
+    ...declare(chains.redirect),
+    ...declare(chains.taken, host),
     ...drops("nat"),
-    // Without a listener of this family nothing is redirected; such a flow is rejected by the last rules.
-    ...(facts.port === 0
-      ? []
-      : [
-          `-A ${chains.redirect} -p tcp -m mark --mark ${hex(facts.marks.redirect)} -j REDIRECT --to-ports ${facts.port}`,
-        ]),
+    ...own(chains.redirect, redirectRules(facts, facts.port)),
+    ...own(chains.taken, host ? redirectRules(facts, facts.bridgePort) : []),
     ...jumps("OUTPUT", chains.redirect, ""),
+    ...hosts("PREROUTING", chains.taken),
     "COMMIT",
     "*mangle",
-    `:${chains.judge} - [0:0]`,
-    `:${chains.answers} - [0:0]`,
+    ...declare(chains.judge),
+    ...declare(chains.answers),
+    ...declare(chains.net),
+    ...declare(chains.seen),
+    ...declare(chains.forwardedNet, host),
+    ...declare(chains.arriving, host),
     ...drops("mangle"),
-    ...judgeRules(facts).map((rule) => `-A ${chains.judge} ${rule}`),
-    ...answerRules(facts).map((rule) => `-A ${chains.answers} ${rule}`),
+    ...own(chains.judge, judgeRules(facts)),
+    ...own(chains.answers, answerRules(facts)),
+    ...own(chains.net, [...(host ? strangers(facts, chains.forwardedNet) : []), ...dropping(lastRules(facts))]),
+    ...own(chains.forwardedNet, host ? dropping(forwardedRules(facts)) : []),
+    ...own(chains.arriving, host ? arrivingRules(facts) : []),
     ...jumps("OUTPUT", chains.judge, scope),
-    ...forward(chains.judge),
+    ...own(chains.seen, seenRules),
+    ...jumps("POSTROUTING", chains.seen, scope),
+    ...hosts("FORWARD", chains.judge),
+    ...(host ? jumps("FORWARD", chains.answers, " -p udp --sport 53") : []),
+    ...hosts("PREROUTING", chains.arriving),
     ...jumps("INPUT", chains.answers, " -p udp --sport 53"),
     "COMMIT",
   ];
@@ -121,6 +159,7 @@ export function closedRules(family: 4 | 6, instance: string): string {
     marks: never,
     queue: 0,
     port: 0,
+    bridgePort: 0,
     resolvers: [],
     egress: "deny",
     onFailure: "closed",
@@ -128,7 +167,7 @@ export function closedRules(family: 4 | 6, instance: string): string {
     targetPorts: [],
     reject: true,
   };
-  const { last, forwarded } = chainNames(instance);
+  const { last, forwarded, seen, net, forwardedNet } = chainNames(instance);
   const unmarked = (rules: string[]): string[] => rules.filter((rule) => !rule.includes("--mark"));
   return [
     "*filter",
@@ -138,6 +177,16 @@ export function closedRules(family: 4 | 6, instance: string): string {
     ...unmarked(forwardedRules(facts)).map((rule) => `-A ${forwarded} ${rule}`),
     `-I OUTPUT 1 -j ${last}`,
     `-I FORWARD 1 -j ${forwarded}`,
+    "COMMIT",
+    "*mangle",
+    `:${net} - [0:0]`,
+    `:${forwardedNet} - [0:0]`,
+    ...unmarked([...strangers(facts, forwardedNet), ...dropping(lastRules(facts))]).map((rule) => `-A ${net} ${rule}`),
+    ...unmarked(dropping(forwardedRules(facts))).map((rule) => `-A ${forwardedNet} ${rule}`),
+    `:${seen} - [0:0]`,
+    `-A ${seen} -j ${net}`,
+    `-A ${seen} -j MARK --or-mark ${hex(wallMark)}`,
+    `-I POSTROUTING 1 -j ${seen}`,
     "COMMIT",
     "",
   ].join("\n");
@@ -157,10 +206,44 @@ function judgeRules(facts: FirewallFacts): string[] {
   ];
 }
 
+/** Of a question that somebody asked: what nobody asked for is no answer. */
 function answerRules(facts: FirewallFacts): string[] {
+  const asked = "-m conntrack --ctstate ESTABLISHED --ctdir REPLY";
   return familyResolvers(facts).map(
-    (resolver) => `-p udp -s ${resolver} --sport 53 -j NFQUEUE --queue-num ${facts.queue} --queue-bypass`,
+    (resolver) => `-p udp -s ${resolver} --sport 53 ${asked} -j NFQUEUE --queue-num ${facts.queue} --queue-bypass`,
   );
+}
+
+/** Only what is to be routed on: the host's own addresses are another matter, published ports among them. */
+function arrivingRules(facts: FirewallFacts): string[] {
+  if (facts.bridgePort === 0) return [];
+  const match = `! -i lo -p tcp ${opening} -m addrtype ! --dst-type LOCAL`;
+  return [`${match} -j NFQUEUE --queue-num ${facts.queue} --queue-bypass`];
+}
+
+function redirectRules(facts: FirewallFacts, port: number): string[] {
+  // Without a listener of this family nothing is redirected; such a flow is rejected by the last rules.
+  if (port === 0) return [];
+  return [`-p tcp -m mark --mark ${hex(facts.marks.redirect)} -j REDIRECT --to-ports ${port}`];
+}
+
+/** That listener is on every address, for a bridge may come and go: nobody reaches it but by the redirection. */
+function entranceRules(facts: FirewallFacts): string[] {
+  if (facts.bridgePort === 0) return [];
+  const match = `-p tcp -m tcp --dport ${facts.bridgePort}`;
+  return [`${match} -m conntrack --ctstate DNAT -j ACCEPT`, `${match} ${rejectTcp(facts)}`];
+}
+
+/** What bears no address of the host's comes through it. A host without one yet asks for it. */
+function strangers(facts: FirewallFacts, chain: string): string[] {
+  const unnamed =
+    facts.family === 4 ? "-s 0.0.0.0/32 -p udp --sport 68 --dport 67 -j RETURN" : "-s ::/128 -p ipv6-icmp -j RETURN";
+  return [unnamed, `-m addrtype ! --src-type LOCAL -g ${chain}`];
+}
+
+/** The mangle table cannot reject. */
+function dropping(rules: readonly string[]): string[] {
+  return rules.map((rule) => rule.replace(/-j REJECT.*/, "-j DROP"));
 }
 
 function lastRules(facts: FirewallFacts): string[] {
@@ -185,12 +268,12 @@ function lastRules(facts: FirewallFacts): string[] {
 }
 
 /**
- * What comes from a container or another network namespace is decided at the same first packet; a target's flow bears the
- * mark `redirect`, which lets nothing out here. Answers alone go on unseen: a raw socket in a container could send segments
- * that open nothing, so none of them passes without a mark.
+ * What comes from a container or another network namespace is decided at the same first packet; what is redirected does not
+ * come here. Answers alone go on unseen: a raw socket in a container could send segments that open nothing, so none of
+ * them passes without a mark, its own or that of the flow it belongs to.
  */
 function forwardedRules(facts: FirewallFacts): string[] {
-  const pass = `-m mark --mark ${hex(facts.marks.pass)}`;
+  const pass = hex(facts.marks.pass);
   const answer = "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j RETURN";
   if (facts.onFailure === "open") {
     const refused = `-m mark --mark ${hex(facts.marks.refuse)}`;
@@ -198,8 +281,12 @@ function forwardedRules(facts: FirewallFacts): string[] {
   }
   return [
     answer,
-    ...(facts.egress === "allow" ? ["-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"] : []),
-    `${pass} -j RETURN`,
+    ...names(facts),
+    ...(facts.egress === "allow"
+      ? ["-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"]
+      : // Between networks of this host: the flow remembers that its first packet was let pass.
+        [`-m mark --mark ${pass} -j CONNMARK --save-mark`, `-m connmark --mark ${pass} -j RETURN`]),
+    `-m mark --mark ${pass} -j RETURN`,
     `-p tcp ${rejectTcp(facts)}`,
     rejectOther(facts),
   ];
@@ -221,10 +308,7 @@ function settled(facts: FirewallFacts): string[] {
 
 /** Name resolution, and for a whole host what keeps its network alive. */
 function plumbing(facts: FirewallFacts): string[] {
-  const rules = familyResolvers(facts).flatMap((resolver) => [
-    `-d ${resolver} -p udp --dport 53 -j RETURN`,
-    `-d ${resolver} -p tcp --dport 53 -j RETURN`,
-  ]);
+  const rules = names(facts);
   if (facts.scope.kind !== "host") return rules;
   // A connection older than the rules is unknown to conntrack: its next segment is no SYN. Cutting it would cut ssh.
   rules.push(`-p tcp -m tcp ! --tcp-flags SYN,RST,ACK SYN -j RETURN`);
@@ -240,6 +324,14 @@ function plumbing(facts: FirewallFacts): string[] {
     "-p udp --sport 546 --dport 547 -j RETURN",
     ...types.map((type) => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j RETURN`),
   ];
+}
+
+/** Questions to the host's resolvers; a container has the same ones. */
+function names(facts: FirewallFacts): string[] {
+  return familyResolvers(facts).flatMap((resolver) => [
+    `-d ${resolver} -p udp --dport 53 -j RETURN`,
+    `-d ${resolver} -p tcp --dport 53 -j RETURN`,
+  ]);
 }
 
 function familyResolvers(facts: FirewallFacts): string[] {

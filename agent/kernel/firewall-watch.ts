@@ -1,11 +1,11 @@
 /**
- * Sees when somebody else changes the rules and puts them back. nf_tables counts its changes, and asking for the count
- * costs microseconds: so it is asked often, and the rules are listed only when it has moved. The legacy iptables counts
- * nothing; there the rules are listed now and then.
+ * Sees when somebody else changes the rules and puts them back. nf_tables tells of each change and counts them; the rules are
+ * listed only when the count has moved. The legacy iptables does neither; there the rules are listed now and then.
  */
 
-/** A removed rule is back within about so long: what a flood of new flows could use. */
-const askEveryMs = 20;
+/** Should a message get lost, the count tells so long after; where nothing is told, it alone does. */
+const askEveryMs = 500;
+const askEveryUntoldMs = 20;
 const listEveryMs = 5_000;
 /** What could not be put back (another program holds the firewall's lock) is tried again after so long. */
 const retryMs = 500;
@@ -17,6 +17,8 @@ const roundsMax = 5;
 
 export interface FirewallWatchOptions {
   generation(): number | null;
+  /** Calls back soon after each change; returns what ends it. Throws where the kernel does not tell. */
+  watch(onChange: () => void): () => void;
   /** Of a firewall.ts; `whole` is what may be taken for right. */
   standing(): Promise<{ readonly text: string; readonly whole: boolean }>;
   /** Puts the rules back. */
@@ -98,7 +100,19 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
   }
 
   await settle();
-  const timer = setInterval(() => {
+  const unwatch = startWatching();
+  const timer = setInterval(check, unwatch === null ? askEveryUntoldMs : askEveryMs);
+  timer.unref();
+
+  function startWatching(): (() => void) | null {
+    try {
+      return options.watch(check);
+    } catch {
+      return null;
+    }
+  }
+
+  function check(): void {
     if (looking || closed) return;
     const generation = options.generation();
     if (failedMs !== null) {
@@ -113,9 +127,10 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
       })
       .finally(() => {
         looking = false;
+        // What was told meanwhile.
+        if (options.generation() !== seen) setImmediate(check);
       });
-  }, askEveryMs);
-  timer.unref();
+  }
 
   return {
     change: (own) =>
@@ -127,6 +142,7 @@ export async function watchFirewall(options: FirewallWatchOptions): Promise<Fire
     async close() {
       closed = true;
       clearInterval(timer);
+      unwatch?.();
       await turn;
       tellAll();
     },

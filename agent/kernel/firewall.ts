@@ -3,14 +3,22 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { WeirError } from "../errors.ts";
 import { chainNames, type FirewallFacts, firewallRules, type StaleJumps, type TableName } from "./firewall-rules.ts";
+import { rulesGeneration } from "./native.ts";
 
 /** Seconds to wait for another program that holds the firewall's lock (Docker, ufw). */
 const lockSecondsMax = 5;
 const outputBytesMax = 4 * 1024 * 1024;
 
-export type FirewallPlan = Omit<FirewallFacts, "family" | "port" | "reject"> & {
-  readonly ports: { readonly v4: number; readonly v6: number };
+export type FirewallPlan = Omit<FirewallFacts, "family" | "port" | "bridgePort" | "reject"> & {
+  readonly ports: Ports;
+  /** 0 where nothing is listened on for bridges. */
+  readonly bridgePorts: Ports;
 };
+
+export interface Ports {
+  readonly v4: number;
+  readonly v6: number;
+}
 
 export interface Firewall {
   /** True when the kernel rejects; false: the judge has to answer for it by raw socket. */
@@ -34,12 +42,16 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
   const families = ipFamilies();
   let reject = true;
   const counts = new Map<4 | 6, number>();
+  const saved = savedRules();
   const set = async (next: FirewallPlan, stale: "keep" | "replace"): Promise<void> => {
     await Promise.all(
       families.map(async (family) => {
-        const old = stale === "replace" ? (await leftovers(family, next.instance)).jumps : null;
-        const port = family === 4 ? next.ports.v4 : next.ports.v6;
-        const facts = { ...next, family, port, reject };
+        const old = stale === "replace" ? leftovers(await saved(family), next.instance).jumps : null;
+        const [port, bridgePort] = [next.ports, next.bridgePorts].map((ports) => ports[`v${family}`]) as [
+          number,
+          number,
+        ];
+        const facts = { ...next, family, port, bridgePort, reject };
         await restore(family, firewallRules(facts, old));
         counts.set(family, firewallRules(facts, {}).match(/^-[AI] /gm)?.length ?? 0);
       }),
@@ -57,7 +69,7 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
     update: (next) => set(next, "keep"),
     replace: (next) => set(next, "replace"),
     async standing() {
-      const found = await Promise.all(families.map((family) => standing(family, plan.instance)));
+      const found = await Promise.all(families.map(async (family) => standing(await saved(family), plan.instance)));
       return {
         text: found.map(({ lines }) => lines.join("\n")).join("\n"),
         whole: found.every(({ own, foreign }, at) => foreign === 0 && own === counts.get(families[at] as 4 | 6)),
@@ -71,21 +83,22 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
  * Our rules as the kernel lists them, and what comes before our jumps: an ACCEPT there would let out what we reject.
  * Other agents' jumps are no such thing.
  */
-async function standing(family: 4 | 6, instance: string): Promise<{ lines: string[]; own: number; foreign: number }> {
+function standing(saved: string, instance: string): { lines: string[]; own: number; foreign: number } {
   const names = Object.values(chainNames(instance));
   const isOurs = (line: string): boolean => names.some((name) => line.split(" ").includes(name));
   const lines: string[] = [];
   let own = 0;
   let foreign = 0;
   let before: string[] = [];
-  for (const line of (await run(saveProgram(family), [], "")).split("\n")) {
+  for (const line of saved.split("\n")) {
     if (line.startsWith("*")) {
       lines.push(line);
       before = [];
     } else if (line.startsWith("-A ")) {
       const [, chain] = line.split(" ");
       if (isOurs(line)) {
-        const others = before.filter((one) => one.startsWith(`-A ${chain} `));
+        // Before those two an ACCEPT lets nothing out, and other tools like to be first there.
+        const others = before.filter((one) => one.startsWith(`-A ${chain} `) && !/^-A (INPUT|PREROUTING) /.test(one));
         lines.push(...others, line);
         own += 1;
         foreign += others.length;
@@ -95,15 +108,29 @@ async function standing(family: 4 | 6, instance: string): Promise<{ lines: strin
   return { lines, own, foreign };
 }
 
-function saveProgram(family: 4 | 6): string {
-  return family === 4 ? "iptables-save" : "ip6tables-save";
+/** As the kernel lists them. Asked twice between two changes, it lists them once: putting rules back begins sooner. */
+function savedRules(): (family: 4 | 6) => Promise<string> {
+  const known = new Map<4 | 6, { generation: number; text: string }>();
+  return async (family) => {
+    // Asked before the listing: a change meanwhile makes it old.
+    const generation = rulesGeneration();
+    const last = known.get(family);
+    if (generation !== null && last?.generation === generation) return last.text;
+    const text = await save(family);
+    if (generation !== null) known.set(family, { generation, text });
+    return text;
+  };
+}
+
+function save(family: 4 | 6): Promise<string> {
+  return run(family === 4 ? "iptables-save" : "ip6tables-save", [], "");
 }
 
 /** Takes out whatever is left of this instance, and nothing else. */
 export async function removeFirewall(instance: string): Promise<void> {
   await Promise.all(
     ipFamilies().map(async (family) => {
-      const left = await leftovers(family, instance);
+      const left = leftovers(await save(family), instance);
       const lines = (Object.keys(left.chains) as TableName[]).flatMap((table) => [
         `*${table}`,
         ...left.jumps[table].map((rule) => rule.replace(/^-A /, "-D ")),
@@ -127,14 +154,14 @@ interface Leftovers {
   readonly chains: Record<TableName, string[]>;
 }
 
-async function leftovers(family: 4 | 6, instance: string): Promise<Leftovers> {
+function leftovers(saved: string, instance: string): Leftovers {
   const names = new Set<string>(Object.values(chainNames(instance)));
   const found: Leftovers = {
     jumps: { filter: [], nat: [], mangle: [] },
     chains: { filter: [], nat: [], mangle: [] },
   };
   let table: TableName | null = null;
-  for (const line of (await run(saveProgram(family), [], "")).split("\n")) {
+  for (const line of saved.split("\n")) {
     if (line.startsWith("*")) table = line.slice(1) in found.jumps ? (line.slice(1) as TableName) : null;
     if (table === null) continue;
     const chain = /^:(\S+) /.exec(line)?.[1];

@@ -2,8 +2,10 @@
 import type { Endpoint, ProcessInfo } from "../core/flow.ts";
 import { WeirError } from "../errors.ts";
 import { processInfo } from "./attribution.ts";
+import type { ContainerOwners } from "./container-owner.ts";
 import type { Marks } from "./firewall-rules.ts";
-import { type JudgeFacts, judgePacket } from "./judge.ts";
+import { type JudgeFacts, judgePacket, type Passage } from "./judge.ts";
+import { localBridges } from "./local-bridges.ts";
 import type { NameTable } from "./name-table.ts";
 import {
   openQueue,
@@ -30,6 +32,9 @@ const attributedPerSecondMax = 10;
 /** Redirected flows remembered until they are accepted. */
 const redirectedMax = 8192;
 
+/** By the number of the hook (linux/netfilter.h). */
+const ways: readonly Passage["way"][] = ["arriving", "in", "through", "out"];
+
 export interface RefusedEvent {
   readonly destination: Endpoint;
   readonly transport: "tcp" | "udp";
@@ -45,6 +50,8 @@ export interface FirstPacketsOptions {
   reject(): boolean;
   /** Processes of the scope; null: those of the packet's user. */
   candidates(): Iterable<number> | null;
+  /** Of flows that come through the host. */
+  readonly containers: ContainerOwners;
   onRefused(event: RefusedEvent): void;
   onLearned(name: string, address: string): void;
   onNotice(text: string): void;
@@ -61,6 +68,7 @@ export interface FirstPackets {
 export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
   const { marks, names } = options;
   const redirected = new Map<string, { destination: Endpoint; uid: number | null }>();
+  const bridges = localBridges();
   let secondStartMs = 0;
   let eventsInSecond = 0;
   let untold = 0;
@@ -77,8 +85,10 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
   }
 
   function judge(queued: QueuedPacket, nowMs: number): void {
-    const incoming = queued.outIface === 0;
-    const judgement = judgePacket(queued.payload, incoming, options.facts(), names, nowMs);
+    const way = ways[queued.hook] ?? "out";
+    const fromLocal = way !== "out" && bridges.has(queued.inIface);
+    const passage = { way, fromLocal, toLocal: bridges.has(queued.outIface) };
+    const judgement = judgePacket(queued.payload, passage, options.facts(), names, nowMs);
     if (judgement.kind === "answer") {
       // Learned before the client gets its answer: its connect comes after the map knows the address.
       for (const { name, address } of judgement.learned) options.onLearned(name, address);
@@ -88,6 +98,8 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
       handle.verdict(queued.id, "accept", marks.redirect);
     } else if (judgement.kind === "pass") {
       handle.verdict(queued.id, "accept", marks.pass);
+    } else if (judgement.kind === "later") {
+      handle.verdict(queued.id, "accept");
     } else {
       refuse(queued, judgement.packet, judgement.reason, nowMs);
     }
@@ -96,7 +108,7 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
   function refuse(queued: QueuedPacket, packet: Packet | null, reason: string, nowMs: number): void {
     // The owner is looked for first: a refused socket leaves the kernel's tables at once.
     const told = packet !== null && mayTell(nowMs);
-    const process = told && eventsInSecond <= attributedPerSecondMax ? ownerOf(packet, queued.uid) : null;
+    const process = told && eventsInSecond <= attributedPerSecondMax ? ownerOf(packet, queued) : null;
     if (options.reject()) {
       handle.verdict(queued.id, "accept", marks.refuse);
     } else {
@@ -122,8 +134,10 @@ export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
     return false;
   }
 
-  function ownerOf(packet: Packet, uid: number | null): ProcessInfo | null {
-    return findOwner(packet.tcp === null ? "udp" : "tcp", packet.source, packet.destination, uid, options.candidates);
+  function ownerOf(packet: Packet, queued: QueuedPacket): ProcessInfo | null {
+    const transport = packet.tcp === null ? "udp" : "tcp";
+    if (ways[queued.hook] === "through") return options.containers.find(transport, packet.source, packet.destination);
+    return findOwner(transport, packet.source, packet.destination, queued.uid, options.candidates);
   }
 
   function remember(source: Endpoint, destination: Endpoint, uid: number | null): void {

@@ -11,13 +11,22 @@ import { canonicalAddress, familyOf, isLoopback } from "./address.ts";
 import { processInfo } from "./attribution.ts";
 import { type BpfRoutes, bpfRoutes } from "./bpf-routes.ts";
 import { type CgroupTree, createRunCgroup, killAndRemove, openCgroup, processesOf, removeIfEmpty } from "./cgroup.ts";
+import { containerOwners } from "./container-owner.ts";
 import { endEarlierFlows } from "./earlier-flows.ts";
-import { type FirewallPlan, setFirewall } from "./firewall.ts";
-import type { Marks } from "./firewall-rules.ts";
+import { type FirewallPlan, type Ports, setFirewall } from "./firewall.ts";
+import { type Marks, wallMark } from "./firewall-rules.ts";
 import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
 import { createNameTable } from "./name-table.ts";
-import { type Bpf, loadBpf, netnsCookie, originalDestination, rulesGeneration, socketMarked } from "./native.ts";
+import {
+  type Bpf,
+  loadBpf,
+  netnsCookie,
+  originalDestination,
+  rulesGeneration,
+  socketMarked,
+  watchRules,
+} from "./native.ts";
 import { configuredResolvers, resolveNames } from "./resolvers.ts";
 import { compileTargets, type Route } from "./target-map.ts";
 
@@ -45,7 +54,9 @@ export interface InterceptionOptions {
   /** What an ordered end leaves: `closed` keeps rules and redirection standing for the next start. Default `open`. */
   readonly onStop?: "closed" | "open";
   /** The agent's listeners on 127.0.0.1 and ::1. */
-  readonly ports: { readonly v4: number; readonly v6: number };
+  readonly ports: Ports;
+  /** For a whole host, those on every address, where what comes over a bridge arrives. Left out: that is refused. */
+  readonly bridgePorts?: Ports;
   /** False: the firewall alone redirects (a kernel without cgroup BPF; the tests of the second line). */
   readonly bpf?: boolean;
   /** Those of /etc/resolv.conf when not given. */
@@ -99,6 +110,9 @@ export async function startInterception(options: InterceptionOptions): Promise<I
   }
   const marks = newMarks();
   const names = createNameTable();
+  const containers = containerOwners();
+  const bridgePorts =
+    scope.kind === "host" && options.bridgePorts !== undefined ? options.bridgePorts : { v4: 0, v6: 0 };
   let targets = compileTargets(options.targets);
   let egress = options.egress;
   let reject = true;
@@ -111,6 +125,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     facts: () => ({ targets, egress }),
     reject: () => reject,
     candidates,
+    containers,
     onRefused: options.onRefused,
     onLearned: (name, address) => {
       if (!targets.wantsName(name) || closed) return;
@@ -124,6 +139,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     marks,
     queue: packets.queue,
     ports: options.ports,
+    bridgePorts,
     resolvers: options.resolvers ?? configuredResolvers(),
     egress,
     onFailure: options.onFailure,
@@ -143,6 +159,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     if (bpf !== null) undo.push(() => bpf.close());
     const watch = await watchFirewall({
       generation: rulesGeneration,
+      watch: watchRules,
       standing: firewall.standing,
       restore: () => firewall.replace(plan()),
       onRestored: (detail) => options.onRestored?.(detail),
@@ -173,7 +190,9 @@ export async function startInterception(options: InterceptionOptions): Promise<I
         netnsCookie: netnsCookie(),
         port4: options.ports.v4,
         port6: options.ports.v6,
+        wallMark: options.onFailure === "closed" ? wallMark : 0,
       });
+      if (bpf.noWall !== null) onNotice(`Without rules this host is open until they are put back: ${bpf.noWall}`);
       routes = bpfRoutes(bpf);
       routes.set(wantedRoutes());
       bpf.attach(tree.directory);
@@ -237,7 +256,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     function lookup(socket: Socket): Origin | null {
       if (socket.remoteAddress === undefined || socket.remotePort === undefined) return null;
       const source = { address: canonicalAddress(socket.remoteAddress), port: socket.remotePort };
-      const flow = bpf?.takeFlow(cookie, source) ?? null;
+      const overBridge = isPortOf(socket.localPort ?? 0, source.address, bridgePorts);
+      const flow = overBridge ? null : (bpf?.takeFlow(cookie, source) ?? null);
       if (flow !== null) {
         const { destination, uid, gid, comm } = flow;
         const known = { uid, gid, comm, ...(flow.startNs === 0n ? {} : { startNs: flow.startNs, ppid: flow.ppid }) };
@@ -253,13 +273,20 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
       const destination = fd < 0 ? null : originalDestination(fd);
       if (destination === null || isOwnListener(destination)) return null;
-      const owner = findOwner("tcp", source, destination, seen?.uid ?? null, candidates);
+      const owner = overBridge
+        ? containers.find("tcp", source, destination)
+        : findOwner("tcp", source, destination, seen?.uid ?? null, candidates);
       const hostnames = names.namesOf(destination.address, Date.now());
       return { destination, process: owner, hostname: hostnameOf(destination.address), hostnames, via: "redirect" };
     }
 
+    /** Asked for by itself, and not redirected: it would connect to itself for ever. */
     function isOwnListener({ address, port }: Endpoint): boolean {
-      return isLoopback(address) && port === (familyOf(address) === 4 ? options.ports.v4 : options.ports.v6);
+      return isLoopback(address) && [options.ports, bridgePorts].some((ports) => isPortOf(port, address, ports));
+    }
+
+    function isPortOf(port: number, address: string, ports: Ports): boolean {
+      return port !== 0 && port === (familyOf(address) === 4 ? ports.v4 : ports.v6);
     }
 
     function dial(destination: Endpoint): Socket {

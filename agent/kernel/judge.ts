@@ -14,6 +14,8 @@ export type Judgement =
   | { readonly kind: "answer"; readonly learned: readonly { name: string; address: string }[] }
   | { readonly kind: "redirect"; readonly source: Endpoint; readonly destination: Endpoint }
   | { readonly kind: "pass" }
+  /** Nothing is decided: a later hook asks again. */
+  | { readonly kind: "later" }
   | { readonly kind: "refuse"; readonly packet: Packet | null; readonly reason: string };
 
 export interface JudgeFacts {
@@ -21,33 +23,62 @@ export interface JudgeFacts {
   readonly egress: "deny" | "allow";
 }
 
+/** Where the packet was met, and what the links it came by and goes by are. */
+export interface Passage {
+  /**
+   * `in`: for the host itself. `arriving`: from a link, for somebody else, not routed yet. `through`: the same, routed.
+   * `out`: a process of the host sends it.
+   */
+  readonly way: "in" | "arriving" | "through" | "out";
+  /** It came from a bridge that has only namespaces of this host behind it, or goes to one. */
+  readonly fromLocal: boolean;
+  readonly toLocal: boolean;
+}
+
 export function judgePacket(
   bytes: Uint8Array,
-  incoming: boolean,
+  { way, fromLocal, toLocal }: Passage,
   facts: JudgeFacts,
   names: NameTable,
   nowMs: number,
 ): Judgement {
   const packet = parsePacket(bytes);
-  if (incoming) return { kind: "answer", learned: packet === null ? [] : learn(packet, names, nowMs) };
+  const isAnswer = packet !== null && packet.protocol === 17 && packet.source.port === 53;
+  if (way === "in" || (way === "through" && isAnswer)) {
+    // A container can send with the resolver's address as its own: what it says about names is not believed.
+    return { kind: "answer", learned: isAnswer && !fromLocal ? learn(packet, names, nowMs) : [] };
+  }
   if (packet === null) return { kind: "refuse", packet, reason: "the packet cannot be read" };
   const { address, port } = packet.destination;
   const target = facts.targets.match(address, port, names.namesOf(address, nowMs));
+  if (way === "arriving") {
+    // A stranger's flow through this host is not taken: it would get the credentials of the policy's targets.
+    if (packet.tcp === null || target === null || !fromLocal) return { kind: "later" };
+    return { kind: "redirect", source: packet.source, destination: packet.destination };
+  }
   if (packet.tcp !== null) {
-    if (target !== null) return { kind: "redirect", source: packet.source, destination: packet.destination };
-    if (facts.egress === "allow") return { kind: "pass" };
+    if (target !== null && way === "out")
+      return { kind: "redirect", source: packet.source, destination: packet.destination };
+    if (target !== null) {
+      return {
+        kind: "refuse",
+        packet,
+        reason: `the target ${target.name} is reached from this host's own networks only`,
+      };
+    }
+    if (facts.egress === "allow" || toLocal) return { kind: "pass" };
     return { kind: "refuse", packet, reason: "no target of the policy names this destination, and egress is denied" };
   }
   if (target !== null) return { kind: "refuse", packet, reason: `UDP to the target ${target.name} is not let through` };
   if (packet.protocol === 17 && port === quicPort) {
     return { kind: "refuse", packet, reason: "QUIC cannot be read; clients fall back to TCP" };
   }
-  if (facts.egress === "allow") return { kind: "pass" };
+  if (facts.egress === "allow" || toLocal) return { kind: "pass" };
   return { kind: "refuse", packet, reason: "egress is denied" };
 }
 
 function learn(packet: Packet, names: NameTable, nowMs: number): { name: string; address: string }[] {
-  const answer = packet.protocol === 17 && packet.source.port === 53 ? parseDnsAnswer(packet.payload) : null;
+  const answer = parseDnsAnswer(packet.payload);
   if (answer === null) return [];
   const learned: { name: string; address: string }[] = [];
   for (const { address, ttlSeconds } of answer.addresses) {

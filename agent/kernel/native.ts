@@ -23,7 +23,7 @@ export interface QueuedPacket {
   /** Interface indexes, 0 where there is none: `outIface` is 0 for an incoming packet. */
   readonly inIface: number;
   readonly outIface: number;
-  /** 2 is IPv4, 10 is IPv6, as the first half octet of the payload says too. */
+  /** Of linux/netfilter.h: 0 PREROUTING, 1 INPUT, 2 FORWARD, 3 OUTPUT. */
   readonly hook: number;
 }
 
@@ -146,4 +146,18 @@ export function sendDatagram(path: string, message: string): void {
 /** Grows with every change of nf_tables in this network namespace; null where the kernel has none (legacy iptables). */
 export function rulesGeneration(): number | null {
   return addon().rulesGeneration();
+}
+
+/**
+ * Calls back after each change of nf_tables in this network namespace, until the returned function is called. Once a process.
+ * It keeps no process alive.
+ */
+export function watchRules(onChange: () => void): () => void {
+  addon().watchRules(onChange);
+  return () => addon().unwatchRules();
+}
+
+/** Of this network namespace, one line each: index, index of the bridge it is a port of or 0, name, kind (`-`: none). */
+export function links(): string {
+  return addon().links();
 }

@@ -5,29 +5,64 @@ import { regexDetector } from "./custom-regex.ts";
 import { sourceDetector } from "./custom-source.ts";
 import { wordsDetector } from "./custom-words.ts";
 import type { Detector } from "./detector.ts";
-import type { Fingerprints } from "./fingerprints.ts";
-import { WordList } from "./word-list.ts";
+import { FingerprintTable, type SharedFingerprints } from "./fingerprints.ts";
+import { type SharedWords, WordList } from "./word-list.ts";
 
 export interface DetectorMaterial {
   /** Of the file that `words` names. */
   readonly words?: WordList;
   /** Of the files that `source` names. */
-  readonly fingerprints?: Fingerprints;
+  readonly fingerprints?: FingerprintTable;
 }
 
-export function customDetector(definition: CustomDetector, material: DetectorMaterial): Detector {
+/** A detector as plain data, by which another thread makes the same; tables are shared, not copied. */
+export interface DetectorRecipe {
+  readonly definition: CustomDetector;
+  readonly words: SharedWords | null;
+  readonly fingerprints: SharedFingerprints | null;
+}
+
+const recipes = new WeakMap<Detector, DetectorRecipe>();
+
+export function customDetector(definition: CustomDetector, { words, fingerprints }: DetectorMaterial): Detector {
+  const list = definition.kind === "words" ? (words ?? new WordList()) : null;
+  if (definition.kind === "words") for (const word of definition.words) list?.add(word);
+  const detector = detectorOf(definition, list, fingerprints ?? null);
+  recipes.set(detector, {
+    definition,
+    words: list?.shared() ?? null,
+    fingerprints: fingerprints?.shared() ?? null,
+  });
+  return detector;
+}
+
+/** Null: it is none that `customDetector` made. */
+export function recipeOf(detector: Detector): DetectorRecipe | null {
+  return recipes.get(detector) ?? null;
+}
+
+export function detectorBy({ definition, words, fingerprints }: DetectorRecipe): Detector {
+  return detectorOf(
+    definition,
+    words === null ? null : new WordList(words),
+    fingerprints === null ? null : new FingerprintTable(fingerprints),
+  );
+}
+
+function detectorOf(
+  definition: CustomDetector,
+  words: WordList | null,
+  fingerprints: FingerprintTable | null,
+): Detector {
   const { name } = definition;
   switch (definition.kind) {
     case "regex":
       return regexDetector(name, definition.expression, definition.charactersMax);
-    case "words": {
-      const list = material.words ?? new WordList();
-      for (const word of definition.words) list.add(word);
-      return wordsDetector(name, list);
-    }
+    case "words":
+      return wordsDetector(name, words ?? new WordList());
     case "keys":
       return keysDetector(name, definition.keys);
     case "source":
-      return sourceDetector(name, material.fingerprints ?? null);
+      return sourceDetector(name, fingerprints);
   }
 }

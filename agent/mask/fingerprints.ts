@@ -62,11 +62,29 @@ function wide(text: string, at: number, hash: number): number {
   return (mixed(other) >>> (32 - highBits)) * 2 ** 32 + hash;
 }
 
+/** A table as another thread can have it: the same memory, which is not written to any more. */
+export interface SharedFingerprints {
+  readonly size: number;
+  readonly zero: boolean;
+  readonly slots: Float64Array;
+}
+
 /** The fingerprints of many texts in one table: 12 to 24 bytes each. */
 export class FingerprintTable implements Fingerprints {
-  size = 0;
-  #zero = false;
-  #slots = new Float64Array(1024);
+  size: number;
+  #zero: boolean;
+  #slots: Float64Array;
+
+  constructor({ size, zero, slots }: SharedFingerprints = { size: 0, zero: false, slots: slotsOf(1024) }) {
+    this.size = size;
+    this.#zero = zero;
+    this.#slots = slots;
+  }
+
+  /** Nothing is to be added after this. */
+  shared(): SharedFingerprints {
+    return { size: this.size, zero: this.#zero, slots: this.#slots };
+  }
 
   get bytes(): number {
     return this.#slots.byteLength;
@@ -87,7 +105,7 @@ export class FingerprintTable implements Fingerprints {
     this.#slots[slot] = value;
     this.size += 1;
     if (this.size * 3 <= this.#slots.length * 2) return;
-    const larger = new Float64Array(this.#slots.length * 2);
+    const larger = slotsOf(this.#slots.length * 2);
     for (const old of this.#slots) if (old !== 0) larger[slotOf(larger, old)] = old;
     this.#slots = larger;
   }
@@ -100,6 +118,10 @@ export class FingerprintTable implements Fingerprints {
     if (this.#zero) yield 0;
     for (const value of this.#slots) if (value !== 0) yield value;
   }
+}
+
+function slotsOf(length: number): Float64Array {
+  return new Float64Array(new SharedArrayBuffer(length * Float64Array.BYTES_PER_ELEMENT));
 }
 
 /** The place of a value, or the free one where it belongs. */

@@ -24,13 +24,35 @@ export interface Entry {
 const nothing: Entry = { end: 0, open: false };
 const undecided: Entry = { end: 0, open: true };
 
+/** A list as another thread can have it: the tables are the same memory, and are not written to any more. */
+export interface SharedWords {
+  readonly entries: SharedTable;
+  readonly beginnings: SharedTable;
+  readonly shapes: Uint8Array;
+  readonly longest: number;
+}
+
 export class WordList {
-  readonly #entries = new HashTable();
+  readonly #entries: HashTable;
   /** What is not the whole of an entry. */
-  readonly #beginnings = new HashTable();
+  readonly #beginnings: HashTable;
   /** First words of entries, by length and first letter: most words of a text are none by this alone. */
-  readonly #shapes = new Uint8Array((wordCharactersMax * bytesPerCharacterMax + 1) * 256);
-  #longest = 0;
+  readonly #shapes: Uint8Array;
+  #longest: number;
+
+  constructor(shared: SharedWords | null = null) {
+    this.#entries = new HashTable(shared?.entries);
+    this.#beginnings = new HashTable(shared?.beginnings);
+    const shapes = (wordCharactersMax * bytesPerCharacterMax + 1) * 256;
+    this.#shapes = shared?.shapes ?? new Uint8Array(new SharedArrayBuffer(shapes));
+    this.#longest = shared?.longest ?? 0;
+  }
+
+  /** Nothing is to be added after this. */
+  shared(): SharedWords {
+    const [entries, beginnings] = [this.#entries.shared(), this.#beginnings.shared()];
+    return { entries, beginnings, shapes: this.#shapes, longest: this.#longest };
+  }
 
   get size(): number {
     return this.#entries.size;
@@ -147,10 +169,28 @@ function mixed(hash: number): number {
   return (value ^ (value >>> 16)) >>> 0;
 }
 
+interface SharedTable {
+  readonly size: number;
+  readonly slots: Uint32Array;
+}
+
+function slotsOf(length: number): Uint32Array {
+  return new Uint32Array(new SharedArrayBuffer(length * Uint32Array.BYTES_PER_ELEMENT));
+}
+
 /** Open addressing over two hashes of 32 bits. Two words of one hash (one in 10^13) would mask one too many, never one too few. */
 class HashTable {
-  size = 0;
-  #slots = new Uint32Array(2 * 16);
+  size: number;
+  #slots: Uint32Array;
+
+  constructor(shared: SharedTable = { size: 0, slots: slotsOf(2 * 16) }) {
+    this.size = shared.size;
+    this.#slots = shared.slots;
+  }
+
+  shared(): SharedTable {
+    return { size: this.size, slots: this.#slots };
+  }
 
   get bytes(): number {
     return this.#slots.byteLength;
@@ -165,7 +205,7 @@ class HashTable {
     this.size += 1;
     if (this.size * 3 <= this.#slots.length) return;
     const old = this.#slots;
-    this.#slots = new Uint32Array(old.length * 2);
+    this.#slots = slotsOf(old.length * 2);
     for (let at = 0; at < old.length; at += 2) {
       if (old[at + 1] === 0) continue;
       const to = find(this.#slots, old[at] as number, old[at + 1] as number);

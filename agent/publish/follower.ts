@@ -29,9 +29,12 @@ export class SpoolFollower {
   #segment: number;
   #offset: number;
   #fd: number | null = null;
+  readonly #onlyOnDisk: boolean;
 
-  constructor(dir: string, place: Place) {
+  /** `onlyOnDisk: false`: for who may tell of an entry that the host then loses. */
+  constructor(dir: string, place: Place, { onlyOnDisk = true } = {}) {
     this.#dir = dir;
+    this.#onlyOnDisk = onlyOnDisk;
     this.#segment = place.segment;
     this.#offset = place.offset;
   }
@@ -58,7 +61,7 @@ export class SpoolFollower {
       }
       const piece = this.#frames(bytesMax);
       if (piece.payloads.length > 0) {
-        await this.#onDisk(piece.next.offset);
+        if (this.#onlyOnDisk) await this.#onDisk(piece.next.offset);
         this.#offset = piece.next.offset;
         return piece;
       }
@@ -162,6 +165,12 @@ export class SpoolFollower {
 export function startOf(dir: string): Place {
   const first = segmentsOf(dir)[0];
   return { segment: first === undefined ? 1 : numberOf(first), offset: 0 };
+}
+
+/** The beginning of the newest segment: for who wants what comes from now on, and reads at most one segment for it. */
+export function newestSegmentOf(dir: string): Place {
+  const last = segmentsOf(dir).at(-1);
+  return { segment: last === undefined ? 1 : numberOf(last), offset: 0 };
 }
 
 function numberOf(path: string): number {

@@ -1,14 +1,15 @@
 /**
- * Identities that controllers revoked, from the compacted topic. Versions are kept on the disk: who writes an older word
+ * Identities that controllers revoked, and who logged out, from the compacted topic. Versions are kept on the disk: who writes an older word
  * to the topic, or takes one away, gives nobody back what he lost.
  */
 import type { KeyObject } from "node:crypto";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { WeirError } from "../errors.ts";
 import type { FeedMessage } from "../kafka/feed.ts";
+import { asLogout, type LogoutWord, logoutKey, logoutKind } from "../kafka/logout-messages.ts";
 import { asRevocation, type RevocationWord, revocationKey } from "../kafka/revocation-messages.ts";
 import { readSigned } from "../kafka/signed.ts";
-import { topics } from "../kafka/topics.ts";
+import { kindHeader, topics } from "../kafka/topics.ts";
 
 export interface RevocationLinkOptions {
   /** Where versions are kept. */
@@ -16,16 +17,40 @@ export interface RevocationLinkOptions {
   readonly trusted: readonly KeyObject[];
   /** Takes effect at once. */
   apply(word: RevocationWord): void;
+  loggedOut(word: LogoutWord): void;
   log(level: "info" | "warn", message: string): void;
 }
 
 /** Identities whose version is remembered. */
 const identitiesMax = 100_000;
 
-export function linkRevocations({ path, trusted, apply, log }: RevocationLinkOptions): (message: FeedMessage) => void {
+export function linkRevocations(options: RevocationLinkOptions): (message: FeedMessage) => void {
+  const { path, trusted, apply, log } = options;
   const versions = readVersions(path);
-  return ({ topic, key, value }) => {
+
+  /** It has no version: its moment says what it is about, and an earlier one adds nothing. */
+  function logout({ key, value }: FeedMessage): void {
+    const signed = readSigned(logoutKind, value);
+    const word = signed === null ? null : asLogout(signed.body);
+    if (signed === null || word === null || logoutKey(word) !== key) {
+      log("warn", "revocations: a logout cannot be read.");
+      return;
+    }
+    if (!trusted.some((one) => signed.isSignedBy(one))) {
+      log("warn", "revocations: a logout is not signed by a controller that is trusted.");
+      return;
+    }
+    try {
+      options.loggedOut(word);
+    } catch (error) {
+      log("warn", `revocations: a logout: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  return (message) => {
+    const { topic, key, value, headers } = message;
     if (topic !== topics.revocations || value === null) return;
+    if (String(headers[kindHeader]) === logoutKind) return logout(message);
     const signed = readSigned("revocation", value);
     const word = signed === null ? null : asRevocation(signed.body);
     if (signed === null || word === null || revocationKey(word) !== key)

@@ -27,8 +27,11 @@ const written = new WeakMap<Operation, string>();
 function factsOf({ http, llm, mcp, grpc }: Operation): Record<string, unknown> {
   const facts: Record<string, unknown> = {};
   if (http !== undefined) {
-    const { method, scheme, host, path, query, contentType } = http;
-    facts["http"] = { ...{ method, scheme, host, path: cut(path), query: cut(query), contentType: cut(contentType) } };
+    const { method, scheme, host, path, query, contentType, traceparent } = http;
+    facts["http"] = {
+      ...{ method, scheme, host, path: cut(path), query: cut(query), contentType: cut(contentType) },
+      ...(traceparent === undefined ? {} : { traceparent }),
+    };
   }
   if (llm !== undefined) {
     const { provider, api, model, stream, tools, tokens, outputTokensMax } = llm;

@@ -8,6 +8,7 @@ import type { EntryBody } from "../core/record.ts";
 import type { Decision, Permit } from "../core/verdict.ts";
 import type { OwnDetectors } from "../mask/plan.ts";
 import type { HttpContext } from "./http/context.ts";
+import type { LargeDone, LargeTask } from "./http/large-body.ts";
 
 export type Side = "client" | "server";
 
@@ -86,6 +87,8 @@ export type WireEvent =
   /** The answer to `decode`: decoded bytes, null at their end. */
   | { readonly type: "decoded"; readonly bytes: Buffer | null }
   | { readonly type: "decode-failed"; readonly problem: string }
+  /** The answer to `work`. */
+  | { readonly type: "worked"; readonly workId: number; readonly done: LargeDone }
   | { readonly type: "client-end" }
   | { readonly type: "server-end" }
   /** The agent ends the session (shutdown, revocation, spool failure): tell the client in the protocol. */
@@ -139,6 +142,8 @@ export type Command =
   | { readonly type: "inflate"; readonly coding: string; readonly body: Buffer; readonly bytesMax: number }
   /** What the server sends is encoded: bytes of this coding, null at their end. One body at a time. */
   | { readonly type: "decode"; readonly coding: string; readonly bytes: Buffer | null }
+  /** Work on a long body where it holds nothing else up, with what this connection's dialects know. */
+  | { readonly type: "work"; readonly workId: number; readonly task: LargeTask; readonly context: HttpContext }
   /** The connection to the server is given up; the session goes on and may dial again. */
   | { readonly type: "drop-server" }
   /** A line for the agent's log. */

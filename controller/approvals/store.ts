@@ -130,6 +130,17 @@ export class ApprovalStore {
     return slot.approval;
   }
 
+  /** Decided here, and before that elsewhere, where it counts: what was really done is shown, and who came too late. */
+  overrule(id: string, status: Exclude<ApprovalStatus, "pending">, by: string, reason: string): void {
+    const here = this.#decided.get(id);
+    if (here === undefined || (here.status === status && here.decidedBy === by)) return;
+    // What was granted ahead with a word that did not count is not granted.
+    if (here.digest !== null && here.grantedUntilMs !== null) this.#grants.delete(here.digest);
+    const late = `${here.decidedBy} ${here.status} it here, too late`;
+    const decidedReason = reason === "" ? late : `${reason} (${late})`;
+    this.#keep({ ...here, status, decidedBy: by, decidedReason, grantedUntilMs: null });
+  }
+
   get(id: string): Approval | null {
     return this.#pending.get(id)?.approval ?? this.#decided.get(id) ?? null;
   }

@@ -144,7 +144,10 @@ export class ApprovalQueue {
     if (asked === undefined || asked.request.agent !== agent) return;
     this.#asked.delete(id);
     asked.remote = true;
-    if (status === "approved" || status === "denied") this.#options.approvals.decide(id, status, by, reason);
+    const { approvals } = this.#options;
+    // The agent decides once, whoever came first: another controller, its host, or the clock.
+    if (approvals.get(id)?.status !== "pending") approvals.overrule(id, status, by, reason);
+    else if (status === "approved" || status === "denied") approvals.decide(id, status, by, reason);
     else asked.withdraw(reason);
   }
 

@@ -25,10 +25,16 @@ export function approvalRoutes(app: FastifyInstance, approvals: ApprovalStore): 
       if (refusal !== null) return reply.code(403).send({ error: refusal });
       const status = verb === "approve" ? "approved" : "denied";
       const decided = approvals.decide(id, status, person.name, reason, forMinutes * 60_000);
-      if (decided === null) return reply.code(409).send({ error: `already ${approvals.get(id)?.status ?? "gone"}` });
+      if (decided === null) return reply.code(409).send({ error: `already ${decision(approvals.get(id))}` });
       return shown(decided);
     },
   );
+}
+
+/** Of who came first. */
+function decision(approval: Approval | null): string {
+  if (approval === null) return "gone";
+  return `${approval.status}${approval.decidedBy === null ? "" : ` by ${approval.decidedBy}`}`;
 }
 
 const decisionSchema = {

@@ -1,19 +1,25 @@
 /** Agents and their health, the policy in force, live flows and their end. */
 import type { FastifyInstance } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
+import type { AgentHealth } from "../../agent/kafka/health-messages.ts";
 import type { SignedIn } from "../identity/claims.ts";
 import type { OidcLogout } from "../identity/oidc.ts";
+import type { AgentRow } from "../store/store.ts";
 
-export interface AgentState {
+/** What an agent said last of itself, and what its record shows. */
+export interface AgentState extends Partial<Omit<AgentHealth, "agent" | "name" | "policy">> {
+  readonly id: string;
+  /** Of its host; its id when it never said. */
   readonly name: string;
-  readonly version: string;
-  readonly pid: number;
-  readonly scope: string;
-  readonly onFailure: string;
-  readonly sinceMs: number;
-  readonly sessions: number;
-  readonly memoryBytes: number;
-  readonly policy: { readonly digest: string; readonly mode: string; readonly files: readonly PolicyFile[] };
+  /** `silent`: several words in a row did not come. `unknown`: it publishes, and never said how it is. */
+  readonly health: "alive" | "silent" | "stopped" | "unknown";
+  readonly heardAtMs: number | null;
+  readonly policy?: AgentHealth["policy"] & {
+    /** None where they are not known here. */
+    readonly files: readonly PolicyFile[];
+  };
+  /** Null: there is no entry of it here. */
+  readonly record: Omit<AgentRow, "agent"> | null;
 }
 
 export interface PolicyFile {
@@ -23,7 +29,7 @@ export interface PolicyFile {
 
 /** What the page asks of the agents; the embedded agent answers directly. */
 export interface HostState {
-  agents(): readonly AgentState[];
+  agents(): readonly AgentState[] | Promise<readonly AgentState[]>;
   /** Ids of the sessions that are open now. */
   live(): readonly string[];
   /** Ends a live session with an error of its protocol; false: it is not live. */
@@ -32,8 +38,8 @@ export interface HostState {
   revoke(revocation: Revocation): Promise<void>;
   /** Why somebody who signed in to the page then is not believed any more; null: nothing against him. */
   refusal(person: SignedIn, sinceMs: number): string | null;
-  /** The issuer says that somebody logged out there. */
-  loggedOut(logout: OidcLogout): void;
+  /** The issuer says that somebody logged out there. Rejects when the agents cannot be told now. */
+  loggedOut(logout: OidcLogout): void | Promise<void>;
   /** Into the audit. */
   note(text: string): void;
 }

@@ -2,6 +2,7 @@
 import { WeirError } from "../../agent/errors.ts";
 
 export interface SignedIn {
+  /** What approvers are compared by: the same as the agents make of this issuer's tokens. */
   readonly subject: string;
   readonly issuer: string;
   readonly groups: readonly string[];
@@ -25,14 +26,25 @@ function claimOf(claims: Readonly<Record<string, unknown>>, name: string): unkno
   return here;
 }
 
-export function signedInBy(issuer: string, claims: Readonly<Record<string, unknown>>, groupsClaim: string): SignedIn {
-  const { sub, sid, name, email, preferred_username: preferred } = claims;
-  if (!isPlain(sub)) throw refused("it names no subject");
+export interface ClaimNames {
+  readonly issuer: string;
+  readonly subjectClaim: string;
+  readonly groupsClaim: string;
+}
+
+export function signedInBy(
+  { issuer, subjectClaim, groupsClaim }: ClaimNames,
+  claims: Readonly<Record<string, unknown>>,
+): SignedIn {
+  const { sid, name, email, preferred_username: preferred } = claims;
+  const subject = claimOf(claims, subjectClaim);
+  if (!isPlain(subject)) throw refused(`it names no subject (${subjectClaim})`);
   const found = claimOf(claims, groupsClaim) ?? [];
   const groups = [found].flat();
   if (groups.length > groupsMax || !groups.every(isPlain)) throw refused(`its ${groupsClaim} are no list of names`);
   if (sid !== undefined && !isPlain(sid)) throw refused("its session is no short text");
-  return { subject: sub, issuer, groups, name: [preferred, email, name].find(isPlain) ?? sub, sid: sid ?? null };
+  const shown = [preferred, email, name].find(isPlain) ?? subject;
+  return { subject, issuer, groups, name: shown, sid: sid ?? null };
 }
 
 export function isPlain(text: unknown): text is string {

@@ -46,7 +46,7 @@ export interface OidcSignIn {
 }
 
 export function oidcSignIn(settings: OidcSettings, callback: string, now: () => number): OidcSignIn {
-  const { issuer, clientId, clientSecret, scope, groupsClaim, ca } = settings;
+  const { issuer, clientId, clientSecret, scope, ca } = settings;
   const fetch = boundedFetch(ca);
   const pending = new PendingSignIns<{ nonce: string; verifier: string; returnTo: string }>(now);
   const usedLogouts = new Map<string, number>();
@@ -118,7 +118,7 @@ export function oidcSignIn(settings: OidcSettings, callback: string, now: () => 
         });
         const claims = answer.claims();
         if (claims === undefined) throw new Error("no id token");
-        return { person: signedInBy(issuer, claims, groupsClaim), returnTo: begun.returnTo };
+        return { person: signedInBy(settings, claims), returnTo: begun.returnTo };
       } catch (error) {
         throw refused(reasonOf(error), error);
       }
@@ -127,7 +127,12 @@ export function oidcSignIn(settings: OidcSettings, callback: string, now: () => 
       const config = await configuration().catch(unreachable);
       try {
         const { payload } = await jwtVerify(token, await keysOf(config), {
-          ...{ issuer, audience: clientId, currentDate: new Date(now()), clockTolerance: 30 },
+          ...{
+            issuer,
+            audience: [clientId, ...settings.logoutClients],
+            currentDate: new Date(now()),
+            clockTolerance: 30,
+          },
           // Section 2.6: the same checks as of an id token; the event, and no nonce, tell the two apart.
           algorithms: ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"],
           maxTokenAge: logoutTokenSecondsMax,
@@ -139,6 +144,9 @@ export function oidcSignIn(settings: OidcSettings, callback: string, now: () => 
         if ((sub !== undefined && !isPlain(sub)) || (sid !== undefined && !isPlain(sid)) || !isPlain(jti))
           throw new Error("its claims are no short texts");
         if (sub === undefined && sid === undefined) throw new Error("it names nobody");
+        // Whom it means could not be told: logout tokens have no other claim that names him.
+        if (sid === undefined && settings.subjectClaim !== "sub")
+          throw new Error("it names no session (sid), which subjectClaim needs");
         mustBeNew(jti);
         return { issuer, subject: sub ?? null, sid: (sid as string | undefined) ?? null };
       } catch (error) {

@@ -1,10 +1,12 @@
 /**
  * SAML 2.0, web browser SSO (profile 4.1): the request by redirect, the answer by POST. node-saml reads and verifies;
  * before it does, what no sound answer has is refused (several responses or assertions, document types, comments that
- * cut names), which takes the ground from signature wrapping. Answers that nobody asked for are refused.
+ * cut names), which takes the ground from signature wrapping. Answers that nobody asked for are refused. An encrypted
+ * assertion is decrypted before all that.
  */
 import { type CacheProvider, type Profile, SAML, ValidateInResponseTo } from "@node-saml/node-saml";
 import { isPlain, refused, type SignedIn } from "./claims.ts";
+import { decryptedResponse } from "./decrypt.ts";
 import { PendingSignIns, randomText } from "./pending.ts";
 import type { SamlSettings } from "./settings.ts";
 
@@ -56,10 +58,10 @@ export function samlSignIn(settings: SamlSettings, callback: string, now: () => 
       return saml.getAuthorizeUrlAsync(relayState, undefined, {});
     },
     async answered(response, relayState) {
-      mustBePlain(response);
+      const plain = plainResponse(response, settings.decryption?.key ?? null);
       let profile: Profile | null = null;
       try {
-        ({ profile } = await saml.validatePostResponseAsync({ SAMLResponse: response }));
+        ({ profile } = await saml.validatePostResponseAsync({ SAMLResponse: plain }));
       } catch (error) {
         throw refused(error instanceof Error ? error.message.slice(0, 200) : "it cannot be read", error);
       }
@@ -104,21 +106,30 @@ export function samlSignIn(settings: SamlSettings, callback: string, now: () => 
  * Wrapping works where the one that verifies and the one that reads find different elements. So there is one response
  * with one assertion, no element of ours anywhere else, and nothing that parsers read in different ways.
  */
-function mustBePlain(response: string): void {
+function plainResponse(response: string, decryptionKey: string | null): string {
   if (response.length > responseBytesMax) throw refused(`it is longer than ${responseBytesMax} bytes`);
-  const xml = Buffer.from(response, "base64").toString("utf8");
+  const received = Buffer.from(response, "base64").toString("utf8");
+  mustBePlain(received);
+  const xml = decryptedResponse(received, decryptionKey) ?? received;
+  if (xml !== received) mustBePlain(xml);
+  if (count(xml, "Assertion") !== 1) throw refused("it has not one assertion");
+  if (count(xml, "EncryptedData") !== 0) throw refused("a part of its assertion is encrypted");
+  if (count(xml, "Subject") !== 1 || count(xml, "NameID") !== 1) throw refused("it names not one subject");
+  return Buffer.from(xml).toString("base64");
+}
+
+function mustBePlain(xml: string): void {
   // Java writes the line ends of a signature as references.
   if (/<!|<\?(?!xml\s)|&#(?!13;|xD;)/.test(xml))
     throw refused("it holds a document type, a comment, CDATA, a processing instruction or a character reference");
-  const count = (name: string): number =>
-    xml.match(new RegExp(`<(?:[^\\s<>/:"'=]+:)?${name}[\\s/>]`, "g"))?.length ?? 0;
-  if (count("Response") !== 1) throw refused("it is not one response");
-  if (count("EncryptedAssertion") !== 0) throw refused("its assertion is encrypted");
-  if (count("Assertion") !== 1) throw refused("it has not one assertion");
-  if (count("Subject") !== 1 || count("NameID") !== 1) throw refused("it names not one subject");
-  if (count("Object") !== 0) throw refused("a signature in it carries an object");
+  if (count(xml, "Response") !== 1) throw refused("it is not one response");
+  if (count(xml, "Object") !== 0) throw refused("a signature in it carries an object");
   const ids = [...xml.matchAll(/\sID\s*=\s*["']([^"']*)["']/gi)].map(([, id]) => id);
   if (new Set(ids).size !== ids.length) throw refused("two of its elements have the same ID");
+}
+
+function count(xml: string, name: string): number {
+  return xml.match(new RegExp(`<(?:[^\\s<>/:"'=]+:)?${name}[\\s/>]`, "g"))?.length ?? 0;
 }
 
 /** Of the assertion that was verified, not of what stands around it. */

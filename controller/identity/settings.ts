@@ -1,4 +1,5 @@
 /** Where people sign in to the page: the YAML of `--sign-in FILE`. Secrets come from files or the environment. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Ajv, type ErrorObject } from "ajv";
 import { parseDocument } from "yaml";
@@ -10,7 +11,11 @@ export interface OidcSettings {
   /** Null: a public client, by PKCE alone. */
   readonly clientSecret: string | null;
   readonly scope: string;
+  /** The same as in the policy's `identity.issuers`: nobody approves his own, and by this he is known. */
+  readonly subjectClaim: string;
   readonly groupsClaim: string;
+  /** Clients of `weir run` and `weir login`: the issuer tells us of their logouts too. */
+  readonly logoutClients: readonly string[];
   /** PEM text of the authority that the issuer's server is trusted by; null: the system's. */
   readonly ca: string | null;
 }
@@ -25,6 +30,8 @@ export interface SamlSettings {
   /** Our entity id; the assertion's audience. */
   readonly entityId: string;
   readonly groupsAttribute: string;
+  /** PEM texts of what assertions are encrypted for; null: they come unencrypted. */
+  readonly decryption: { readonly key: string; readonly certificate: string } | null;
 }
 
 export interface SignInSettings {
@@ -46,7 +53,9 @@ interface Source {
     clientId: string;
     clientSecret?: Secret;
     scope?: string;
+    subjectClaim?: string;
     groupsClaim?: string;
+    logoutClients?: readonly string[];
     ca?: string;
   };
   readonly saml?: {
@@ -55,6 +64,7 @@ interface Source {
     idpCertificates: string | readonly string[];
     entityId?: string;
     groupsAttribute?: string;
+    decryption?: { key: string; certificate: string };
   };
 }
 
@@ -79,6 +89,18 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
     if (isSafe(text)) return text;
     throw complain(`${text}: an https address is expected (http on loopback only).`);
   };
+  /** A pair that does not fit would be found out by the first who signs in. */
+  const decryptionOf = (files: { key: string; certificate: string }): { key: string; certificate: string } => {
+    const [key, certificate] = [contents(files.key), contents(files.certificate)];
+    try {
+      const own = createPrivateKey(key);
+      if (own.asymmetricKeyType === "rsa" && new X509Certificate(certificate).checkPrivateKey(own))
+        return { key, certificate };
+    } catch (cause) {
+      throw complain(`${files.key} and ${files.certificate}: a private key and its certificate are expected.`, cause);
+    }
+    throw complain(`${files.key} and ${files.certificate} are no RSA key and its certificate.`);
+  };
   const document = parseDocument(contents(path));
   if (document.errors[0] !== undefined) throw complain(document.errors[0].message);
   const source: unknown = document.toJS();
@@ -100,7 +122,9 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
             clientId: oidc.clientId,
             clientSecret: oidc.clientSecret === undefined ? null : secretOf(oidc.clientSecret),
             scope: oidc.scope ?? "openid profile",
+            subjectClaim: oidc.subjectClaim ?? "sub",
             groupsClaim: oidc.groupsClaim ?? "groups",
+            logoutClients: oidc.logoutClients ?? [],
             ca: oidc.ca === undefined ? null : contents(oidc.ca),
           },
     saml:
@@ -112,6 +136,7 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
             idpCertificates: [saml.idpCertificates].flat().map(contents),
             entityId: saml.entityId ?? `${origin}/auth/saml`,
             groupsAttribute: saml.groupsAttribute ?? "groups",
+            decryption: saml.decryption === undefined ? null : decryptionOf(saml.decryption),
           },
   };
 }
@@ -130,15 +155,17 @@ const section = (required: readonly string[], properties: object): object => ({
   ...{ type: "object", additionalProperties: false, required, properties },
 });
 const secret = { anyOf: [text, section(["file"], { file: text }), section(["env"], { env: text })] };
-const isSource = new Ajv({ allowUnionTypes: true }).compile<Source>(
+const isSource = new Ajv({ allowUnionTypes: true, validateSchema: false }).compile<Source>(
   section(["origin"], {
     origin: text,
     groups: texts,
     oidc: section(["issuer", "clientId"], {
-      ...{ issuer: text, clientId: text, clientSecret: secret, scope: text, groupsClaim: text, ca: text },
+      ...{ issuer: text, clientId: text, clientSecret: secret, scope: text, ca: text },
+      ...{ subjectClaim: text, groupsClaim: text, logoutClients: texts },
     }),
     saml: section(["entryPoint", "idpIssuer", "idpCertificates"], {
       ...{ entryPoint: text, idpIssuer: text, entityId: text, groupsAttribute: text },
+      decryption: section(["key", "certificate"], { key: text, certificate: text }),
       idpCertificates: { anyOf: [text, { ...texts, minItems: 1 }] },
     }),
   }),

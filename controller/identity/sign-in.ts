@@ -10,7 +10,7 @@ import { type OidcLogout, type OidcSignIn, oidcSignIn } from "./oidc.ts";
 import { randomText } from "./pending.ts";
 import { type SamlSignIn, samlSignIn } from "./saml.ts";
 import { type PageSession, PageSessions, sameText, sessionMsMax } from "./sessions.ts";
-import type { SignInSettings } from "./settings.ts";
+import type { SamlSettings, SignInSettings } from "./settings.ts";
 
 const signInSeconds = 600;
 const formBytesMax = 512 * 1024;
@@ -23,7 +23,7 @@ export interface SignInOptions {
   /** Why somebody who signed in then is not believed any more (revoked); asked with every request. */
   refusal(person: SignedIn, sinceMs: number): string | null;
   /** The issuer ended somebody's session: the agents end his flows. */
-  loggedOut(logout: OidcLogout): void;
+  loggedOut(logout: OidcLogout): void | Promise<void>;
   /** Into the audit. */
   note(text: string): void;
 }
@@ -126,7 +126,7 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
           return reply.code(204).send();
         });
         if (oidc !== null) oidcRoutes(auth, oidc, open);
-        if (saml !== null && settings.saml !== null) samlRoutes(auth, saml, settings.saml.entityId, open);
+        if (saml !== null && settings.saml !== null) samlRoutes(auth, saml, settings.saml, open);
       });
     },
   };
@@ -146,7 +146,7 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
         const logout = await method.logout(token);
         sessions.end(logout.issuer, logout.subject, logout.sid);
         note(`${logout.issuer} says that ${logout.sid ?? logout.subject} logged out`);
-        loggedOut(logout);
+        await loggedOut(logout);
         return { ok: true };
       } catch (error) {
         note(error instanceof Error ? error.message : String(error));
@@ -155,13 +155,16 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
     });
   }
 
-  function samlRoutes(auth: FastifyInstance, method: SamlSignIn, entityId: string, open: object): void {
+  function samlRoutes(auth: FastifyInstance, method: SamlSignIn, { entityId, decryption }: SamlSettings, open: object) {
     const callbackUrl = `${origin}/auth/saml/acs`;
     auth.get("/auth/saml/login", open, (request, reply) => begin(method, request, reply));
     auth.get("/auth/saml/metadata", open, async (_request, reply) =>
-      reply
-        .type("application/samlmetadata+xml")
-        .send(generateServiceProviderMetadata({ issuer: entityId, callbackUrl, wantAssertionsSigned: true })),
+      reply.type("application/samlmetadata+xml").send(
+        generateServiceProviderMetadata({
+          ...{ issuer: entityId, callbackUrl, wantAssertionsSigned: true },
+          ...(decryption === null ? {} : { decryptionPvk: decryption.key, decryptionCert: decryption.certificate }),
+        }),
+      ),
     );
     auth.post("/auth/saml/acs", open, async (request, reply) => {
       const { SAMLResponse: response, RelayState: relay } = (request.body ?? {}) as Record<string, unknown>;

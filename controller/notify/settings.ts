@@ -107,7 +107,7 @@ const map = (properties: Readonly<Record<string, object>>): object => ({
   ...{ type: "object", additionalProperties: false, required: Object.keys(properties), properties },
 });
 const mailAddress = { type: "string", pattern: "^[^\\s<>]+@[^\\s<>]+$|^[^<>\\r\\n]*<[^\\s<>]+@[^\\s<>]+>$" };
-const isSource = new Ajv({ allowUnionTypes: true }).compile<Source>({
+const isSource = new Ajv({ allowUnionTypes: true, validateSchema: false }).compile<Source>({
   type: "object",
   additionalProperties: false,
   required: ["notify"],

@@ -3,7 +3,9 @@ import { api } from "./api.js";
 import { button, element, facts, span, withChildren } from "./dom.js";
 import { code } from "./highlight.js";
 
-export function agentsView(main) {
+const refreshMs = 5_000;
+
+export function agentsView(main, say) {
   const list = element("div");
   main.append(element("h2", "Agents"), list);
   async function show() {
@@ -12,29 +14,77 @@ export function agentsView(main) {
       ...(agents.length === 0 ? [element("p", "No agent has reported.", "empty")] : agents.map(agentCard)),
     );
   }
-  return { show, close() {} };
+  // Who reads a policy here is not disturbed.
+  const timer = setInterval(() => {
+    if (list.contains(document.activeElement) || list.querySelector("details[open]") !== null) return;
+    show().catch((error) => say(error.message));
+  }, refreshMs);
+  return { show, close: () => clearInterval(timer) };
 }
 
 function agentCard(agent) {
   const card = element("section", undefined, "card");
+  const { policy, publish, record } = agent;
+  card.append(element("h3", agent.name), healthLine(agent));
+  const problems = [...(agent.problems ?? []), record?.broken, missing(record)].filter(Boolean);
+  if (problems.length > 0)
+    card.append(
+      withChildren(
+        element("ul", undefined, "risks"),
+        ...problems.map((problem) => element("li", problem, "deny-text")),
+      ),
+    );
   card.append(
-    element("h3", agent.name),
     facts([
+      ["agent", agent.id],
       ["version", agent.version],
-      ["running", span(Date.now() - agent.sinceMs)],
+      // Of one that is silent nobody knows it.
+      ["running", agent.health === "alive" ? span(Date.now() - agent.sinceMs) : null],
       ["scope", agent.scope],
       ["when down", agent.onFailure],
       ["live sessions", agent.sessions],
-      ["memory", `${(agent.memoryBytes / 1_000_000).toFixed(0)} MB`],
-      ["policy", `${agent.policy.mode}, ${agent.policy.digest.slice(0, 16)}`],
+      ["waiting approvals", agent.waiting],
+      ["memory", agent.memoryBytes === undefined ? null : `${(agent.memoryBytes / 1_000_000).toFixed(0)} MB`],
+      ["policy", policy === undefined ? null : policyLine(policy)],
+      [
+        "not yet in Kafka",
+        publish ? `${publish.behind} entries${publish.problem ? `: ${publish.problem}` : ""}` : null,
+      ],
+      ["firewall", agent.firewallRestored > 0 ? `changed by somebody and put back: ${agent.firewallRestored}` : null],
+      ["record", record === null ? null : `${record.size} entries here, ${record.signed} signed`],
+      ["last entry", record === null ? null : `${span(Date.now() - record.lastAtMs)} ago`],
     ]),
   );
-  for (const { file, text } of agent.policy.files) {
+  for (const { file, text } of policy?.files ?? []) {
     const details = withChildren(element("details"), element("summary", file));
     details.addEventListener("toggle", () => details.open && details.append(code(text, "yaml")), { once: true });
     card.append(details);
   }
   return card;
+}
+
+function healthLine({ health, heardAtMs }) {
+  const ago = heardAtMs === null ? "" : span(Date.now() - heardAtMs);
+  const [text, look] = {
+    alive: [`alive, heard ${ago} ago`, "allow-text"],
+    silent: [
+      `SILENT for ${ago}: it is down, cut off, or Kafka does not take its word. What follows is of then.`,
+      "deny-text",
+    ],
+    stopped: [`stopped in order ${ago} ago`, "meta"],
+    unknown: ["has never said how it is; only its record is here", "meta"],
+  }[health];
+  return element("p", text, look);
+}
+
+function missing(record) {
+  return record !== null && record.missing !== null ? `Entry ${record.missing} is not here, and later ones are.` : null;
+}
+
+function policyLine({ mode, digest, follows, version }) {
+  if (follows === null) return `${mode}, ${digest.slice(0, 16)}, of its own files`;
+  const which = version === null ? `no version of ${follows} came yet` : `version ${version} of ${follows}`;
+  return `${mode}, ${digest.slice(0, 16)}, ${which}`;
 }
 
 export function recordView(main) {

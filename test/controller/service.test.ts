@@ -1,18 +1,25 @@
 /** Agent and controller over a real broker with SASL and access rules: records, approvals, revocations; and who lies. */
 import assert from "node:assert/strict";
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { after, before, test } from "node:test";
+import type { GivenPolicy, PolicyOrigin } from "../../agent/act/policy-in-force.ts";
 import type { HoldRequest } from "../../agent/act/ports.ts";
 import { joinKafka, type KafkaJoin } from "../../agent/commands/kafka-join.ts";
+import { runPublish } from "../../agent/commands/policy-publish.ts";
 import { run as verify } from "../../agent/commands/verify.ts";
 import { type AgentConfig, readConfig } from "../../agent/config.ts";
+import { WeirError } from "../../agent/errors.ts";
 import { aclsOf, applyAcls } from "../../agent/kafka/acls.ts";
 import { createTopics } from "../../agent/kafka/admin.ts";
 import { type ApprovalDecision, approvalMessage, requestDigest } from "../../agent/kafka/approval-messages.ts";
+import { type HealthWord, healthMessage } from "../../agent/kafka/health-messages.ts";
+import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
+import { type LogoutWord, logoutMessage } from "../../agent/kafka/logout-messages.ts";
+import { type PolicyBundle, policyMessage } from "../../agent/kafka/policy-messages.ts";
 import { receiptMessage } from "../../agent/kafka/receipt-messages.ts";
 import { revocationMessage } from "../../agent/kafka/revocation-messages.ts";
 import { topics } from "../../agent/kafka/topics.ts";
@@ -22,6 +29,7 @@ import { readReceipts } from "../../agent/record/receipts.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Approval, ApprovalStore } from "../../controller/approvals/store.ts";
 import { parseCheckpoint } from "../../controller/audit/checkpoint.ts";
+import type { AgentState } from "../../controller/http/state-routes.ts";
 import { type ControllerService, startService } from "../../controller/service.ts";
 import { openSqliteStore } from "../../controller/store/sqlite.ts";
 import type { Store } from "../../controller/store/store.ts";
@@ -47,6 +55,8 @@ let controllerKey: KeyObject;
 const logs: string[] = [];
 const revoked: Revoked[] = [];
 const restored: string[] = [];
+const loggedOut: LogoutWord[] = [];
+const refusedPolicies: string[] = [];
 let ids = 0;
 
 before(async () => {
@@ -69,7 +79,7 @@ before(async () => {
   const config: AgentConfig = readConfig(
     [
       ...["--state", join(dir, "agent"), "--kafka", kafka.brokers.join(","), "--kafka-user", "agent"],
-      ...["--controller-key", service.publicKeyPath],
+      ...["--controller-key", service.publicKeyPath, "--policy", "kafka"],
     ],
     { policyDir: dir, env: { WEIR_KAFKA_PASSWORD: users.agent } },
   );
@@ -83,9 +93,22 @@ before(async () => {
   });
   const agent = {
     recorder,
+    sessions: new Set(["one", "two"]),
+    firewallRestored: 3,
+    policyProblem: null,
+    policyRejected: (problems: string) => void refusedPolicies.push(problems),
+    policy: {
+      current: { digest: "d".repeat(64), mode: "enforce" },
+      origin: null as PolicyOrigin | null,
+      async use({ files, origin }: GivenPolicy) {
+        if (files.some(({ text }) => text.includes("future"))) throw new WeirError("WEIR_POLICY_INVALID");
+        this.origin = origin;
+      },
+    },
     revoker: {
       revoke: (word: Revoked) => void revoked.push(word),
       restore: ({ what }: Revoked) => void restored.push(what),
+      loggedOut: (word: LogoutWord) => void loggedOut.push(word),
     },
   };
   await join_.start(agent as unknown as Agent);
@@ -232,6 +255,101 @@ test("the controller's page lists, finds, opens and verifies what agents recorde
   assert.equal((await fetch(`${origin}/api/sessions`)).status, 401);
 });
 
+async function agentsShown(): Promise<AgentState[]> {
+  const { origin, hash } = new URL(String(service.url));
+  const response = await fetch(`${origin}/api/agents`, { headers: { authorization: `Bearer ${hash.slice(1)}` } });
+  return (await response.json()) as AgentState[];
+}
+
+test("the page tells how each agent is: what it said last, and what its record shows", async () => {
+  await until(async () => {
+    const [first] = await agentsShown();
+    return first?.health === "alive" && first.record !== null;
+  });
+  const [one] = await agentsShown();
+  assert.ok(one);
+  assert.equal(one.id, recorder.agentId);
+  assert.deepEqual([one.sessions, one.firewallRestored, one.scope, one.waiting], [2, 3, "run", 0]);
+  assert.deepEqual([one.policy?.follows, one.policy?.version, one.policy?.mode], ["default", null, "enforce"]);
+  assert.equal(one.publish?.problem, null);
+  assert.deepEqual([one.record?.missing, one.record?.broken, one.problems], [null, null, []]);
+});
+
+test("a word in an agent's name that it has not signed says nothing", async () => {
+  const { privateKey } = generateKeyPairSync("ed25519");
+  const word: HealthWord = {
+    ...{ agent: recorder.agentId, name: "forged", version: "9", pid: 1, scope: "host", onFailure: "open", sinceMs: 1 },
+    ...{ sessions: 0, memoryBytes: 0, policy: { digest: "", mode: "open", follows: null, version: null } },
+    ...{ publish: null, waiting: 0, firewallRestored: 0, problems: [], atMs: Date.now(), everyMs: 1, stopped: true },
+  };
+  await forge.send([
+    healthMessage(word, privateKey),
+    { ...healthMessage(word, privateKey), value: Buffer.from("{") },
+    // An agent that nobody knows.
+    healthMessage({ ...word, agent: "nobody" }, privateKey),
+  ]);
+  await until(() => logs.some((line) => line.includes(`in the name of ${recorder.agentId} is not signed by it`)));
+  await until(() => logs.some((line) => line.includes("health: a message cannot be read")));
+  assert.deepEqual(
+    (await agentsShown()).map(({ id, name, health }) => [id, name === "forged", health]),
+    [[recorder.agentId, false, "alive"]],
+  );
+});
+
+test("a published policy is in force on the agent, its version on the page; what is no better is refused", async () => {
+  const bundle = (version: number, text: string): PolicyBundle => ({
+    ...{ id: "default", version, by: "eve", atMs: Date.now() },
+    files: [{ file: "a.yaml", text }],
+  });
+  const text = "apiVersion: weir/v1\n";
+  const shownVersion = async () => (await agentsShown())[0]?.policy?.version;
+  await forge.send([policyMessage(bundle(3, text), controllerKey)]);
+  await until(async () => (await shownVersion()) === 3);
+  const stranger = generateKeyPairSync("ed25519").privateKey;
+  const agentKey = createPrivateKey(readFileSync(join(dir, "agent/agent-key.pem")));
+  const altered = policyMessage(bundle(4, text), controllerKey);
+  await forge.send([
+    policyMessage(bundle(4, text), stranger),
+    policyMessage(bundle(4, text), agentKey),
+    { ...altered, value: Buffer.from(String(altered.value).replace("eve", "bob")) },
+    policyMessage(bundle(2, text), controllerKey),
+    policyMessage(bundle(4, "future: true\n"), controllerKey),
+    policyMessage(bundle(4, "x".repeat(5 * 1024 * 1024)), controllerKey),
+    { ...altered, value: null },
+    policyMessage(bundle(9, text), controllerKey),
+  ]);
+  await until(async () => (await shownVersion()) === 9);
+  assert.equal(refusedPolicies.length, 6);
+  assert.match(refusedPolicies[3] ?? "", /version 2 is older than version 3/);
+  // As a person does it, by the controller's user.
+  const file = join(dir, "policy.yaml");
+  writeFileSync(file, text);
+  const publish = (...words: string[]) => {
+    const reach = [
+      "--kafka",
+      kafka.brokers.join(","),
+      "--kafka-user",
+      "controller",
+      "--state",
+      join(dir, "controller"),
+    ];
+    const stdout = new Writable({ write: (_, __, done) => done() });
+    const io = { stdout, stderr: stdout, env: { WEIR_KAFKA_PASSWORD: users.controller }, stateDir: dir };
+    return runPublish(["publish", file, ...reach, ...words], io);
+  };
+  assert.equal(await publish(), 0);
+  await until(async () => (await shownVersion()) === 10);
+  await assert.rejects(publish("--version", "10"), { code: "WEIR_USAGE" });
+  writeFileSync(file, "future: true\n");
+  assert.equal(await publish(), 2);
+  // Agents may read policies, and write none.
+  const asAgent = await openTransport(kafka.settingsFor("agent"));
+  await assert.rejects(asAgent.send([policyMessage(bundle(11, text), controllerKey)]), {
+    code: "WEIR_KAFKA_UNREACHABLE",
+  });
+  await asAgent.close();
+});
+
 test("a held operation is shown by the controller, and a person's word there decides it once", async () => {
   const one = hold();
   await until(() => shown(one.id)?.status === "pending");
@@ -242,6 +360,26 @@ test("a held operation is shown by the controller, and a person's word there dec
   assert.equal(service.approvals.decide(one.id, "denied", "mallory", ""), null);
   await until(async () => (await store.approval(recorder.agentId, one.id))?.status === "approved");
   assert.equal((await store.approval(recorder.agentId, one.id))?.decidedBy, "eve");
+});
+
+test("two decide at once: the agent takes the first, and both controllers show what was really decided", async () => {
+  const [mine, late] = [hold(60_000, "granted too late"), hold()];
+  await until(() => [mine, late].every(({ id }) => shown(id)?.status === "pending"));
+  // The other controller's word is with the agent before this one's: the host decided.
+  approvals.decide(mine.id, "denied", "uid 0", "not today");
+  service.approvals.decide(mine.id, "approved", "mallory", "all fine", 600_000);
+  await until(() => shown(mine.id)?.decidedBy === "uid 0");
+  const { status, decidedReason, grantedUntilMs } = shown(mine.id) as Approval;
+  assert.deepEqual([status, grantedUntilMs], ["denied", null]);
+  assert.equal(decidedReason, "not today (mallory approved it here, too late)");
+  assert.equal((await store.approval(recorder.agentId, mine.id))?.decidedBy, "uid 0");
+  // What he granted with it is not granted: the same waits again.
+  const again = hold(60_000, "granted too late");
+  await until(() => shown(again.id)?.status === "pending");
+  again.withdraw("");
+  late.withdraw("the client went away");
+  service.approvals.decide(late.id, "approved", "mallory", "");
+  await until(() => shown(late.id)?.status === "withdrawn");
 });
 
 test("a denial brings its reason; what is decided or withdrawn on the host is settled at the controller", async () => {
@@ -316,6 +454,17 @@ test("a request in the name of an agent that has not signed it is not shown", as
   assert.equal(shown("zzzzzzzz"), null);
 });
 
+test("a logout reaches the agent with its moment; a forged one does not", async () => {
+  const word: LogoutWord = {
+    ...{ issuer: "https://login.example", subject: "ada", sid: null },
+    ...{ beforeMs: Date.now(), by: "the issuer" },
+  };
+  const stranger = generateKeyPairSync("ed25519").privateKey;
+  await forge.send([logoutMessage({ ...word, subject: "eve" }, stranger), logoutMessage(word, controllerKey)]);
+  await until(() => loggedOut.length === 1);
+  assert.deepEqual(loggedOut, [word]);
+});
+
 test("a revocation takes effect on the agent at once; an older, a forged and a deleted one change nothing", async () => {
   const ada = { subject: "ada", issuer: "https://login.example" };
   const word = await service.revoke({ ...ada, revoked: true, reason: "left the company", by: "eve" });
@@ -332,4 +481,16 @@ test("a revocation takes effect on the agent at once; an older, a forged and a d
   await service.revoke({ ...ada, revoked: false, reason: "", by: "eve" });
   await until(() => restored.length === 1);
   await until(async () => (await store.revocations()).length === 2);
+});
+
+test("a cluster without the topic of how agents are loses that, and nothing else", async () => {
+  const admin = kafkajsClient(kafka.settings).admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: [topics.agents] });
+  await admin.disconnect();
+  await until(() => logs.some((line) => line.startsWith("reading weir-controllers-health-")));
+  const one = hold();
+  await until(() => shown(one.id)?.status === "pending");
+  service.approvals.decide(one.id, "approved", "eve", "");
+  assert.equal((await one.outcome).decision, "approved");
 });

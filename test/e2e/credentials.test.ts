@@ -109,7 +109,7 @@ rules:
   });
 
   const curl = (...words: string[]): Promise<Ran> =>
-    agent.run(["curl", "-sSiv", "--max-time", "20", "-H", `x-api-key: ${ownKey}`, ...words]);
+    agent.run(["curl", "-sSiv", "--max-time", "120", "-H", `x-api-key: ${ownKey}`, ...words]);
   const seenBy = async (name: string): Promise<string[]> =>
     (await origin.seen()).filter((line) => line.startsWith(`${name}.internal`));
   const clean = (text: string, where: string): void => {

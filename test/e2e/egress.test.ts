@@ -52,7 +52,7 @@ rules:
   });
 
   const curl = (...words: string[]): Promise<Ran> =>
-    agent.run(["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", ...words]);
+    agent.run(["curl", "-sS", "--max-time", "120", "-w", "\n%{http_code}", ...words]);
 
   test("the usual upload passes, and reading does", async () => {
     const file = join(agent.stateDir, "build.tar");
@@ -94,7 +94,7 @@ rules:
     const other = await curl("-T", build, "https://drop.buckets.internal/1.tar");
     assert.match(other.stdout, /rule "no-other-uploads"[\s\S]*403$/);
     const streamed = await agent.run(
-      ["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", "-T", "-", "https://builds.buckets.internal/2.tar"],
+      ["curl", "-sS", "--max-time", "120", "-w", "\n%{http_code}", "-T", "-", "https://builds.buckets.internal/2.tar"],
       { input: "1\tsecret\n".repeat(500_000) },
     );
     assert.match(streamed.stdout, /403$/, streamed.stderr);

@@ -74,7 +74,7 @@ describe("HTTP/1.1", () => {
   const curl = (path: string, ...words: string[]): Promise<Ran> =>
     collect(
       spawn("curl", [
-        ...["-sS", "--http1.1", "--max-time", "20", "--cacert", relay.authority.caPath],
+        ...["-sS", "--http1.1", "--max-time", "120", "--cacert", relay.authority.caPath],
         ...["--connect-to", `api.internal:${origin.port}:127.0.0.1:${relay.port}`],
         ...words,
         `https://api.internal:${origin.port}${path}`,

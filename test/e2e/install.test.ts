@@ -17,6 +17,11 @@ const both = [world4, world6];
 /** Not half of what was meant: a probe that hardly ran has seen nothing. */
 const probedShareMin = 0.5;
 
+const morePolicy = `apiVersion: weir/v1
+targets:
+  more: { protocol: http, hosts: [192.0.2.1], ports: [8099] }
+`;
+
 /** Everything that an installation may touch, with modes, owners, links and digests. */
 const treeScript = `cd /; find etc usr var opt root home -xdev \\( -path var/lib/dpkg -o -path var/log -o -path var/cache -o -path var/lib/systemd -o -path var/tmp \\) -prune \
   -o -type f -printf '%m %U:%G %p ' -exec sha256sum {} \\; -o -printf '%y %m %U:%G %p %l\\n' | sed 's/  .*//' | sort`;
@@ -150,6 +155,35 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     assert.match(await machine.must("journalctl", "-u", "weir", "--no-pager"), /[Ww]atchdog/);
   });
 
+  test("an event loop that is blocked for good lets nothing out, and the watchdog replaces the process", async () => {
+    // A pipe that nobody writes to, where the agent reads a file: its one thread waits in open(2) from the next policy on.
+    const restarts = async (): Promise<number> =>
+      Number((await machine.must("systemctl", "show", "weir", "-p", "NRestarts", "--value")).trim());
+    const before = await restarts();
+    await machine.must(
+      "sh",
+      "-ec",
+      "touch /etc/resolv.conf; mv /etc/resolv.conf /etc/resolv.kept; mkfifo /etc/resolv.conf",
+    );
+    await closedDuring(async () => {
+      machine.write("/etc/weir/policy/zz-more.yaml", morePolicy);
+      await until(async () => (await restarts()) > before);
+      // Who has opened it meanwhile, the next agent too, reads an empty file.
+      await machine.must(
+        "sh",
+        "-ec",
+        "mv /etc/resolv.conf /run/pipe; mv /etc/resolv.kept /etc/resolv.conf; for n in 1 2 3; do timeout 1 sh -c ': >/run/pipe' || true; done; rm /run/pipe",
+      );
+      await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
+      await governed();
+    });
+    assert.match(
+      await machine.must("journalctl", "-u", "weir", "--no-pager"),
+      /[Ww]atchdog timeout[\s\S]*[Ww]atchdog timeout/,
+    );
+    await machine.must("rm", "/etc/weir/policy/zz-more.yaml");
+  });
+
   test("an upgrade in place: a new agent, the same settings, no window", async () => {
     machine.write("/etc/weir/weir.yaml", `${await machine.must("cat", "/etc/weir/weir.yaml")}# kept\n`);
     await closedDuring(async () => {
@@ -193,6 +227,31 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     assert.ok((firewall as number) <= (network as number), "the firewall stood before the network");
   });
 
+  test("a firewall command that hangs, then fails: the boot waits, and no packet gets out", async () => {
+    // Before the host's own in the path of every unit: the first call hangs, the next ones fail.
+    const broken = `#!/bin/sh
+n=$(cat /run/calls 2>/dev/null || echo 0); echo $((n + 1)) >/run/calls
+[ "$n" -gt 0 ] || exec sleep 1000
+[ "$n" -gt 8 ] || exit 4
+exec /usr/sbin/iptables-restore "$@"
+`;
+    machine.write("/usr/local/sbin/iptables-restore", broken, 0o755);
+    await machine.cut();
+    const before = await world.arrived();
+    const boot = machine.boot();
+    await until(async () => machine.pid() !== 0);
+    const probe = await startProbe(machine.pid(), both);
+    await boot;
+    await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
+    await governed();
+    const { tried } = await probe.stop();
+    assert.equal((await world.arrived()) - before, 0, `of ${tried} probes some got out`);
+    assert.ok(Number(await machine.must("cat", "/run/calls")) > 9, "it failed as often as it should");
+    const said = await machine.must("journalctl", "-u", "weir-firewall", "--no-pager");
+    assert.match(said, /not closed yet, try 2/);
+    await machine.must("rm", "/usr/local/sbin/iptables-restore");
+  });
+
   test("a policy that cannot be used: the agent does not start, and the host stays closed", async () => {
     machine.write("/etc/weir/policy/zz-broken.yaml", "apiVersion: weir/v1\nrules: [ { nonsense: 1 } ]\n");
     await closedDuring(async () => {
@@ -232,7 +291,7 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     machine.copyIn(join(root, "vagrant"), "/var/tmp/vagrant");
     await machine.must("sh", "/var/tmp/vagrant/runner", "/var/tmp/weir-next.deb");
     assert.match(await machine.must("weir", "policy", "check", "/etc/weir/policy"), /4 targets/);
-    await closedDuring(async () => {});
+    await closedDuring(async () => {}, 1500);
     await machine.must("dpkg", "--purge", "weir");
     assert.equal(await openNow(), true);
     assert.equal(rulesIn(await machine.must("sh", "-c", rulesScript)), state.rules);

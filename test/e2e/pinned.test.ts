@@ -31,7 +31,7 @@ rules:
   const curl = (relay: Relay, host: string, ca: string): Promise<Ran> =>
     collect(
       spawn("curl", [
-        ...["-sS", "--http1.1", "--max-time", "20", "--cacert", ca],
+        ...["-sS", "--http1.1", "--max-time", "120", "--cacert", ca],
         ...["--connect-to", `${host}:${origin.port}:127.0.0.1:${relay.port}`],
         `https://${host}:${origin.port}/secret`,
       ]),

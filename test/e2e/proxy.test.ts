@@ -38,7 +38,7 @@ describe("proxies", () => {
   });
 
   const curl = (...words: string[]): Promise<Ran> =>
-    collect(spawn("curl", ["-sS", "--http1.1", "--max-time", "20", ...words]));
+    collect(spawn("curl", ["-sS", "--http1.1", "--max-time", "120", ...words]));
 
   test("a target's proxy is asked for a tunnel, and the request inside is governed", async () => {
     const relay = await startRelay({

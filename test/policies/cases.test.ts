@@ -20,7 +20,9 @@ before(async () => {
   };
 });
 
-for (const dir of ["defaults", "examples"].map((name) => join(import.meta.dirname, "../../policies", name))) {
+for (const dir of ["defaults", "examples", "templates"].map((name) =>
+  join(import.meta.dirname, "../../policies", name),
+)) {
   for (const name of readdirSync(dir).filter((file) => /\.yaml$/.test(file) && !/\.cases\.yaml$/.test(file))) {
     describe(name, () => {
       const file = join(dir, name);
@@ -39,7 +41,9 @@ for (const dir of ["defaults", "examples"].map((name) => join(import.meta.dirnam
 }
 
 test("every rule of a shipped policy is the answer to a case, or adds to one", () => {
-  for (const dir of ["defaults", "examples"].map((name) => join(import.meta.dirname, "../../policies", name))) {
+  for (const dir of ["defaults", "examples", "templates"].map((name) =>
+    join(import.meta.dirname, "../../policies", name),
+  )) {
     for (const name of readdirSync(dir).filter((file) => /\.cases\.yaml$/.test(file))) {
       const cases = readFileSync(join(dir, name), "utf8");
       const loaded = loadPolicy([{ file: name, text: readFileSync(join(dir, name.replace(".cases", "")), "utf8") }]);

@@ -36,6 +36,8 @@ export interface TestAgent {
   /** SIGTERM, and the end of the process. The state directory stays until `remove`. */
   stop(): Promise<number | null>;
   kill(signal: NodeJS.Signals): Promise<void>;
+  /** Resolves when the process has ended, whoever ended it. */
+  ended(): Promise<unknown>;
   /** Starts it again on the same state directory. */
   restart(): Promise<void>;
   remove(): Promise<void>;
@@ -124,6 +126,7 @@ export async function startTestAgent(options: TestAgentOptions): Promise<TestAge
       child.kill("SIGTERM");
       return ended();
     },
+    ended,
     async kill(signal) {
       child.kill(signal);
       await ended();

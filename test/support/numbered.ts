@@ -15,6 +15,7 @@ export function plan(topic: string): TopicPlan {
     compacted: false,
     writers: "agents",
     agentsRead: false,
+    compactedWithinMs: null,
     retentionMs: -1,
   };
 }

@@ -13,6 +13,8 @@ export interface PostgresOptions {
   readonly namespace?: string;
   readonly host?: string;
   readonly port?: number;
+  /** Directory of the server's programs, Debian's by default. */
+  readonly bin?: string;
   /** False: the server answers N to an SSLRequest. */
   readonly tls?: boolean;
   /** Lines of pg_hba.conf after `local all all trust`. */
@@ -41,7 +43,7 @@ export interface Postgres {
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const host = options.host ?? "127.0.0.1";
   const port = options.port ?? (await freePort());
-  const bin = binaries();
+  const bin = options.bin ?? binaries();
   const [uid, gid] = [idOf("-u"), idOf("-g")];
   const dir = mkdtempSync(join(tmpdir(), "weir-pg-"));
   chownSync(dir, uid, gid);

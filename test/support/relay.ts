@@ -10,6 +10,7 @@ import { openAnomalies } from "../../agent/act/anomalies.ts";
 import { openBudgets } from "../../agent/act/budgets.ts";
 import { makeDetectors } from "../../agent/act/detectors.ts";
 import { createGate } from "../../agent/act/gate.ts";
+import type { LargeBodies } from "../../agent/act/large-bodies.ts";
 import { openMaskKey } from "../../agent/act/secrets.ts";
 import type { FlowSession } from "../../agent/act/session.ts";
 import { openToolPins } from "../../agent/act/tool-pins.ts";
@@ -44,9 +45,15 @@ export interface RelayOptions {
   readonly server: { readonly host: string; readonly port: number };
   /** The name the client is taken to have asked the DNS for. */
   readonly hostname?: string | null;
+  readonly largeBodies?: LargeBodies;
 }
 
-export async function startRelay({ policy: text, server, hostname = "db.internal" }: RelayOptions): Promise<Relay> {
+export async function startRelay({
+  policy: text,
+  server,
+  hostname = "db.internal",
+  largeBodies,
+}: RelayOptions): Promise<Relay> {
   const loaded = loadPolicy([{ file: "test.yaml", text }]);
   if (!("policy" in loaded)) throw new Error(loaded.errors.map(String).join("\n"));
   const { policy } = loaded;
@@ -82,6 +89,7 @@ export async function startRelay({ policy: text, server, hostname = "db.internal
         });
         socket.once("error", reject);
       }),
+    ...(largeBodies === undefined ? {} : { largeBodies }),
     log: (_level, message) => void logs.push(message),
   });
   const accept = (client: Socket): void => {

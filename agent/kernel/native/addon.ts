@@ -69,6 +69,9 @@ export interface Addon {
   listenInNamespace(path: string, family: 4 | 6, address: string, port: number): number;
   sendDatagram(path: string, message: Uint8Array): void;
   rulesGeneration(): number | null;
+  watchRules(onChange: () => void): void;
+  unwatchRules(): void;
+  links(): string;
   closeFd(fd: number): void;
 }
 

@@ -2,7 +2,7 @@
 import type { Endpoint } from "../../core/flow.ts";
 import { formatAddress, parseAddress } from "../address.ts";
 import type { BpfConfig, BpfCounters, BpfTarget, FlowRecord } from "./bpf.ts";
-import type { TaskOffsets } from "./task-offsets.ts";
+import type { KernelOffsets } from "./kernel-offsets.ts";
 
 /** Numbers of linux/bpf.h. */
 const mapType = { array: 2, lruHash: 9, lpmTrie: 11 } as const;
@@ -14,10 +14,10 @@ export const pendingMax = 4_096;
 /** Connections between their SYN and the agent's accept; the oldest make room. */
 export const flowsMax = 65_536;
 
-const configBytes = 40;
+const configBytes = 56;
 const flowBytes = 88;
 const flowKeyBytes = 32;
-const countersBytes = 40;
+const countersBytes = 48;
 const targetBytes = { 4: 12, 6: 24 } as const;
 const commBytes = 16;
 const portBits = 16;
@@ -31,19 +31,24 @@ export const bpfMaps = {
   counters: { type: mapType.array, key: 4, value: countersBytes, entriesMax: 1, flags: 0 },
 } as const;
 
-export function encodeConfig(config: BpfConfig, offsets: TaskOffsets | null): Buffer {
+export function encodeConfig(config: BpfConfig, { task, net }: KernelOffsets): Buffer {
   const out = Buffer.alloc(configBytes);
   out.writeBigUInt64LE(config.netnsCookie, 0);
   out.writeUInt32LE(config.agentPid, 8);
   out.writeUInt32LE(config.agentMark, 12);
   out.writeUInt16BE(config.port4, 16);
   out.writeUInt16BE(config.port6, 18);
-  if (offsets !== null) {
+  if (task !== null) {
     out.writeUInt32LE(1, 20);
-    out.writeUInt32LE(offsets.realParent, 24);
-    out.writeUInt32LE(offsets.tgid, 28);
-    out.writeUInt32LE(offsets.groupLeader, 32);
-    out.writeUInt32LE(offsets.start, 36);
+    out.writeUInt32LE(task.realParent, 24);
+    out.writeUInt32LE(task.tgid, 28);
+    out.writeUInt32LE(task.groupLeader, 32);
+    out.writeUInt32LE(task.start, 36);
+  }
+  if (net !== null) {
+    out.writeUInt32LE(config.wallMark, 40);
+    out.writeUInt32LE(net.socketNet, 44);
+    out.writeUInt32LE(net.cookie, 48);
   }
   return out;
 }
@@ -112,7 +117,14 @@ export function decodeFlow(value: Buffer): FlowRecord {
 
 export function decodeCounters(value: Buffer): BpfCounters {
   const at = (index: number): number => Number(value.readBigUInt64LE(index * 8));
-  return { redirected: at(0), foreignNetns: at(1), own: at(2), recordFailures: at(3), flowFailures: at(4) };
+  return {
+    redirected: at(0),
+    foreignNetns: at(1),
+    own: at(2),
+    recordFailures: at(3),
+    flowFailures: at(4),
+    walled: at(5),
+  };
 }
 
 function isMapped(address: Uint8Array): boolean {

@@ -53,7 +53,9 @@ function read(file: Buffer): BpfObject {
   if (license === undefined) throw broken("it has no license section");
   const programs = sections
     .map((section, index) => ({ section, index }))
-    .filter(({ section }) => section.type === sectionType.progbits && /^(cgroup\/|sockops$)/.test(section.name))
+    .filter(
+      ({ section }) => section.type === sectionType.progbits && /^(cgroup\/|cgroup_skb\/|sockops$)/.test(section.name),
+    )
     .map(({ section, index }) => ({
       section: section.name,
       instructions: Buffer.from(section.data),
@@ -95,6 +97,7 @@ function mapUses(sections: readonly Section[], index: number, program: Section):
 function readSections(file: Buffer): Section[] {
   const start = Number(file.readBigUInt64LE(40));
   const count = file.readUInt16LE(60);
+  if (start + count * sectionBytes > file.length) throw broken("its table of sections ends beyond the file");
   const raw = Array.from({ length: count }, (_, index) => {
     const at = start + index * sectionBytes;
     const type = file.readUInt32LE(at + 4);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <linux/bpf.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -9,6 +10,7 @@
 
 #include "weir.h"
 
+#define load_tries_max 16
 #define map_bytes_max 4096
 #define name_room 16
 #define path_room 256
@@ -144,8 +146,9 @@ static napi_value prog_load(napi_env env, napi_callback_info info)
 	struct bytes code;
 	char license[32], name[name_room];
 	union bpf_attr attr = { 0 };
+	sigset_t all, before;
 	char *log;
-	int fd, number;
+	int fd = -1, number = 0;
 
 	if (!take_arguments(env, info, 5, argv) || !take_integer(env, argv[0], "type", 1, 64, &type) ||
 	    !take_integer(env, argv[1], "attachType", 0, 128, &attach) ||
@@ -160,10 +163,18 @@ static napi_value prog_load(napi_env env, napi_callback_info info)
 	attr.insns = pointer(code.data);
 	attr.license = pointer(license);
 	strcpy(attr.prog_name, name);
-	fd = sys_bpf(BPF_PROG_LOAD, &attr);
+	/* A signal that waits (a child has ended) stops the verifier with EAGAIN; it is blocked for so long, and the rest tried again. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (int tries = 0; tries < load_tries_max; tries++) {
+		fd = sys_bpf(BPF_PROG_LOAD, &attr);
+		number = errno;
+		if (fd >= 0 || number != EAGAIN)
+			break;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (fd >= 0)
 		return number_of(env, fd);
-	number = errno;
 	/* Once more for the verifier's log: writing it costs, and is of use only when loading failed. */
 	log = calloc(1, verifier_log_bytes);
 	if (log) {

@@ -18,7 +18,7 @@ import {
 } from "./bpf-maps.ts";
 import { linkMaps, readBpfObject } from "./bpf-object.ts";
 import { openPinDirectory, type PinDirectory } from "./bpf-pins.ts";
-import { taskOffsets } from "./task-offsets.ts";
+import { type KernelOffsets, kernelOffsets } from "./kernel-offsets.ts";
 
 /** What the kernel wrote down at connect(2), before the destination was rewritten. */
 export interface FlowRecord {
@@ -46,6 +46,8 @@ export interface BpfConfig {
   readonly port4: number;
   /** The agent's listener on ::1; 0: IPv6 is not taken. */
   readonly port6: number;
+  /** What leaves without this bit of a packet's mark is dropped. 0: nothing is. */
+  readonly wallMark: number;
 }
 
 export interface BpfTarget {
@@ -68,10 +70,14 @@ export interface BpfCounters {
   readonly recordFailures: number;
   /** Connections established without a record. */
   readonly flowFailures: number;
+  /** Packets that the firewall's rules had not seen, for they were gone: dropped. */
+  readonly walled: number;
 }
 
 export interface Bpf {
   setConfig(config: BpfConfig): void;
+  /** Why this kernel does not take the wall; null when it does. */
+  readonly noWall: string | null;
   addTarget(target: BpfTarget): void;
   /** False when there was none. */
   removeTarget(target: Omit<BpfTarget, "takeLoopback">): boolean;
@@ -97,9 +103,12 @@ const kinds: Readonly<Record<string, { name: string; type: number; attach: numbe
   "cgroup/connect4": { name: "weir_connect4", type: 18, attach: 10 },
   "cgroup/connect6": { name: "weir_connect6", type: 18, attach: 11 },
   sockops: { name: "weir_sockops", type: 13, attach: 3 },
+  "cgroup_skb/egress": { name: "weir_wall", type: 8, attach: 1 },
 };
 /** Redirecting without a record would send flows to a listener that cannot tell where they wanted to go. */
-const attachOrder = ["sockops", "cgroup/connect4", "cgroup/connect6"] as const;
+const attachOrder = ["sockops", "cgroup/connect4", "cgroup/connect6", "cgroup_skb/egress"] as const;
+/** Where the kernel does not take it, the rest goes without. */
+const wallSection = "cgroup_skb/egress";
 
 interface Link {
   readonly fd: number;
@@ -127,15 +136,22 @@ function open(native: Addon, fds: number[]): Bpf {
   }
   const object = readBpfObject(readFileSync(objectPath));
   const programs = new Map<string, number>();
+  let noWall: string | null = null;
   for (const program of object.programs) {
     const kind = kinds[program.section];
     if (kind === undefined) continue;
-    const fd = native.bpfProgLoad(kind.type, kind.attach, linkMaps(program, maps), object.license, kind.name);
-    fds.push(fd);
-    programs.set(program.section, fd);
+    try {
+      const fd = native.bpfProgLoad(kind.type, kind.attach, linkMaps(program, maps), object.license, kind.name);
+      fds.push(fd);
+      programs.set(program.section, fd);
+    } catch (error) {
+      if (program.section !== wallSection) throw error;
+      noWall = explained(error).message;
+    }
   }
   const mapFd = (name: keyof typeof bpfMaps): number => maps.get(name) as number;
   const offsets = readOffsets();
+  if (offsets.net === null) noWall ??= "the kernel has no BTF to tell a socket's network namespace by";
   const zero = Buffer.alloc(4);
   const key = newFlowKey();
   const flow = newFlow();
@@ -151,6 +167,7 @@ function open(native: Addon, fds: number[]): Bpf {
       for (const section of attachOrder) {
         const kind = kinds[section];
         const program = programs.get(section);
+        if (section === wallSection && noWall !== null) continue;
         if (kind === undefined || program === undefined) {
           throw new WeirError("WEIR_BPF_LOAD", `The BPF object has no program ${section}.`);
         }
@@ -179,6 +196,7 @@ function open(native: Addon, fds: number[]): Bpf {
   }
 
   return {
+    noWall,
     setConfig: (config) => native.bpfMapUpdate(mapFd("config"), zero, encodeConfig(config, offsets)),
     addTarget(target) {
       const { family, key: network } = encodeTarget(target);
@@ -210,11 +228,11 @@ function open(native: Addon, fds: number[]): Bpf {
   };
 }
 
-function readOffsets(): ReturnType<typeof taskOffsets> {
+function readOffsets(): KernelOffsets {
   try {
-    return taskOffsets(readFileSync(btfPath));
+    return kernelOffsets(readFileSync(btfPath));
   } catch {
-    return null;
+    return { task: null, net: null };
   }
 }
 

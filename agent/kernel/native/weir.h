@@ -35,6 +35,7 @@ struct method {
 	const char *name;
 	napi_callback call;
 };
-extern const struct method bpf_methods[], queue_methods[], socket_methods[], owner_methods[];
+extern const struct method bpf_methods[], queue_methods[], socket_methods[], owner_methods[], link_methods[],
+	watch_methods[];
 
 #endif

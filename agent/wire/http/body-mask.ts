@@ -6,6 +6,7 @@ import { maskerOf } from "../../mask/masker.ts";
 import type { MaskPlan } from "../../mask/plan.ts";
 import type { ReplyReader, ReplySummary } from "./dialect.ts";
 import { type JsonMasks, maskJson } from "./json-mask.ts";
+import { asBuffer, type LargeReply, largeBodyBytesMin } from "./large-body.ts";
 import { type Masking, plansOf } from "./mask-plans.ts";
 import { isText } from "./media-type.ts";
 
@@ -106,10 +107,12 @@ function isDigit(byte: number): boolean {
 
 class WholeJson implements ReplyReader {
   readonly preservesLength = false;
+  readonly isWhole = true;
   masked = 0;
   heldBytes = 0;
   readonly #masks: JsonMasks;
   #parts: Buffer[] = [];
+  #isWorked = false;
 
   constructor(masks: JsonMasks) {
     this.#masks = masks;
@@ -123,10 +126,26 @@ class WholeJson implements ReplyReader {
     return Buffer.alloc(0);
   }
 
-  end(): Buffer {
-    const body = Buffer.concat(this.#parts);
+  takeLarge(atEnd: boolean): Buffer | null {
+    return atEnd && this.heldBytes > largeBodyBytesMin ? this.#take() : null;
+  }
+
+  worked({ body, masked }: LargeReply): Buffer {
+    this.masked = masked;
+    this.#isWorked = true;
+    return asBuffer(body);
+  }
+
+  #take(): Buffer {
+    const body = Buffer.concat(this.#parts, this.heldBytes);
     this.#parts = [];
     this.heldBytes = 0;
+    return body;
+  }
+
+  end(): Buffer {
+    if (this.#isWorked) return Buffer.alloc(0);
+    const body = this.#take();
     const result = maskJson(body, this.#masks);
     if (result === null) throw new WeirError("WEIR_MASK_IMPOSSIBLE", "The response says it is JSON and is not.");
     this.masked = result.masked;

@@ -6,6 +6,7 @@
 import type { Operation, TargetProtocol } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
 import type { Detector } from "../../mask/detector.ts";
+import type { LargeReply, Twin } from "./large-body.ts";
 import type { Headers, OwnResponse, RequestHead, ResponseHead } from "./message.ts";
 
 /** Of one operation, what a dialect says; the exchange fills in the rest (`http`, `bytes`, empty SQL words). */
@@ -90,6 +91,8 @@ export interface DialectExchange {
   fields?(fields: Headers, verdict: Verdict): number;
   /** Of a request that changes the protocol, when its messages are read; left out: they are not. */
   readonly tunnel?: ((verdict: Verdict) => Tunnel) | undefined;
+  /** How long bodies are worked on elsewhere; left out: none of its bodies is long. */
+  readonly twin?: Twin;
 }
 
 /**
@@ -144,6 +147,19 @@ export interface ReplyReader {
   end(): Buffer;
   /** True: what the client is told ends here, and the rest of the reply is not worth reading. */
   readonly over?: boolean;
+  /** True: nothing leaves before `end`. */
+  readonly isWhole?: true;
+  /** From now on what is long is left for `takeLarge`; without, `push` works on everything at once. */
+  defer?(): void;
+  /**
+   * What is too long to be worked on in one go, taken out of what is held; null: there is no such thing. Asked for after
+   * each `push` and `worked`, and before `end`.
+   */
+  takeLarge?(atEnd: boolean): Buffer | null;
+  /** What became of it; returns what may leave now. */
+  worked?(done: LargeReply): Buffer;
+  /** Nothing did: what the client is told in its place; left out: the reply ends here. */
+  failed?(code: string, message: string): Buffer;
   /** Values masked so far. */
   readonly masked: number;
   /** Bytes held back now. */

@@ -4,6 +4,7 @@ import type { EntryBody } from "../../core/record.ts";
 import type { Permit, Verdict } from "../../core/verdict.ts";
 import type { HttpContext } from "./context.ts";
 import type { DialectExchange } from "./dialect.ts";
+import type { LargeTask } from "./large-body.ts";
 import type { Headers, OwnResponse, RequestHead, ResponseHead } from "./message.ts";
 
 export interface ExchangeSink {
@@ -33,6 +34,10 @@ export interface ExchangeSink {
   decode(coding: string): boolean;
   decodeBody(bytes: Buffer): void;
   decodeEnd(): void;
+  /** Works on a long body where it holds nothing else up, and answers by `worked`. One at a time. */
+  work(task: LargeTask): void;
+  /** `true`: no more of the response is wanted until `false` is said. */
+  pauseReply(paused: boolean): void;
   /** The exchange is over. `reusable`: the upstream connection may carry another. */
   done(reusable: boolean): void;
 }

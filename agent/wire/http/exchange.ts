@@ -2,22 +2,23 @@
  * One HTTP request and its response: read as far as the operation needs, asked about, refused or sent on, and its
  * response masked and recorded. It knows no framing: parts of messages come in, and leave by the sink.
  */
-import { createHash } from "node:crypto";
 import type { HttpFacts, Operation } from "../../core/operation.ts";
 import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
 import type { HttpContext } from "./context.ts";
 import { applyCredential, scrubberFor, scrubHead, scrubTrailers, tunnelScrubberFor } from "./credential.ts";
-import type { Described, DialectExchange, HoldingStream, Refusal, ReplyReader } from "./dialect.ts";
+import type { Described, DialectExchange, HoldingStream, Refusal } from "./dialect.ts";
 import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
-import { closeFrame, FrameBorder } from "./frame-border.ts";
-import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
-import { askWhole, isPart, type PartsAllowed } from "./ranges.ts";
+import { asBuffer, headData, type LargeDone, type LargeTask, largeBodyBytesMin, replyHeadData } from "./large-body.ts";
+import { fitHead, type Headers, type RequestHead, type ResponseHead, setLength, streamHead } from "./message.ts";
+import { askReadable, cutPart, isPart, type PartsAllowed, unreadTunnel } from "./ranges.ts";
 import { recordedOperation, resultDetails } from "./recorded.ts";
-import { denial, failure, noConnect } from "./refusals.ts";
-import { factsOf, traitsOf } from "./request-facts.ts";
+import { denial, failure, noConnect, tooLarge } from "./refusals.ts";
+import { ReplyBody } from "./reply-body.ts";
+import { factsOf, requestDigest, requestOperation } from "./request-facts.ts";
 import { TunnelDecisions } from "./tunnel-decisions.ts";
+import { TunnelPassage } from "./tunnel-passage.ts";
 
 /** A held request whose client waits for a stream gets its first sign of life after this, the others after `beatMs`. */
 const firstBeatMs = 10_000;
@@ -29,7 +30,7 @@ const peekMs = 1_000;
 /** An upstream's error that has to be told inside a stream which has begun. */
 const wrappedBytesMax = 16 * 1024 * 1024;
 
-type Phase = "reading" | "inflating" | "asked" | "held" | "forwarding" | "over";
+type Phase = "reading" | "inflating" | "describing" | "asked" | "held" | "rewriting" | "forwarding" | "over";
 
 export class Exchange {
   readonly head: RequestHead;
@@ -52,14 +53,16 @@ export class Exchange {
   #permit: Permit | null = null;
   #holding: HoldingStream | null = null;
   #beats = 0;
-  #tunnel: TunnelDecisions | null = null;
-  /** Of a WebSocket that is not read: where a last word may stand. */
-  #border: FrameBorder | null = null;
-  #reader: ReplyReader | null = null;
-  #scrubber: ReplyReader | null = null;
+  #tunnel: TunnelPassage | null = null;
+  #reply: ReplyBody | null = null;
+  /** Did not leave yet. */
+  #replyHead: ResponseHead | null = null;
+  /** All of the response came; `whole` as of `#ended`. */
+  #ending: { readonly trailers: Headers | null; readonly whole: boolean } | null = null;
+  /** What waits for the rewritten body. */
+  #sending: { readonly permit: Permit; readonly verdict: Verdict } | null = null;
   #wrapping: { status: number; parts: Buffer[]; bytes: number } | null = null;
   #forget: () => void = () => {};
-  /** Whether the answer may be a part of the resource. */
   #parted: PartsAllowed = "yes";
   #responded = false;
   #answered = false;
@@ -82,9 +85,7 @@ export class Exchange {
 
   /** Bytes held back now. */
   get heldBytes(): number {
-    const tunnel = this.#tunnel?.heldBytes ?? 0;
-    const reply =
-      tunnel + (this.#reader?.heldBytes ?? 0) + (this.#scrubber?.heldBytes ?? 0) + (this.#wrapping?.bytes ?? 0);
+    const reply = (this.#tunnel?.heldBytes ?? 0) + (this.#reply?.heldBytes ?? 0) + (this.#wrapping?.bytes ?? 0);
     return (this.#phase === "forwarding" ? 0 : this.#bytes) + reply;
   }
 
@@ -102,9 +103,9 @@ export class Exchange {
     return this.#answered;
   }
 
-  /** True once something of a response has left for the client. */
+  /** True once something of a response has left for the client, or is kept back until it is whole. */
   get responded(): boolean {
-    return this.#responded || this.#beats > 0;
+    return this.#responded || this.#beats > 0 || this.#reply !== null;
   }
 
   start(): void {
@@ -113,7 +114,7 @@ export class Exchange {
     if (body.kind === "none") this.#whole = true;
     const needsAll = this.#dialect.reads === "whole";
     if (needsAll && body.kind === "length" && body.bytes > requestBodyBytesMax) {
-      this.#refuseTooLarge();
+      this.#refuse(tooLarge(), 413);
       return;
     }
     if (this.#whole || this.#dialect.reads === "head" || (expects && !needsAll)) {
@@ -134,7 +135,7 @@ export class Exchange {
     this.#bytes += bytes.length;
     if (this.#phase !== "reading") return;
     if (this.#dialect.reads === "whole") {
-      if (this.#bytes > requestBodyBytesMax) this.#refuseTooLarge();
+      if (this.#bytes > requestBodyBytesMax) this.#refuse(tooLarge(), 413);
     } else if (this.#dialect.reads === "first") {
       if (this.#dialect.enough?.(this.#body()) !== false) this.#ask();
     } else if (this.#bytes >= peekBytesMax) this.#ask();
@@ -173,36 +174,64 @@ export class Exchange {
   }
 
   #ask(): void {
-    this.#phase = "asked";
+    if (this.#dialect.reads === "whole" && this.#isLarge()) {
+      this.#phase = "describing";
+      this.#work({ do: "describe" }, this.#body());
+      return;
+    }
     const isGiven = this.#dialect.reads === "whole" || this.#dialect.reads === "first" || this.#whole;
-    const described = this.#dialect.describe(isGiven ? this.#body() : null);
+    this.#described(this.#dialect.describe(isGiven ? this.#body() : null));
+  }
+
+  #described(described: Described): void {
+    this.#phase = "asked";
     this.#operation = this.#fill(described);
     this.#sink.ask(this.#operation, () => this.#digest());
+  }
+
+  #isLarge(): boolean {
+    return this.#bytes > largeBodyBytesMin && this.#dialect.twin !== undefined;
+  }
+
+  #work(step: LargeTask["step"], body: Buffer): void {
+    const { twin } = this.#dialect;
+    if (twin === undefined) throw new Error("a long body of a dialect that has no twin");
+    const head = headData(this.head);
+    const { targetProtocol } = this.#context;
+    this.#sink.work({ family: twin.family, targetProtocol, head, state: twin.save(), body, step });
+  }
+
+  /** A long body is back. Who is over by now wants it no more. */
+  worked(done: LargeDone): void {
+    const { twin } = this.#dialect;
+    const phase = this.#phase;
+    if (phase === "over") return;
+    if (done.is === "failed" && (phase === "describing" || phase === "rewriting")) {
+      this.#refuse(failure(done.code, done.message), 503);
+    } else if (done.is === "described" && phase === "describing") {
+      twin?.restore(done.state);
+      const body = asBuffer(done.body);
+      this.#parts = [body];
+      this.#described(twin?.unpack?.(done.described, body) ?? done.described);
+    } else if (done.is === "rewritten" && phase === "rewriting" && this.#sending !== null) {
+      twin?.restore(done.state);
+      if (done.fields !== null) this.head.headers.replace(done.fields);
+      this.#leave(this.#sending.permit, this.#sending.verdict, { body: asBuffer(done.body), isNew: done.changed });
+    } else if ((done.is === "reply" || done.is === "failed") && this.#reply?.isWorking === true) {
+      this.#sink.pauseReply(false);
+      this.#passed(() => this.#reply?.worked(done) === true);
+    }
   }
 
   #fill(described: Described): Operation {
     const { body } = this.head;
     const known = this.#whole ? this.#bytes : body.kind === "length" ? body.bytes : Number.MAX_SAFE_INTEGER;
-    const traits = [...described.traits, ...traitsOf(this.head, this.#context.destination)];
-    if (known === Number.MAX_SAFE_INTEGER) traits.push("length-unknown");
-    return {
-      kind: "request",
-      user: "",
-      database: "",
-      relations: none,
-      columns: none,
-      functions: none,
-      parameters: none,
-      ...described,
-      traits,
-      bytes: known,
-      http: this.#facts,
-    };
+    return requestOperation(described, this.head, this.#facts, this.#context.destination, known);
   }
 
   decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null = null): void {
     if (this.#tunnel !== null && this.#phase === "forwarding") {
-      this.#tunnel.decided(decision, approvalId, retryAfterSeconds);
+      this.#tunnel.decisions?.decided(decision, approvalId, retryAfterSeconds);
       return;
     }
     if (this.#phase !== "asked" && this.#phase !== "held") return;
@@ -261,16 +290,33 @@ export class Exchange {
       this.#refuse(failure("WEIR_UNSUPPORTED", noConnect), 501);
       return;
     }
+    if (!this.#whole) {
+      this.#leave(permit, verdict, null);
+      return;
+    }
+    const body = this.#body();
+    if (this.#isLarge() && (verdict.transforms.redactions?.length ?? 0) > 0) {
+      this.#phase = "rewriting";
+      this.#sending = { permit, verdict };
+      this.#work({ do: "rewrite", verdict }, body);
+      return;
+    }
+    const rewritten = this.#dialect.rewrite(body, verdict);
+    this.#leave(permit, verdict, { body: rewritten, isNew: rewritten !== body });
+  }
+
+  /** `whole`: the request's body as the verdict lets it go, where it is here. */
+  #leave(permit: Permit, verdict: Verdict, whole: { readonly body: Buffer; readonly isNew: boolean } | null): void {
+    this.#sending = null;
     this.#permit = permit;
     this.#phase = "forwarding";
+    const { head } = this;
     const { headers } = head;
-    let body: Buffer | null = this.#whole ? this.#body() : null;
+    const body = whole?.body ?? null;
     if (body !== null) {
-      const rewritten = this.#dialect.rewrite(body, verdict);
       // A length that is written anew has to be right, and a body that was decoded lost its own.
-      if ((rewritten !== body || headers.changed) && this.#dialect.forward === undefined) {
-        body = rewritten;
-        this.#setLength({
+      if ((whole?.isNew === true || headers.changed) && this.#dialect.forward === undefined) {
+        setLength(head, {
           kind: body.length === 0 && head.body.kind === "none" ? "none" : "length",
           bytes: body.length,
         });
@@ -279,17 +325,14 @@ export class Exchange {
     }
     // What a dialect forwards part by part may become longer or shorter.
     if (this.#dialect.forward !== undefined && headers.has("content-length")) {
-      this.#setLength({ kind: "chunked" });
-      headers.delete("content-length");
-      if (head.version !== "2") headers.set("transfer-encoding", "chunked");
+      setLength(head, { kind: "chunked" });
     }
-    if (verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.reads === "whole")
-      this.#askIdentity();
-    this.#parted = askWhole(headers, this.#context.credential, verdict.transforms.masks.length > 0);
-    // Compressed messages could not be read.
-    const isRead =
-      verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.tunnel !== undefined;
-    if (isRead && headers.has("sec-websocket-extensions")) headers.delete("sec-websocket-extensions");
+    this.#parted = askReadable(headers, {
+      credential: this.#context.credential,
+      isMasked: verdict.transforms.masks.length > 0,
+      isWhole: this.#dialect.reads === "whole",
+      isTunnelRead: this.#dialect.tunnel !== undefined,
+    });
     const target =
       this.#context.credential === null ? null : applyCredential(head, body, this.#context.credential, this.#now());
     this.#sink.sendHead(head, target, permit);
@@ -314,19 +357,6 @@ export class Exchange {
       }
       if (out.length > 0) this.#sink.sendBody(out, permit);
     }
-  }
-
-  /** What is masked has to be readable: no content coding is asked for. */
-  #askIdentity(): void {
-    for (const name of ["accept-encoding", "grpc-accept-encoding"])
-      if (this.head.headers.has(name)) this.head.headers.set(name, "identity");
-  }
-
-  #setLength(body: BodyLength): void {
-    const { headers } = this.head;
-    this.head.body = body;
-    headers.delete("transfer-encoding");
-    if (body.kind === "length") headers.set("content-length", String(body.bytes));
   }
 
   /** The response's head. A 1xx is passed on and another head follows. */
@@ -361,63 +391,71 @@ export class Exchange {
       this.#wrapping = { status: head.status, parts: [], bytes: 0 };
       return;
     }
+    if (begun) this.#responded = true;
+    else this.#replyHead = head;
+    // Nothing of a reply that is changed as a whole leaves before its end: until then an error can be told in its place.
+    if (this.#reply?.isWhole !== true) this.#sendReplyHead();
+  }
+
+  #sendReplyHead(): void {
+    const head = this.#replyHead;
+    if (head === null) return;
+    this.#replyHead = null;
     this.#responded = true;
-    if (!begun) this.#sink.replyHead(head);
+    this.#sink.replyHead(head);
   }
 
   /** False: frames of another protocol would have to be masked and cannot be read; the client was told. */
   #openTunnel(verdict: Verdict): boolean {
     const { masks, redactions = [] } = verdict.transforms;
-    this.#scrubber =
-      this.#context.credential === null
-        ? null
-        : tunnelScrubberFor(this.#context.credential, this.head.headers.get("upgrade")?.toLowerCase() ?? "");
-    if (this.#dialect.tunnel !== undefined) {
-      this.#tunnel = new TunnelDecisions(this.#dialect.tunnel(verdict), {
-        sink: this.#sink,
-        permit: this.#allowed(),
-        now: this.#now,
-        fill: (described, bytes) => ({ ...this.#fill(described), bytes }),
-        refusal: denial,
-        recorded: (operation, decided) => recordedOperation(operation, decided, this.#context),
-        tell: (bytes) => this.#tell(bytes),
-      });
-      this.#reader = this.#tunnel.reply;
-      return true;
+    const { tunnel } = this.#dialect;
+    const changes = masks.length > 0 || redactions.length > 0;
+    const reader =
+      tunnel !== undefined || redactions.length > 0 || !changes ? null : this.#context.tunnel(this.head, verdict);
+    if (tunnel === undefined && changes && reader === null) {
+      this.#fail("WEIR_MASK_IMPOSSIBLE", unreadTunnel);
+      return false;
     }
-    if (this.head.headers.get("upgrade")?.toLowerCase() === "websocket") this.#border = new FrameBorder();
-    if (masks.length === 0 && redactions.length === 0) return true;
-    this.#reader = redactions.length > 0 ? null : (this.#context.tunnel(this.head, verdict) ?? null);
-    if (this.#reader !== null) return true;
-    this.#fail("WEIR_MASK_IMPOSSIBLE", "The server changes the protocol, and what it carries would have to be masked.");
-    return false;
+    const upgrade = this.head.headers.get("upgrade")?.toLowerCase() ?? "";
+    this.#tunnel = new TunnelPassage({
+      reader,
+      scrubber: this.#context.credential === null ? null : tunnelScrubberFor(this.#context.credential, upgrade),
+      decisions:
+        tunnel === undefined
+          ? null
+          : (tell) =>
+              new TunnelDecisions(tunnel(verdict), {
+                sink: this.#sink,
+                permit: this.#allowed(),
+                now: this.#now,
+                fill: (described, bytes) => ({ ...this.#fill(described), bytes }),
+                masking: this.#context,
+                tell,
+              }),
+      isUnreadWebSocket: tunnel === undefined && upgrade === "websocket",
+      out: (bytes) => this.#out(bytes),
+    });
+    return true;
   }
 
   /** What came back after a 101. */
   tunnelled(bytes: Buffer): void {
     if (this.#phase !== "forwarding") return;
     try {
-      this.#tell(this.#reader === null ? bytes : this.#reader.push(bytes));
-      this.#tunnel?.answered();
+      this.#tunnel?.server(bytes);
     } catch (error) {
       this.#unreadable(error);
       return;
     }
-    if (this.#reader?.over === true) this.#finish(null);
-  }
-
-  /** Inside of a tunnel, whoever says it: in order behind what is held back. */
-  #tell(bytes: Buffer): void {
-    this.#out(this.#scrubber === null ? bytes : this.#scrubber.push(bytes));
+    if (this.#tunnel?.over === true) this.#finish(null);
   }
 
   /** What the client sends after a 101. False: it is not read here, and passes as it is. */
   tunnelSent(bytes: Buffer): boolean {
-    if (this.#tunnel === null || this.#phase !== "forwarding") return false;
+    if (this.#tunnel?.decisions == null || this.#phase !== "forwarding") return false;
     try {
-      this.#tunnel.push(bytes);
+      this.#tunnel.client(bytes);
     } catch (error) {
-      if (error instanceof WeirError) this.#tell(this.#tunnel.farewell(`Weir: ${error.message}`));
       this.#unreadable(error);
     }
     return true;
@@ -426,35 +464,35 @@ export class Exchange {
   /** False: what has to be read cannot be, and the client was told. */
   #openReaders(head: ResponseHead, verdict: Verdict): boolean {
     if (head.body.kind === "none") return true;
-    this.#reader = this.#dialect.reply(head, verdict);
-    const part = isPart(head);
-    this.#scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential, part);
-    if (this.#reader === null && this.#scrubber === null) return true;
-    const isCut = this.#reader !== null && verdict.transforms.masks.length > 0;
-    if (part && (isCut || (this.#scrubber !== null && this.#parted === "no"))) {
-      this.#reader = null;
-      this.#scrubber = null;
-      this.#fail("WEIR_MASK_IMPOSSIBLE", "The server answers with a part, at whose ends a value may be cut.");
+    const step: LargeTask["step"] = { do: "reply", verdict, reply: replyHeadData(head) };
+    const reader = this.#dialect.reply(head, verdict);
+    const scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential, isPart(head));
+    if (reader === null && scrubber === null) return true;
+    const isMasked = reader !== null && verdict.transforms.masks.length > 0;
+    if (isPart(head) && (isMasked || (scrubber !== null && this.#parted === "no"))) {
+      this.#fail("WEIR_MASK_IMPOSSIBLE", cutPart);
       return false;
     }
     const coding = head.headers.get("content-encoding")?.trim().toLowerCase() ?? "";
     if (coding !== "" && coding !== "identity") {
       // Asked for identity, some servers send what they like.
       if (!this.#sink.decode(coding)) {
-        this.#reader = null;
-        this.#scrubber = null;
         this.#fail("WEIR_MASK_IMPOSSIBLE", `The response is encoded as ${coding.slice(0, 20)}, which is not known.`);
         return false;
       }
       this.#decoding = true;
       head.headers.delete("content-encoding");
     }
-    if ((this.#reader?.preservesLength === false || this.#decoding) && head.body.kind === "length") {
-      head.headers.delete("content-length");
-      head.body = head.version === "1.0" ? { kind: "close" } : { kind: "chunked" };
-      if (head.version === "1.1") head.headers.set("transfer-encoding", "chunked");
-    }
-    if (this.#reader !== null) for (const name of digestFields) head.headers.delete(name);
+    fitHead(head, { isRead: reader !== null, isResized: reader?.preservesLength === false || this.#decoding });
+    this.#reply = new ReplyBody({
+      reader,
+      scrubber,
+      handOut: (body) => {
+        this.#sink.pauseReply(true);
+        this.#work(step, body);
+      },
+      out: (bytes) => this.#out(bytes),
+    });
     return true;
   }
 
@@ -465,14 +503,18 @@ export class Exchange {
   }
 
   #read(bytes: Buffer): void {
+    const reply = this.#reply;
+    if (reply === null) {
+      this.#out(bytes);
+      return;
+    }
     try {
-      const read = this.#reader === null ? bytes : this.#reader.push(bytes);
-      this.#out(this.#scrubber === null ? read : this.#scrubber.push(read));
+      reply.push(bytes);
     } catch (error) {
       this.#unreadable(error);
       return;
     }
-    if (this.#reader?.over === true) this.#ended(null, false);
+    if (reply.over) this.#ended(null, false);
   }
 
   /** What cannot be read cannot be masked: the response ends here, and the client sees that it is not whole. */
@@ -502,22 +544,25 @@ export class Exchange {
 
   /** `whole`: the server has sent all of it, and its connection may carry another. */
   #ended(trailers: Headers | null, whole = true): void {
+    this.#ending = { trailers, whole };
+    this.#passed(() => this.#reply?.end() !== false);
+  }
+
+  /** `pass` says whether all of the response has left. */
+  #passed(pass: () => boolean): void {
     try {
-      const last = this.#reader?.end() ?? empty;
-      if (this.#scrubber === null) this.#out(last);
-      else {
-        this.#out(this.#scrubber.push(last));
-        this.#out(this.#scrubber.end());
-      }
+      if (!pass()) return;
     } catch (error) {
       this.#unreadable(error);
       return;
     }
+    const { trailers, whole } = this.#ending ?? { trailers: null, whole: false };
     const wrapping = this.#wrapping;
     if (wrapping !== null && this.#holding !== null) {
       this.#wrapping = null;
       this.#out(this.#holding.wrap(wrapping.status, Buffer.concat(wrapping.parts)));
     }
+    this.#sendReplyHead();
     this.#sink.replyEnd(wrapping === null ? trailers : null);
     this.#finish(null);
     this.#sink.done(whole);
@@ -533,19 +578,14 @@ export class Exchange {
       return;
     }
     this.#replyBytes += bytes.length;
-    this.#border?.push(bytes);
+    this.#sendReplyHead();
     this.#sink.replyBody(bytes);
   }
 
   /** The other protocol after a 101 ended. */
   tunnelEnded(farewell = ""): void {
     if (this.#phase !== "forwarding") return;
-    this.#tunnel?.close(farewell === "" ? "the connection was closed" : farewell);
-    const isTold = farewell !== "" && this.#tunnel !== null;
-    this.#tell(isTold ? (this.#tunnel as TunnelDecisions).farewell(farewell) : (this.#reader?.end() ?? empty));
-    if (this.#scrubber !== null) this.#out(this.#scrubber.end());
-    // In the middle of a frame of the server there is no word that the client would understand.
-    if (farewell !== "" && this.#border?.isOpen === true) this.#out(closeFrame(farewell));
+    this.#tunnel?.end(farewell);
     this.#finish(null);
   }
 
@@ -558,19 +598,7 @@ export class Exchange {
     const holding = this.#holding;
     if (this.#phase !== "held" || holding === null) return;
     if (this.#beats === 0) {
-      const fields = holding.head.headers.flat();
-      const headers = new Headers([
-        ...fields,
-        ...(this.head.version === "1.1" ? ["transfer-encoding", "chunked"] : []),
-      ]);
-      this.#sink.replyHead({
-        status: holding.head.status,
-        reason: "OK",
-        headers,
-        version: "1.1",
-        body: this.head.version === "1.0" ? { kind: "close" } : { kind: "chunked" },
-        raw: null,
-      });
+      this.#sink.replyHead(streamHead(holding.head, this.head.version));
     }
     this.#out(holding.beat(this.#beats));
     this.#beats += 1;
@@ -603,19 +631,7 @@ export class Exchange {
   }
 
   #fail(code: string, message: string): void {
-    // A later message of a request may be denied when the first has left.
-    const isDenied = code === "WEIR_DENIED";
-    this.#refuse({ ...failure(code, message), kind: isDenied ? "denied" : "failed" }, isDenied ? 403 : 502, false);
-  }
-
-  #refuseTooLarge(): void {
-    this.#refuse(
-      failure(
-        "WEIR_FRAME_TOO_LARGE",
-        `The request's body is longer than ${requestBodyBytesMax} bytes, and has to be read whole to be decided.`,
-      ),
-      413,
-    );
+    this.#refuse(failure(code, message), code === "WEIR_DENIED" ? 403 : 502, false);
   }
 
   /** `reusable`: the upstream connection was not touched, and may carry the next request. */
@@ -623,6 +639,7 @@ export class Exchange {
     this.#parts = [];
     this.#bytes = 0;
     this.#wrapping = null;
+    this.#replyHead = null;
     if (this.#beats > 0 && this.#holding !== null) {
       this.#out(this.#holding.refuse(refusal));
       this.#sink.replyEnd(null);
@@ -646,32 +663,27 @@ export class Exchange {
   #finish(error: { code: string; message: string } | null): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
-    this.#tunnel?.close(error?.message ?? "the connection was closed");
+    this.#tunnel?.decisions?.close(error?.message ?? "the connection was closed");
     this.#forget();
     this.#parts = [];
     if (!this.#recorded) return;
-    const details = resultDetails(this.#status, this.#reader, this.#permit?.verdict.record === "result");
+    const summary = (this.#reply ?? this.#tunnel)?.summary() ?? null;
     this.#sink.record({
       type: "result",
       operationId: this.#id,
       tag: String(this.#status),
       rows: 0,
       bytes: this.#replyBytes,
-      masked: (this.#reader?.masked ?? 0) + (this.#scrubber?.masked ?? 0) + this.#maskedFields,
+      masked: ((this.#reply ?? this.#tunnel)?.masked ?? 0) + this.#maskedFields,
       durationMs: this.#now() - this.#startedMs,
       error,
-      details,
+      details: resultDetails(this.#status, summary, this.#permit?.verdict.record === "result"),
     });
   }
 
-  /** Who asks for the same thing again, with the same bytes, has the same digest; the policy's session adds who it is. */
   #digest(): string {
-    const { method, host, path, query } = this.#facts;
     const key = this.head.headers.get("idempotency-key") ?? "";
-    return createHash("sha256")
-      .update(JSON.stringify([method, host, path, query, key]))
-      .update(this.#dialect.retryKey ?? this.#body())
-      .digest("hex");
+    return requestDigest(this.#facts, key, this.#dialect.retryKey ?? this.#body());
   }
 
   /** The permit that it was sent by; without one nothing is forwarded. */
@@ -685,8 +697,3 @@ export class Exchange {
     return this.#parts[0] as Buffer;
   }
 }
-
-const none: readonly never[] = Object.freeze([]);
-const empty: Buffer = Buffer.alloc(0);
-/** Digests of a body that was changed are wrong (RFC 9530, RFC 1864). */
-const digestFields = ["content-md5", "digest", "content-digest", "repr-digest", "etag"];

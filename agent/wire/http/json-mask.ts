@@ -29,11 +29,10 @@ export interface JsonMasks {
   /** Values that other paths begin at: `$` also means such a one. Given are the keys on the way, indexes as `*`. */
   readonly roots?: readonly (readonly string[])[];
   /**
-   * Brackets, keys and values that are looked at, those of texts in JSON too; and bytes of one text that detectors look
-   * at. With more the body is not masked at all, so that one body holds nothing else up. Left out: the scanner's own.
+   * Brackets, keys and values that are looked at, those of texts in JSON too; with more the body is not masked at all.
+   * Left out: the scanner's own, for each text.
    */
   readonly tokensMax?: number;
-  readonly textBytesMax?: number;
   /**
    * True: this string or number is left as it is. The same keys, the string without quotes, escapes as written;
    * `named`: a path names it.
@@ -206,11 +205,8 @@ class Walk {
 
   /** The detectors see the value alone: what stands beside it in the body is no part of it. */
   #hide(bytes: Buffer, start: number, end: number, style: MaskStyle | null): number {
-    const { masker, key, textBytesMax } = this.#masks;
-    if (style === null) {
-      if (masker !== null && textBytesMax !== undefined && end - start > textBytesMax) this.#budget.left = -1;
-      return this.#budget.left < 0 ? 0 : (masker?.mask(bytes, start, end) ?? 0);
-    }
+    const { masker, key } = this.#masks;
+    if (style === null) return this.#budget.left < 0 ? 0 : (masker?.mask(bytes, start, end) ?? 0);
     applyStyle(bytes.subarray(start, end), 0, end - start, style, key);
     return 1;
   }
@@ -219,9 +215,8 @@ class Walk {
   #embedded(at: JsonScanner): boolean {
     if (this.#nested >= nestedMax || !opensJson(this.#source, at.start + 1)) return false;
     const inner = Buffer.from(jsonString(this.#source, at.start, at.end, at.escaped), "utf8");
-    const { masker, paths, key, textBytesMax } = this.#masks;
-    const limits = textBytesMax === undefined ? {} : { textBytesMax };
-    const masked = maskWhole(inner, { masker, paths, key, ...limits }, this.#nested + 1, this.#budget);
+    const { masker, paths, key } = this.#masks;
+    const masked = maskWhole(inner, { masker, paths, key }, this.#nested + 1, this.#budget);
     if (masked === null) return false;
     if (masked.masked === 0) return true;
     this.#masked += masked.masked;

@@ -50,6 +50,12 @@ export class Headers {
     for (let at = this.#find(name, 0); at >= 0; at = this.#find(name, 0)) this.#cut(at);
   }
 
+  /** All of them. */
+  replace(fields: readonly string[]): void {
+    this.fields.splice(0, this.fields.length, ...fields);
+    this.changed = true;
+  }
+
   copy(): Headers {
     const copy = new Headers([...this.fields]);
     copy.changed = this.changed;
@@ -114,4 +120,49 @@ export function mediaType(headers: Headers): string {
   const value = headers.get("content-type") ?? "";
   const semicolon = value.indexOf(";");
   return (semicolon < 0 ? value : value.slice(0, semicolon)).trim().toLowerCase();
+}
+
+/** A body of another length than it came with. */
+export function setLength(head: RequestHead, body: BodyLength): void {
+  const { headers } = head;
+  head.body = body;
+  headers.delete("transfer-encoding");
+  if (body.kind === "length") headers.set("content-length", String(body.bytes));
+  if (body.kind !== "chunked") return;
+  headers.delete("content-length");
+  if (head.version !== "2") headers.set("transfer-encoding", "chunked");
+}
+
+/** Digests of a body that was changed are wrong (RFC 9530, RFC 1864). */
+const digestFields = ["content-md5", "digest", "content-digest", "repr-digest", "etag"];
+
+/** Of a response whose body is read on its way, and may leave in another length. */
+export function fitHead(head: ResponseHead, { isRead, isResized }: { isRead: boolean; isResized: boolean }): void {
+  if (isResized && head.body.kind === "length") {
+    head.headers.delete("content-length");
+    head.body = head.version === "1.0" ? { kind: "close" } : { kind: "chunked" };
+    if (head.version === "1.1") head.headers.set("transfer-encoding", "chunked");
+  }
+  if (isRead) for (const name of digestFields) head.headers.delete(name);
+}
+
+/** What is masked has to be readable: no content coding is asked for. */
+export function askIdentity(headers: Headers): void {
+  for (const name of ["accept-encoding", "grpc-accept-encoding"]) if (headers.has(name)) headers.set(name, "identity");
+}
+
+/** Of a stream that begins while its request is held. */
+export function streamHead(
+  { status, headers }: Omit<OwnResponse, "body">,
+  version: RequestHead["version"],
+): ResponseHead {
+  const chunked = version === "1.1" ? ["transfer-encoding", "chunked"] : [];
+  return {
+    status,
+    reason: "OK",
+    headers: new Headers([...headers.flat(), ...chunked]),
+    version: "1.1",
+    body: version === "1.0" ? { kind: "close" } : { kind: "chunked" },
+    raw: null,
+  };
 }

@@ -28,6 +28,7 @@ export function plainExchange(head: RequestHead, masking: Masking): DialectExcha
       };
     },
     rewrite: (body, verdict) => redactBody(body, facts.contentType, verdict, masking),
+    twin: { family: "plain", save: () => null, restore: () => {} },
     refuse: (refusal) => plainRefusal(refusal, head),
     holding: () => null,
     reply: (response: ResponseHead, verdict: Verdict): ReplyReader | null =>

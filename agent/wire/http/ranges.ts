@@ -3,10 +3,30 @@
  * part after the other would have all of it. So the whole is asked for, as any server may answer with it.
  */
 import type { HttpCredential } from "./credential.ts";
-import type { Headers, ResponseHead } from "./message.ts";
+import { askIdentity, type Headers, type ResponseHead } from "./message.ts";
 
 /** Whether the answer may be a part: `ends`: with its ends looked at. */
 export type PartsAllowed = "no" | "ends" | "yes";
+
+export const unreadTunnel = "The server changes the protocol, and what it carries would have to be masked.";
+export const cutPart = "The server answers with a part, at whose ends a value may be cut.";
+
+export interface Reading {
+  readonly credential: HttpCredential | null;
+  readonly isMasked: boolean;
+  /** The request was read whole, and its answer is. */
+  readonly isWhole: boolean;
+  /** After a 101 the messages are. */
+  readonly isTunnelRead: boolean;
+}
+
+/** Asks for what can be read, where what comes back has to be: no content coding, no compressed messages, no part. */
+export function askReadable(headers: Headers, { credential, isMasked, isWhole, isTunnelRead }: Reading): PartsAllowed {
+  const changes = isMasked || credential !== null;
+  if (changes || isWhole) askIdentity(headers);
+  if (changes || isTunnelRead) headers.delete("sec-websocket-extensions");
+  return askWhole(headers, credential, isMasked);
+}
 
 /** Takes the ranges out of a request, where what comes back has to be read. */
 export function askWhole(headers: Headers, credential: HttpCredential | null, isMasked: boolean): PartsAllowed {

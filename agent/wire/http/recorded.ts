@@ -1,12 +1,24 @@
-/** What is recorded of an operation and its response: nothing that its verdict masks or redacts, no secret of a query. */
+/** An operation as it may be recorded: nothing that its verdict masks or redacts, and no secret of a query. */
 import type { Operation } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
 import { maskerOf } from "../../mask/masker.ts";
-import type { ReplyReader } from "./dialect.ts";
+import type { ReplySummary } from "./dialect.ts";
 import { type Masking, plansOf } from "./mask-plans.ts";
 import { recordedQuery } from "./request-facts.ts";
 
 const textCharactersMax = 32 * 1024;
+
+/** JSON for the entry of a result; the text of the reply only where the rule says that it is kept. */
+export function resultDetails(status: number, summary: ReplySummary | null, keepsText: boolean): string {
+  return JSON.stringify({
+    status,
+    ...(summary?.inputTokens == null ? {} : { inputTokens: summary.inputTokens }),
+    ...(summary?.outputTokens == null ? {} : { outputTokens: summary.outputTokens }),
+    ...(summary === null || summary.toolCalls.length === 0 ? {} : { toolCalls: summary.toolCalls }),
+    ...(summary?.error == null ? {} : { error: summary.error }),
+    ...(keepsText && summary !== null ? { text: summary.text } : {}),
+  });
+}
 
 export function recordedOperation(operation: Operation, verdict: Verdict, masking: Masking): Operation {
   const { http, mcp } = operation;
@@ -24,17 +36,4 @@ export function recordedOperation(operation: Operation, verdict: Verdict, maskin
     ...(mcp === undefined ? {} : { mcp: { ...mcp, name: hide(mcp.name), arguments: null } }),
     ...(operation.grpc === undefined ? {} : { grpc: { ...operation.grpc, message: null } }),
   };
-}
-
-/** What the record has of a response, as JSON; its text only where the policy asks for it. */
-export function resultDetails(status: number, reader: ReplyReader | null, keepsText: boolean): string {
-  const summary = reader?.summary() ?? null;
-  return JSON.stringify({
-    status,
-    ...(summary?.inputTokens == null ? {} : { inputTokens: summary.inputTokens }),
-    ...(summary?.outputTokens == null ? {} : { outputTokens: summary.outputTokens }),
-    ...(summary === null || summary.toolCalls.length === 0 ? {} : { toolCalls: summary.toolCalls }),
-    ...(summary?.error == null ? {} : { error: summary.error }),
-    ...(keepsText && summary !== null ? { text: summary.text } : {}),
-  });
 }

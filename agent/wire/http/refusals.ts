@@ -1,6 +1,6 @@
 /** What a client is told when its request does not go upstream. */
 import type { Verdict } from "../../core/verdict.ts";
-import type { Refusal } from "./dialect.ts";
+import { type Refusal, requestBodyBytesMax } from "./dialect.ts";
 
 /** The requests inside would be governed by nobody. */
 export const noConnect =
@@ -21,11 +21,17 @@ export function denial(verdict: Verdict, approvalId: string | null, retryAfterSe
 
 export function failure(code: string, message: string): Refusal {
   return {
-    kind: "failed",
+    // A later message of a request may be denied when the first has left.
+    kind: code === "WEIR_DENIED" ? "denied" : "failed",
     code,
     message: `Weir: ${message} (${code})`,
     rule: "",
     approvalId: null,
     retryAfterSeconds: null,
   };
+}
+
+export function tooLarge(): Refusal {
+  const why = `The request's body is longer than ${requestBodyBytesMax} bytes, and has to be read whole to be decided.`;
+  return failure("WEIR_FRAME_TOO_LARGE", why);
 }

@@ -1,6 +1,8 @@
 /** What a request's head says, in the words of a policy. */
-import type { HttpFacts } from "../../core/operation.ts";
+import { createHash } from "node:crypto";
+import type { HttpFacts, Operation } from "../../core/operation.ts";
 import type { HostPattern } from "../../core/target.ts";
+import type { Described } from "./dialect.ts";
 import { mediaType, type RequestHead } from "./message.ts";
 
 /** How the connection got here: what the client called the server, and where it really went. */
@@ -15,8 +17,12 @@ export interface Destination {
   readonly hosts: readonly HostPattern[];
 }
 
+/** Two of them, joined by a comma, are none (Trace Context, section 3.3.1.1). */
+const traceparent = /^[0-9a-f]{2}(?:-[0-9a-f]{2,32}){3}$/;
+
 export function factsOf(head: RequestHead): HttpFacts {
   const { path, query } = splitTarget(head.target);
+  const trace = head.headers.get("traceparent");
   return {
     method: head.method,
     scheme: head.scheme,
@@ -24,7 +30,43 @@ export function factsOf(head: RequestHead): HttpFacts {
     path: normalPath(path),
     query,
     contentType: mediaType(head.headers),
+    ...(trace !== null && traceparent.test(trace) ? { traceparent: trace } : {}),
   };
+}
+
+/** `bytes`: of the body; of one whose length is not known, the largest there is. */
+export function requestOperation(
+  described: Described,
+  head: RequestHead,
+  http: HttpFacts,
+  destination: Destination,
+  bytes: number,
+): Operation {
+  const traits = [...described.traits, ...traitsOf(head, destination)];
+  if (bytes === Number.MAX_SAFE_INTEGER) traits.push("length-unknown");
+  return {
+    kind: "request",
+    user: "",
+    database: "",
+    relations: none,
+    columns: none,
+    functions: none,
+    parameters: none,
+    ...described,
+    traits,
+    bytes,
+    http,
+  };
+}
+
+const none: readonly never[] = Object.freeze([]);
+
+/** Who asks for the same thing again, with the same bytes, has the same digest; the policy's session adds who it is. */
+export function requestDigest({ method, host, path, query }: HttpFacts, key: string, body: string | Buffer): string {
+  return createHash("sha256")
+    .update(JSON.stringify([method, host, path, query, key]))
+    .update(body)
+    .digest("hex");
 }
 
 /** Names of `policy/words.ts`; see README.md. */

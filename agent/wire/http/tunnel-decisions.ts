@@ -4,8 +4,11 @@
  */
 import type { Operation } from "../../core/operation.ts";
 import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
-import type { Described, Refusal, ReplyReader, Tunnel, TunnelStep } from "./dialect.ts";
+import type { Described, ReplyReader, Tunnel, TunnelStep } from "./dialect.ts";
 import type { ExchangeSink } from "./exchange-sink.ts";
+import type { Masking } from "./mask-plans.ts";
+import { recordedOperation } from "./recorded.ts";
+import { denial } from "./refusals.ts";
 
 export interface TunnelDecisionsOptions {
   readonly sink: ExchangeSink;
@@ -13,8 +16,7 @@ export interface TunnelDecisionsOptions {
   readonly permit: Permit;
   readonly now: () => number;
   fill(described: Described, bytes: number): Operation;
-  recorded(operation: Operation, verdict: Verdict): Operation;
-  refusal(verdict: Verdict, approvalId: string | null, retryAfterSeconds: number | null): Refusal;
+  readonly masking: Masking;
   /** The client is told something that is not from the server. */
   tell(bytes: Buffer): void;
 }
@@ -86,14 +88,14 @@ export class TunnelDecisions {
   decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null): void {
     const asked = this.#asked;
     if (asked === null) return;
-    const { sink, tell, refusal } = this.#options;
+    const { sink, tell } = this.#options;
     const { verdict } = decision;
     asked.approvalId = approvalId ?? asked.approvalId;
     this.#record(asked, verdict);
     if (decision.action === "hold") return;
     this.#asked = null;
     if (decision.action === "deny" || decision.permit === null) {
-      const refused = refusal(verdict, asked.approvalId, retryAfterSeconds);
+      const refused = denial(verdict, asked.approvalId, retryAfterSeconds);
       tell(asked.step.refuse(refused));
       this.#result(asked, { code: refused.code, message: refused.message });
     } else {
@@ -125,7 +127,7 @@ export class TunnelDecisions {
     if (asked.recorded) return;
     asked.recorded = true;
     const { id: operationId, approvalId } = asked;
-    const operation = this.#options.recorded(asked.operation, verdict);
+    const operation = recordedOperation(asked.operation, verdict, this.#options.masking);
     this.#options.sink.record({ type: "operation", operationId, operation, verdict, approvalId });
   }
 

@@ -54,6 +54,8 @@ export class Http1Conversation implements Conversation {
   /** Something of the exchange at hand went upstream. */
   #sentHead = false;
   #coding = "";
+  /** The last long body that was handed out, and whose it is. */
+  #work: { readonly id: number; readonly exchange: Exchange | null } = { id: 0, exchange: null };
   #closed = false;
 
   constructor(context: ConversationContext, dialects: readonly Dialect[]) {
@@ -93,6 +95,10 @@ export class Http1Conversation implements Conversation {
         break;
       case "inflated":
         this.#exchange?.inflated(event.body, event.problem);
+        break;
+      case "worked":
+        if (event.workId === this.#work.id && this.#work.exchange === this.#exchange)
+          this.#exchange?.worked(event.done);
         break;
       case "decoded":
         this.#exchange?.decoded(event.bytes);
@@ -277,6 +283,11 @@ export class Http1Conversation implements Conversation {
       },
       decodeBody: (bytes) => void this.#out.push({ type: "decode", coding: this.#coding, bytes }),
       decodeEnd: () => void this.#out.push({ type: "decode", coding: this.#coding, bytes: null }),
+      work: (task) => {
+        this.#work = { id: this.#work.id + 1, exchange: this.#exchange };
+        this.#out.push({ type: "work", workId: this.#work.id, task, context: this.#http });
+      },
+      pauseReply: (paused) => void this.#out.push({ type: paused ? "pause" : "resume", side: "server" }),
       done: (reusable) => {
         this.#replied = true;
         this.#reusable = reusable;

@@ -3,7 +3,8 @@
  * beyond 2^53, spaces, the order of members).
  */
 import { isUtf8 } from "node:buffer";
-import { JsonScanner, jsonString } from "../http/json-scan.ts";
+import { PeerError } from "../../errors.ts";
+import { JsonScanner, jsonString, jsonTokensMax } from "../http/json-scan.ts";
 import { isHandle, isObject, type JsonObject } from "./message-leaves.ts";
 
 export type BodyProblem = "unreadable-body" | "duplicate-keys";
@@ -46,8 +47,24 @@ function checkJson(bytes: Buffer): BodyProblem | null {
 
 /** Depth and grammar alone: whether JSON.parse may have it. */
 export function parseJson(bytes: Buffer): unknown {
-  const scanner = new JsonScanner(bytes);
-  for (let token = scanner.next(); token !== "end"; token = scanner.next()) if (token === null) return undefined;
+  return parseWithin(bytes, jsonTokensMax);
+}
+
+/** Brackets, keys and values of one event of a stream: some 40 ms of work at the most. */
+const eventTokensMax = 200_000;
+
+/** One event of a stream, which nobody can take out of its turn. Throws a PeerError where it has too many values. */
+export function parseEvent(bytes: Buffer): unknown {
+  return parseWithin(bytes, eventTokensMax);
+}
+
+function parseWithin(bytes: Buffer, tokensMax: number): unknown {
+  const scanner = new JsonScanner(bytes, tokensMax);
+  for (let token = scanner.next(); token !== "end"; token = scanner.next()) {
+    if (token === null && scanner.problem === "too-long" && tokensMax === eventTokensMax)
+      throw new PeerError("WEIR_LIMIT_REACHED", `an event of the stream has more than ${tokensMax} values`);
+    if (token === null) return undefined;
+  }
   return JSON.parse(bytes.toString("utf8"));
 }
 

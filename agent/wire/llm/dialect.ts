@@ -17,6 +17,7 @@ import type {
   Tunnel,
 } from "../http/dialect.ts";
 import { promptBytesMax } from "../http/dialect.ts";
+import type { Twin } from "../http/large-body.ts";
 import { isText } from "../http/media-type.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
@@ -25,7 +26,7 @@ import { apiFor, type Called } from "./apis.ts";
 import { dataUrl, readBody } from "./body.ts";
 import { type ReplyMasks, replyMasks } from "./masking.ts";
 import type { RequestFacts } from "./message-facts.ts";
-import type { Placeholders } from "./placeholders.ts";
+import { Placeholders } from "./placeholders.ts";
 import { RealtimeTunnel } from "./realtime.ts";
 import { redactBody } from "./redaction.ts";
 import { ObservedReply, StreamReply, WholeReply } from "./reply.ts";
@@ -49,16 +50,25 @@ const textBytesMax = 64 * 1024;
 /** Calls that have a prompt. */
 const prompted: ReadonlySet<string> = new Set(["chat", "responses", "messages", "completions", "embeddings"]);
 
+/** What an exchange and its twin have in common. */
+interface State {
+  readonly stream: boolean;
+  readonly names: readonly (readonly [string, string])[] | null;
+}
+
 class LlmExchange implements DialectExchange {
   readonly reads: "head" | "whole" | "first";
   readonly forward: DialectExchange["forward"];
   readonly tunnel: DialectExchange["tunnel"];
+  readonly twin: Twin;
   readonly #head: RequestHead;
   readonly #context: DialectContext;
   readonly #called: Called;
   #stream = false;
   #names: Placeholders | null = null;
   #verdict: Verdict | null = null;
+  /** The reply is masked as one text. */
+  #isRead = false;
   /** Of a request that goes on: events that the verdict has seen, and those that went on. */
   #judged = 0;
   #passed = 0;
@@ -68,12 +78,22 @@ class LlmExchange implements DialectExchange {
     this.#context = context;
     this.#called = called;
     this.reads = called.call.reads;
+    this.twin = {
+      family: "llm",
+      save: (): State => ({ stream: this.#stream, names: this.#names?.entries() ?? null }),
+      restore: (state) => this.#restore(state as State | null),
+    };
     const { api, call } = called;
     const { realtime } = api;
     const events = api.events?.(call) ?? null;
     this.forward = events === null ? undefined : (bytes, verdict) => this.#forward(events, bytes, verdict);
     if (events !== null) this.reads = "first";
     if (call.api === "realtime" && realtime !== undefined) this.tunnel = (verdict) => this.#realtime(realtime, verdict);
+  }
+
+  #restore(state: State | null): void {
+    this.#stream = state?.stream ?? false;
+    this.#names = state?.names == null ? null : Placeholders.of(state.names);
   }
 
   #realtime(api: RealtimeApi, verdict: Verdict): Tunnel {
@@ -218,9 +238,9 @@ class LlmExchange implements DialectExchange {
       head: stream.head,
       beat: (sequence) => stream.beat(sequence),
       refuse: (refusal) => stream.refuse(refusal),
-      // No reader has seen what is wrapped.
+      // What comes in one text has been through its reader.
       wrap: (status, body) => {
-        const reader = this.#verdict === null ? null : this.#whole(this.#masks(this.#verdict));
+        const reader = this.#verdict === null || this.#isRead ? null : this.#whole(this.#masks(this.#verdict));
         return stream.wrap(status, reader === null ? body : Buffer.concat([reader.push(body), reader.end()]));
       },
     };
@@ -266,6 +286,7 @@ class LlmExchange implements DialectExchange {
   }
 
   #whole(masks: ReplyMasks | null, isJson = false): ReplyReader {
+    this.#isRead = true;
     const { api, call } = this.#called;
     return new WholeReply({
       masks,

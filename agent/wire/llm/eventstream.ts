@@ -26,7 +26,7 @@ export interface EventFrame {
 }
 
 /** A longer frame is refused before a byte of it is kept; Bedrock's own are some hundred bytes, images some MiB. */
-export const frameBytesMax = 16 * 1024 * 1024;
+export const frameBytesMax = 8 * 1024 * 1024;
 /** The specification's limit for the headers of one frame. */
 export const frameHeaderBytesMax = 128 * 1024;
 

@@ -85,7 +85,7 @@ export interface ArrayPiece {
 }
 
 /** A longer element is refused: an image in base64 is the longest thing that comes. */
-export const elementBytesMax = 32 * 1024 * 1024;
+export const elementBytesMax = 8 * 1024 * 1024;
 
 const quote = 0x22;
 const backslash = 0x5c;

@@ -1,7 +1,7 @@
 /** What a verdict masks in a reply and takes out of a request, made ready once. */
 import type { Verdict } from "../../core/verdict.ts";
 import { type Masker, maskerOf } from "../../mask/masker.ts";
-import { compileMaskPlan, type MaskPlan } from "../../mask/plan.ts";
+import { compileMaskPlan, type MaskPlan, planSpecsOf } from "../../mask/plan.ts";
 import type { Step } from "../../mask/scanner.ts";
 import type { PathMask } from "../http/json-mask.ts";
 import { type Masking, plansOf } from "../http/mask-plans.ts";
@@ -34,9 +34,7 @@ export function redactSteps({ transforms }: Verdict, { maskKey, custom }: Maskin
   const steps: RedactStep[] = [];
   for (const spec of transforms.redactions ?? []) {
     const named = spec.with === "placeholder";
-    const own = spec.custom.flatMap((name) => custom.get(name) ?? []);
-    const style = spec.with === "placeholder" ? "redact" : spec.with;
-    const plan = compileMaskPlan([{ detectors: spec.detectors, custom: own, with: style }], maskKey);
+    const plan = compileMaskPlan(planSpecsOf(spec, custom), maskKey);
     for (const step of plan?.steps.utf16 ?? []) {
       if (steps.some(({ detector }) => detector.name === step.detector.name)) continue;
       steps.push({ ...step, named });

@@ -67,10 +67,12 @@ export function eachPiece(
   visit: (node: JsonObject, key: string, way: readonly (string | number)[]) => void,
 ): void {
   const open: { node: unknown; way: readonly (string | number)[] }[] = [{ node: delta, way: [] }];
-  for (let next = open.shift(); next !== undefined; next = open.shift()) {
-    const { node, way } = next;
+  // Not by shift: of a long list that takes as many steps as the list is long, each time.
+  for (let at = 0; at < open.length; at += 1) {
+    const { node, way } = open[at] as (typeof open)[number];
     if (Array.isArray(node)) {
       for (const [place, element] of node.entries()) {
+        if (typeof element !== "object" || element === null) continue;
         const index: unknown = isObject(element) ? element["index"] : null;
         open.push({ node: element, way: [...way, typeof index === "number" ? index : place] });
       }

@@ -18,6 +18,22 @@ export class Placeholders {
     return this.#byName.size;
   }
 
+  /** Names with their values, in the order they were given. */
+  entries(): [string, string][] {
+    return [...this.#byName];
+  }
+
+  /** To give values back with; it gives no new names. */
+  static of(entries: Iterable<readonly [string, string]>): Placeholders {
+    const names = new Placeholders();
+    for (const [name, value] of entries) {
+      names.#byName.set(name, value);
+      names.#byValue.set(value, name);
+      names.#longest = Math.max(names.#longest, name.length);
+    }
+    return names;
+  }
+
   /** Names that the client's own text has in it are not given to a value, or the reply would not say which is meant. */
   reserve(text: string): void {
     for (const [name] of text.matchAll(namePattern)) this.#reserved.add(name);

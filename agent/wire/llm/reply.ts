@@ -1,6 +1,7 @@
 /** The reply of a call as the exchange reads it: changed on its way, or only looked at while its bytes pass. */
 import { type Refusal, type ReplyReader, type ReplySummary, replyTextBytesMax } from "../http/dialect.ts";
 import { maskJson } from "../http/json-mask.ts";
+import { asBuffer, type LargeReply, largeBodyBytesMin } from "../http/large-body.ts";
 import type { StreamBody } from "./api.ts";
 import { dataUrl, editBody, parseJson } from "./body.ts";
 import type { ReplyMasks } from "./masking.ts";
@@ -61,6 +62,7 @@ export class StreamReply implements ReplyReader {
 
   #try(read: () => Buffer): Buffer {
     if (this.#broken !== null) return empty;
+    this.#options.runs.renew();
     try {
       return read();
     } catch (error) {
@@ -82,11 +84,14 @@ export interface WholeReplyOptions {
 /** A reply in one text that is changed: held until it is whole. */
 export class WholeReply implements ReplyReader {
   readonly preservesLength = false;
+  readonly isWhole = true;
   masked = 0;
   readonly #options: WholeReplyOptions;
   #parts: Buffer[] = [];
   #bytes = 0;
   #facts: ReplyFacts | null = null;
+  /** Of a reply that was worked on elsewhere. */
+  #told: ReplySummary | null = null;
   #text = "";
   #broken: string | null = null;
 
@@ -113,10 +118,25 @@ export class WholeReply implements ReplyReader {
     return this.#options.tell(failed("WEIR_FRAME_TOO_LARGE", this.#broken));
   }
 
-  end(): Buffer {
+  takeLarge(atEnd: boolean): Buffer | null {
+    return atEnd && this.#bytes > largeBodyBytesMin ? this.#take() : null;
+  }
+
+  worked({ body, masked, summary }: LargeReply): Buffer {
+    this.masked = masked;
+    this.#told = summary;
+    return asBuffer(body);
+  }
+
+  #take(): Buffer {
     const whole = Buffer.concat(this.#parts, this.#bytes);
     this.#parts = [];
     this.#bytes = 0;
+    return whole;
+  }
+
+  end(): Buffer {
+    const whole = this.#take();
     if (this.#broken !== null || whole.length === 0) return empty;
     const { names } = this.#options;
     const masked = this.#mask(whole);
@@ -124,6 +144,7 @@ export class WholeReply implements ReplyReader {
   }
 
   summary(): ReplySummary {
+    if (this.#told !== null) return this.#told;
     const { toolCalls = [], inputTokens = null, outputTokens = null, error = null } = this.#facts ?? {};
     const text = this.#facts === null ? this.#text : this.#facts.text.join("\n");
     const cut = text.slice(0, replyTextBytesMax);

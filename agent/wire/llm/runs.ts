@@ -2,7 +2,7 @@
  * The texts of one reply on their way: masked, kept for the record, and with the client's own values in place of
  * placeholders, in this order, so that the record keeps placeholders and no mask falls on what the client sent itself.
  */
-import { WeirError } from "../../errors.ts";
+import { PeerError, WeirError } from "../../errors.ts";
 import { createStreamMasker, type StreamMasker } from "../../mask/stream-masker.ts";
 import { replyTextBytesMax } from "../http/dialect.ts";
 import { maskJson } from "../http/json-mask.ts";
@@ -19,6 +19,7 @@ export class ReplyRuns implements TextRuns {
   readonly #texts = new Map<string, string>();
   #kept = 0;
   #masked = 0;
+  #left = turnCharactersMax;
 
   constructor(masks: ReplyMasks | null, names: Placeholders | null) {
     this.#masks = masks;
@@ -47,12 +48,25 @@ export class ReplyRuns implements TextRuns {
     return held;
   }
 
+  /** Another turn of the event loop. */
+  renew(): void {
+    this.#left = turnCharactersMax;
+  }
+
+  #spend(characters: number): void {
+    if (!this.changes) return;
+    this.#left -= characters;
+    if (this.#left < 0)
+      throw new PeerError("WEIR_LIMIT_REACHED", "an event of the stream has more text than is looked through at once");
+  }
+
   push(name: string, piece: string, kind: TextKind): string {
     let run = this.#open.get(name);
     if (run === undefined) {
       run = new TextRun(this.#masks, this.#given, kind);
       this.#open.set(name, run);
     }
+    this.#spend(textCharacters + piece.length * (run.readsJson(piece) ? 2 : 1));
     const out = run.push(piece);
     this.#keep(name, run.left);
     return out;
@@ -70,6 +84,7 @@ export class ReplyRuns implements TextRuns {
 
   whole(text: string): string {
     if (!this.changes || text === "") return text;
+    this.#spend(textCharacters + text.length);
     const run = new TextRun(this.#masks, this.#given, "text");
     const first = run.push(text);
     const out = first + run.end();
@@ -89,6 +104,13 @@ export class ReplyRuns implements TextRuns {
     this.#texts.set(name, (this.#texts.get(name) ?? "") + part);
   }
 }
+
+/**
+ * What detectors look through in one turn of the event loop, in characters of prose: a stream goes on in the text it is
+ * in, so that no other thread can take an event. JSON costs twice as much, and each text some characters more.
+ */
+export const turnCharactersMax = 1024 * 1024;
+const textCharacters = 64;
 
 const opensJson = /^[ \t\r\n]*[{[]/;
 
@@ -124,6 +146,11 @@ class TextRun {
 
   get held(): number {
     return (this.#held?.length ?? 0) + (this.#masker?.held ?? 0) + (this.#restorer?.held ?? 0);
+  }
+
+  /** This piece is looked at as the source text of JSON. */
+  readsJson(piece: string): boolean {
+    return this.#view === undefined ? opensJson.test(piece) : this.#view !== null;
   }
 
   push(piece: string): string {

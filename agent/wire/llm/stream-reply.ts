@@ -4,7 +4,7 @@ import { maskJson, type PathMask } from "../http/json-mask.ts";
 import { readEvent, withData, writeEvent } from "../sse/event.ts";
 import { type SseBlock, SseParser } from "../sse/parser.ts";
 import type { StreamBody } from "./api.ts";
-import { parseJson } from "./body.ts";
+import { parseEvent } from "./body.ts";
 import { isObject, type JsonObject, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
 import { NdjsonSplitter } from "./ndjson.ts";
 
@@ -152,9 +152,11 @@ export class NdjsonBody extends EventBody {
 function parse(text: string): JsonObject | null {
   if (!text.startsWith("{")) return null;
   try {
-    const value = text.length <= shallowCharactersMax ? (JSON.parse(text) as unknown) : parseJson(Buffer.from(text));
+    const value = text.length <= shallowCharactersMax ? (JSON.parse(text) as unknown) : parseEvent(Buffer.from(text));
     return isObject(value) ? value : null;
-  } catch {
+  } catch (error) {
+    // What is text for want of anything else may be cut where it is masked, but not where paths name values in it.
+    if (error instanceof WeirError) throw error;
     return null;
   }
 }

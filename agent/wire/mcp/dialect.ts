@@ -10,13 +10,14 @@ import type {
   Refusal,
   ReplyReader,
 } from "../http/dialect.ts";
+import type { Twin } from "../http/large-body.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
 import { describeBare, describeBody, type KnownTool } from "./describe.ts";
 import { EventStreamReply } from "./event-stream.ts";
 import { holdingStream } from "./holding.ts";
 import { compileMasks, compileRedactions } from "./masks.ts";
-import { type Message, membersOf, type Read, readRequest, valueAt } from "./message.ts";
+import { type Message, membersOf, type Read, readRequest, type Span, valueAt } from "./message.ts";
 import { closeMethod, streamMethod } from "./methods.ts";
 import { describePlain, plainRefusal } from "./plain.ts";
 import { redactBody } from "./redact.ts";
@@ -40,8 +41,23 @@ export const mcpDialect: Dialect = {
 const instructionsName = " instructions";
 const sessionHeader = "mcp-session-id";
 
+/** What an exchange and its twin have in common. */
+interface State {
+  readonly kind: Message["kind"] | null;
+  readonly method: string;
+  readonly given: Span | null;
+  readonly id: string | null;
+  readonly traits: readonly string[];
+  readonly isPlain: boolean;
+  readonly progressToken: string | null;
+  readonly cancelName: string | null;
+  readonly cancels: string | null;
+  readonly retryKey: string | null;
+}
+
 class McpExchange implements DialectExchange {
   readonly reads: "head" | "whole";
+  readonly twin: Twin;
   cancelName: string | null = null;
   cancels: string | null = null;
   retryKey: string | null = null;
@@ -49,10 +65,13 @@ class McpExchange implements DialectExchange {
   readonly #context: DialectContext;
   /** Our name for a request that has no message. */
   readonly #bare: string | null;
-  #message: Message | null = null;
+  #kind: Message["kind"] | null = null;
+  #method = "";
+  /** Where the arguments stand in the body, or what the client answers. */
+  #given: Span | null = null;
   /** Of the request, as written; null: nothing answers it. */
   #id: string | null = null;
-  #described: Described | null = null;
+  #traits: readonly string[] = [];
   #isPlain = false;
   #progressToken: string | null = null;
   #verdict: Verdict | null = null;
@@ -64,11 +83,45 @@ class McpExchange implements DialectExchange {
     this.#context = context;
     this.#bare = bare;
     this.reads = bare === null ? "whole" : "head";
+    this.twin = {
+      family: "mcp",
+      save: () => this.#save(),
+      restore: (state) => this.#restore(state as State | null),
+      // A tree of many values is read faster than it is sent.
+      pack: (described) => withArguments(described, null),
+      unpack: (described, body) => {
+        const given = this.#given;
+        return given === null ? described : withArguments(described, valueAt(body, given));
+      },
+    };
+  }
+
+  #save(): State {
+    const { cancelName, cancels, retryKey } = this;
+    return {
+      ...{ kind: this.#kind, method: this.#method, given: this.#given, id: this.#id, traits: this.#traits },
+      ...{ isPlain: this.#isPlain, progressToken: this.#progressToken, cancelName, cancels, retryKey },
+    };
+  }
+
+  #restore(state: State | null): void {
+    if (state === null) return;
+    this.#kind = state.kind;
+    this.#method = state.method;
+    this.#given = state.given;
+    this.#id = state.id;
+    this.#traits = state.traits;
+    this.#isPlain = state.isPlain;
+    this.#progressToken = state.progressToken;
+    this.cancelName = state.cancelName;
+    this.cancels = state.cancels;
+    this.retryKey = state.retryKey;
   }
 
   describe(body: Buffer | null): Described {
-    this.#described = this.#describe(body);
-    return this.#described;
+    const described = this.#describe(body);
+    this.#traits = described.traits;
+    return described;
   }
 
   #describe(body: Buffer | null): Described {
@@ -91,7 +144,11 @@ class McpExchange implements DialectExchange {
   }
 
   #note(body: Buffer, message: Message): void {
-    this.#message = message;
+    this.#kind = message.kind;
+    this.#method = message.method;
+    const answer = message.kind === "error" ? "error" : "result";
+    const isAnswer = message.kind === "response" || message.kind === "error";
+    this.#given = (isAnswer ? message.members.get(answer) : message.inner.get("arguments")) ?? null;
     // A response has an id too, but nothing answers it.
     this.#id = message.kind === "request" ? message.id : null;
     const meta = valueAt(body, message.inner.get("_meta"));
@@ -133,8 +190,10 @@ class McpExchange implements DialectExchange {
   rewrite(body: Buffer, verdict: Verdict): Buffer {
     this.#verdict = verdict;
     const masker = compileRedactions(verdict, this.#context);
-    if (this.#message === null || masker === null) return body;
-    return redactBody(body, { masker, message: this.#message, head: this.#head, key: this.#context.maskKey });
+    if (this.#kind === null || masker === null) return body;
+    const read = readRequest(body);
+    if (read.is !== "message") return body;
+    return redactBody(body, { masker, message: read.message, head: this.#head, key: this.#context.maskKey });
   }
 
   refuse(refusal: Refusal): OwnResponse {
@@ -145,15 +204,14 @@ class McpExchange implements DialectExchange {
     return {
       id: this.#id,
       inReply: acceptsReply(this.#head),
-      traits: this.#described?.traits ?? [],
+      traits: this.#traits,
     };
   }
 
   holding(): HoldingStream | null {
-    const message = this.#message;
-    if (message?.kind !== "request" || !asksForStream(this.#head)) return null;
+    if (this.#kind !== "request" || !asksForStream(this.#head)) return null;
     // The head of its answer names the session: it cannot be sent before.
-    if (message.method === "initialize") return null;
+    if (this.#method === "initialize") return null;
     return holdingStream({
       told: this.#told(),
       progressToken: this.#progressToken,
@@ -184,6 +242,10 @@ class McpExchange implements DialectExchange {
       failed: status >= 300 || this.#isPlain,
     };
   }
+}
+
+function withArguments(described: Described, given: unknown): Described {
+  return described.mcp === undefined ? described : { ...described, mcp: { ...described.mcp, arguments: given } };
 }
 
 /** All of the message but its id and its progress token, which a client counts up. */

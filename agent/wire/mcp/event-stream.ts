@@ -4,6 +4,7 @@
  */
 import { WeirError } from "../../errors.ts";
 import type { ReplyReader, ReplySummary } from "../http/dialect.ts";
+import { type LargeReply, largeBodyBytesMin } from "../http/large-body.ts";
 import { readEvent, withData, writeEvent } from "../sse/event.ts";
 import { type SseBlock, SseParser } from "../sse/parser.ts";
 import { MessageReader, type ReplyContext, replyBytesMax } from "./reply.ts";
@@ -14,8 +15,16 @@ export class EventStreamReply implements ReplyReader {
   /** Null: an event was too long; nothing more is passed, as the place where the next begins is not known. */
   #parser: SseParser | null = new SseParser(replyBytesMax);
 
+  #defers = false;
+  /** From a long event on; it is the first. */
+  #waiting: SseBlock[] = [];
+
   constructor(context: ReplyContext) {
     this.#messages = new MessageReader(context);
+  }
+
+  defer(): void {
+    this.#defers = true;
   }
 
   get masked(): number {
@@ -23,7 +32,7 @@ export class EventStreamReply implements ReplyReader {
   }
 
   get heldBytes(): number {
-    return this.#parser?.heldBytes ?? 0;
+    return this.#waiting.reduce((sum, { raw }) => sum + raw.length, this.#parser?.heldBytes ?? 0);
   }
 
   push(bytes: Buffer): Buffer {
@@ -36,8 +45,37 @@ export class EventStreamReply implements ReplyReader {
       this.#parser = null;
       return this.#tooLong();
     }
-    const out = blocks.map((block) => this.#block(block));
+    return this.#pass(blocks);
+  }
+
+  #pass(blocks: readonly SseBlock[]): Buffer {
+    const out: Buffer[] = [];
+    for (const [at, block] of blocks.entries()) {
+      if (this.#defers && block.raw.length > largeBodyBytesMin) {
+        this.#waiting = blocks.slice(at);
+        break;
+      }
+      out.push(this.#block(block));
+    }
     return out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
+  }
+
+  takeLarge(): Buffer | null {
+    return this.#waiting[0]?.raw ?? null;
+  }
+
+  worked(done: LargeReply): Buffer {
+    return this.#goOn(this.#messages.worked(done));
+  }
+
+  failed(code: string, message: string): Buffer {
+    return this.#goOn(writeEvent("", this.#messages.impossible(code, message).toString("utf8")));
+  }
+
+  #goOn(first: Buffer): Buffer {
+    const [, ...next] = this.#waiting;
+    this.#waiting = [];
+    return Buffer.concat([first, this.#pass(next)]);
   }
 
   /** An event without its empty line is never dispatched by a client, and so does not leave either. */

@@ -4,14 +4,10 @@ import { maskerOf } from "../../mask/masker.ts";
 import type { JsonMasks, TextMasker } from "../http/json-mask.ts";
 import { type Masking, plansOf } from "../http/mask-plans.ts";
 import { isList } from "./lists.ts";
-import type { Message } from "./message.ts";
+import { answerTokensMax, type Message } from "./message.ts";
 
 /** A blob in base64 is no text; a shorter one is looked at like any string, as a card number is base64 too. */
 const blobCharactersMin = 256;
-
-/** Brackets, keys and values of an answer that is masked, and bytes of one text: some 40 ms of work at the most. */
-export const maskedTokensMax = 80_000;
-const maskedTextBytesMax = 4 * 1024 * 1024;
 
 /** Values that both sides only compare, and that would be worth nothing when changed: where they stand, by their key. */
 const handles: ReadonlyMap<string, readonly string[]> = new Map<string, readonly string[]>([
@@ -37,7 +33,7 @@ export function compileMasks(verdict: Verdict, masking: Masking): JsonMasks | nu
   const masker = reply === null ? null : maskerOf(reply);
   return {
     ...{ masker, paths, key: masking.maskKey, roots: [["$", "result", "structuredContent"]], spares },
-    ...{ tokensMax: maskedTokensMax, textBytesMax: maskedTextBytesMax },
+    tokensMax: answerTokensMax,
   };
 }
 

@@ -4,7 +4,7 @@
  * parsers that fold case (Go's) take for the same.
  */
 import { isUtf8 } from "node:buffer";
-import { JsonScanner, jsonString } from "../http/json-scan.ts";
+import { JsonScanner, jsonString, jsonTokensMax } from "../http/json-scan.ts";
 
 export interface Span {
   readonly start: number;
@@ -39,8 +39,8 @@ const inParams: readonly string[] = ["name", "uri", "arguments", "ref", "taskId"
 export const messageBytesMax = 4 * 1024 * 1024;
 /** Brackets, keys and values in it: bounds the time that one may take. */
 export const messageTokensMax = 200_000;
-/** The same of an answer, which is only looked through. */
-export const answerTokensMax = 400_000;
+/** The same of an answer, texts in JSON included; a long one is read where it holds nothing else up. */
+export const answerTokensMax = jsonTokensMax;
 
 /** A client's: a member that stands twice is looked for at every depth. */
 export function readRequest(bytes: Buffer): Read {

@@ -5,9 +5,10 @@
 import type { DialectContext, ReplyReader, ReplySummary } from "../http/dialect.ts";
 import { replyTextBytesMax } from "../http/dialect.ts";
 import { type JsonMasks, maskJson } from "../http/json-mask.ts";
+import { asBuffer, type LargeReply, largeBodyBytesMin } from "../http/large-body.ts";
 import { checkInstructions, filterLists, hasInstructions, isList, type ListContext } from "./lists.ts";
-import { maskedTokensMax, masksFor } from "./masks.ts";
-import { elementsOf, type Message, readAnswer, valueAt } from "./message.ts";
+import { masksFor } from "./masks.ts";
+import { answerTokensMax, elementsOf, type Message, readAnswer, valueAt } from "./message.ts";
 import { errorCodes, errorMessage } from "./refusal.ts";
 
 /** Longest reply in JSON, and longest event of a stream: it is held until it is whole. */
@@ -52,6 +53,14 @@ export class MessageReader {
     const found = masks.masker.mask(copy, 0, copy.length);
     this.masked += found;
     return found === 0 ? bytes : copy;
+  }
+
+  /** A message that was read elsewhere. */
+  worked({ body, masked, summary }: LargeReply): Buffer {
+    this.masked += masked;
+    this.#error = summary.error ?? this.#error;
+    this.#keep(Buffer.from(summary.text, "utf8"));
+    return asBuffer(body);
   }
 
   /** In place of a message that cannot be passed. */
@@ -130,7 +139,7 @@ export class MessageReader {
     if (result === null)
       return this.impossible(
         "WEIR_MASK_IMPOSSIBLE",
-        `the server's answer cannot be masked, as it is no JSON or has more than ${maskedTokensMax} values`,
+        `the server's answer cannot be masked, as it is no JSON or has more than ${answerTokensMax} values`,
       );
     this.masked += result.masked;
     return result.bytes;
@@ -157,6 +166,7 @@ export class MessageReader {
 /** A reply that is one text: held until it is whole. */
 export class WholeReply implements ReplyReader {
   readonly preservesLength = false;
+  readonly isWhole = true;
   readonly #messages: MessageReader;
   readonly #isJson: boolean;
   #parts: Buffer[] = [];
@@ -188,10 +198,23 @@ export class WholeReply implements ReplyReader {
     return this.#messages.impossible("WEIR_FRAME_TOO_LARGE", `the answer is longer than ${replyBytesMax} bytes`);
   }
 
-  end(): Buffer {
+  takeLarge(atEnd: boolean): Buffer | null {
+    return atEnd && this.#bytes > largeBodyBytesMin ? this.#take() : null;
+  }
+
+  worked(done: LargeReply): Buffer {
+    return this.#messages.worked(done);
+  }
+
+  #take(): Buffer {
     const whole = Buffer.concat(this.#parts, this.#bytes);
     this.#parts = [];
     this.#bytes = 0;
+    return whole;
+  }
+
+  end(): Buffer {
+    const whole = this.#take();
     if (this.#tooLong || whole.length === 0) return nothing;
     const isMessage = this.#isJson || opensJson.test(whole.toString("latin1", 0, 100));
     return isMessage ? this.#messages.message(whole) : this.#messages.text(whole);

@@ -85,6 +85,7 @@ class OpaqueConversation implements Conversation {
       case "cancel":
       case "wake":
       case "inflated":
+      case "worked":
       case "decoded":
       case "decode-failed":
         return;

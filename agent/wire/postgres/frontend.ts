@@ -19,7 +19,15 @@ import {
 } from "./frontend-messages.ts";
 import { pipelineMessagesMax, statementBytesMax } from "./limits.ts";
 import { plainOperation, statementOperation, withParameters } from "./operation.ts";
-import { deniedResponse, deniedText, heldNotice, tooLargeResponse, withdrawnResponse } from "./refusal.ts";
+import {
+  deniedResponse,
+  deniedText,
+  heldNotice,
+  maskDeniedResponse,
+  tooLargeResponse,
+  withdrawnResponse,
+} from "./refusal.ts";
+import { carriesData, replicationCommand } from "./replication.ts";
 import { needsFields } from "./results.ts";
 import { newRun, nextLimit, type Portal, type Prepared, type Run } from "./run.ts";
 import { inTransaction, isBarrier, type SessionState } from "./state.ts";
@@ -133,12 +141,25 @@ export class Frontend implements FrameReader {
     if (approvalId !== null) run.approvalId = approvalId;
     run.by = by;
     this.#record(run);
+    if (decision.action !== "deny" && run.operation.kind === "replication" && !this.#mayStream(run)) return;
     if (decision.action === "hold") {
       this.held = true;
       state.notices.push(heldNotice(run.approvalId ?? "", decision.verdict));
       return;
     }
     this.#resume(run);
+  }
+
+  /** A stream of the server's log cannot be masked: it is refused before it begins. */
+  #mayStream(run: Run): boolean {
+    if ((run.verdict?.transforms.masks.length ?? 0) === 0 || !carriesData(run.info)) return true;
+    const reason = "replication carries whole tables past every mask";
+    this.#response = maskDeniedResponse(reason);
+    run.error = { code: "42501", message: reason };
+    run.startedMs = this.#state.context.now();
+    this.#state.finish(run);
+    this.#resume(run);
+    return false;
   }
 
   /** The client gave up what it waits for. */
@@ -243,11 +264,12 @@ export class Frontend implements FrameReader {
       if (this.#unsettled()) return this.#settle();
       const { from, to } = readQuery(bytes, start, end);
       const { text, traits } = state.text(bytes, from, to);
-      const info = state.describe(text);
+      const command = state.replicates ? replicationCommand(text) : null;
+      const info = command ?? state.describe(text);
       const through = state.names.through(info, state.batch);
       if (through === "in-flux") return this.#settle();
       const operation = statementOperation(
-        "statement",
+        command === null ? "statement" : "replication",
         state.speaker,
         text,
         info,
@@ -539,7 +561,7 @@ export class Frontend implements FrameReader {
     const response = this.#response;
     this.#response = null;
     if (response !== null) {
-      run.error = { code: "57014", message: "withdrawn" };
+      run.error ??= { code: "57014", message: "withdrawn" };
       return response;
     }
     if (run.verdict === null) throw new PeerError("WEIR_STATE_INVALID", "refused without a verdict");

@@ -52,7 +52,7 @@ export function* opening(intake: Intake, context: ConversationContext): Step<Ses
     },
   );
   intake.sendClient(login.ok);
-  return new SessionState(context, speaker, permit, 2);
+  return new SessionState(context, { speaker, replicates: replication, permit, nextAskId: 2 });
 }
 
 /** Asks about an operation that stands before the session; a denial ends it. */

@@ -15,10 +15,19 @@ import type { Run } from "./run.ts";
 export const idle = 0x49; // I
 export const inTransaction = 0x54; // T
 
+export interface Opened {
+  readonly speaker: Speaker;
+  readonly replicates: boolean;
+  readonly permit: Permit;
+  readonly nextAskId: number;
+}
+
 export class SessionState {
   out: Command[] = [];
   readonly context: ConversationContext;
   readonly speaker: Speaker;
+  /** Opened with `replication`: the server reads some commands as no SQL. */
+  readonly replicates: boolean;
   readonly expected = new Expected();
   readonly names = new Names();
   /** Of the session itself: for messages that are no operation (Sync, Flush, Close, Terminate). */
@@ -50,9 +59,10 @@ export class SessionState {
   /** For the client, at the next end of a message of the server. */
   readonly notices: Buffer[] = [];
 
-  constructor(context: ConversationContext, speaker: Speaker, permit: Permit, nextAskId: number) {
+  constructor(context: ConversationContext, { speaker, replicates, permit, nextAskId }: Opened) {
     this.context = context;
     this.speaker = speaker;
+    this.replicates = replicates;
     this.permit = permit;
     this.forwardPermit = permit;
     this.nextAskId = nextAskId;

@@ -54,7 +54,7 @@ describe("weir install --root", { skip: process.getuid?.() === 0 ? false : "need
     const rules = readFileSync(join(root, "etc/weir/firewall/closed.v4"), "utf8");
     assert.match(rules, /-I OUTPUT 1 -j WEIR-main-F/);
     assert.match(rules, /-A WEIR-main-F -j REJECT/);
-    assert.doesNotMatch(rules, /mark/, "nobody has a mark yet");
+    assert.doesNotMatch(rules, /-m mark/, "nobody has a mark yet");
     assert.equal((await say(uninstall)).code, 0);
     assert.deepEqual(all(), []);
   });

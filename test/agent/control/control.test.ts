@@ -12,7 +12,17 @@ import type { ControlReply, ControlRequest } from "../../../agent/control/protoc
 import { type Peer, startControl } from "../../../agent/control/server.ts";
 import { WeirError } from "../../../agent/errors.ts";
 
-const status = { version: "0", pid: 1, scope: "run", policy: "p", sessions: 0, ui: null };
+const status = {
+  version: "0",
+  pid: 1,
+  scope: "run",
+  policy: "p",
+  mode: "enforce",
+  follows: null,
+  origin: null,
+  sessions: 0,
+  ui: null,
+};
 
 async function open(
   t: TestContext,

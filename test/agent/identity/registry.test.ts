@@ -154,8 +154,11 @@ test("a logout ends what was made before it, and a new token is believed", async
   await assert.rejects(identities.verify(await key.sign({ iat: undefined })), { code: "WEIR_IDENTITY_REVOKED" });
   state.now += 5_000;
   await identities.verify(await key.sign({ iat: nowMs / 1000 + 2 }));
+  // One of before, that is heard again, takes nothing back and shuts nobody out.
+  assert.equal(identities.revoke({ ...logout, subject: "alice", sid: null, beforeMs: nowMs - 60_000 }), false);
+  await assert.rejects(identities.verify(await key.sign({})), { code: "WEIR_IDENTITY_REVOKED" });
   identities.revoke({ subject: "alice", sid: null, issuer: issuerName, beforeMs: null, reason: "", by: "root" });
-  identities.revoke({ ...logout, subject: "alice", sid: null });
+  identities.revoke({ ...logout, subject: "alice", sid: null, beforeMs: nowMs + 1_000 });
   await assert.rejects(identities.verify(await key.sign({ iat: nowMs / 1000 + 2 })), /is revoked/, "for good");
 });
 

@@ -12,6 +12,7 @@ function host() {
     listed: 0,
     restored: [] as string[],
     notices: [] as string[],
+    tell: () => {},
   };
   const right = state.rules;
   return {
@@ -19,9 +20,16 @@ function host() {
     change(rules: string) {
       state.rules = rules;
       state.changes += 1;
+      state.tell();
     },
     options: {
       generation: () => state.changes,
+      watch(onChange: () => void) {
+        state.tell = onChange;
+        return () => {
+          state.tell = () => {};
+        };
+      },
       async standing() {
         state.listed += 1;
         return { text: state.rules, whole: /^-A OUTPUT -j WEIR\n-A WEIR -j (REJECT|DROP)$/.test(state.rules) };

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import type { Endpoint } from "../../../agent/core/flow.ts";
 import { encodeTarget } from "../../../agent/kernel/native/bpf-maps.ts";
 import { readBpfObject } from "../../../agent/kernel/native/bpf-object.ts";
-import { taskOffsets } from "../../../agent/kernel/native/task-offsets.ts";
+import { kernelOffsets } from "../../../agent/kernel/native/kernel-offsets.ts";
 import {
   type Bpf,
   loadBpf,
@@ -84,6 +84,7 @@ before(async () => {
     netnsCookie: netnsCookie(),
     port4: portOf(listener4),
     port6: portOf(listener6),
+    wallMark: 0,
   });
   bpf.attach(cgroup);
 });
@@ -211,7 +212,7 @@ test("killed with pinned links: refused at once, until the next agent takes over
   const script = `import { loadBpf, netnsCookie } from "${root}/agent/kernel/native.ts"; import net from "node:net";
     const server = net.createServer((s) => s.end("agent")).listen(0, "127.0.0.1", () => {
       const bpf = loadBpf();
-      bpf.setConfig({ agentPid: process.pid, agentMark: 0, netnsCookie: netnsCookie(), port4: server.address().port, port6: 0 });
+      bpf.setConfig({ agentPid: process.pid, agentMark: 0, netnsCookie: netnsCookie(), port4: server.address().port, port6: 0, wallMark: 0 });
       bpf.addTarget({ address: "203.0.113.1", prefix: 32, port: ${port}, takeLoopback: false });
       bpf.attach("${cgroup}"); bpf.pin("${dir}"); console.log("up"); setInterval(() => {}, 1e6); });`;
   const agent = spawn(process.execPath, ["--input-type=module", "-e", script], {
@@ -220,17 +221,24 @@ test("killed with pinned links: refused at once, until the next agent takes over
   try {
     await Promise.race([once(agent.stdout, "data"), once(agent, "exit")]);
     assert.equal((await connectFrom("203.0.113.1", port)).out, "agent");
-    assert.equal(pinsIn(dir), 3);
+    assert.equal(pinsIn(dir), 4);
     agent.kill("SIGKILL");
     await once(agent, "exit");
     assert.match((await connectFrom("203.0.113.1", port)).out, /refused/);
 
     const next = loadBpf();
-    next.setConfig({ agentPid: 0, agentMark: 0, netnsCookie: netnsCookie(), port4: portOf(listener4), port6: 0 });
+    next.setConfig({
+      agentPid: 0,
+      agentMark: 0,
+      netnsCookie: netnsCookie(),
+      port4: portOf(listener4),
+      port6: 0,
+      wallMark: 0,
+    });
     next.addTarget({ address: "203.0.113.1", prefix: 32, port, takeLoopback: false });
     next.attach(cgroup);
     next.pin(dir);
-    assert.equal(pinsIn(dir), 3, "only the new agent's pins are left");
+    assert.equal(pinsIn(dir), 4, "only the new agent's pins are left");
     assert.equal((await connectFrom("203.0.113.1", port)).out, "taken");
     next.close();
     assert.equal(existsSync(dir), false, "no pin and no mount is left behind");
@@ -262,13 +270,13 @@ test("damaged objects and BTF are refused, not followed", () => {
     readBpfObject(object)
       .programs.map((program) => program.section)
       .sort(),
-    ["cgroup/connect4", "cgroup/connect6", "sockops"],
+    ["cgroup/connect4", "cgroup/connect6", "cgroup_skb/egress", "sockops"],
   );
   for (let length = 0; length < object.length; length += 97) {
     assert.throws(() => readBpfObject(object.subarray(0, length)), { code: "WEIR_BPF_LOAD" });
   }
-  assert.equal(taskOffsets(Buffer.alloc(0)), null);
-  assert.equal(taskOffsets(Buffer.from("9feb01001800000000000000ffffffff", "hex")), null);
+  assert.deepEqual(kernelOffsets(Buffer.alloc(0)), { task: null, net: null });
+  assert.deepEqual(kernelOffsets(Buffer.from("9feb01001800000000000000ffffffff", "hex")), { task: null, net: null });
 });
 
 test("a mapped target is the IPv4 one", () => {

@@ -11,6 +11,7 @@ const options = JSON.parse(process.argv[2]!);
 const say = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
 const lookupsNs: number[] = [];
 const listeners = await startListeners({
+  bridges: options.scope.kind === "host",
   log: (_level, message) => say({ notice: message }),
   onFlow: (socket) => {
     const before = process.hrtime.bigint();
@@ -25,6 +26,7 @@ const interception = await startInterception({
   stateDir: "/tmp",
   ...options,
   ports: listeners.ports,
+  ...(listeners.bridgePorts === null ? {} : { bridgePorts: listeners.bridgePorts }),
   onRefused: (refused) => say({ refused }),
   onNotice: (notice) => say({ notice }),
 });

@@ -1,4 +1,5 @@
 /** Two network namespaces joined by a veth: the governed host, and a peer with real servers. */
+import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -15,6 +16,8 @@ export interface Attempt {
   readonly udp?: boolean;
   /** Hex of a datagram to send and to be answered. */
   readonly ask?: string;
+  /** How long a client waits for an answer. */
+  readonly waitMs?: number;
 }
 
 export interface NetnsHost {
@@ -25,7 +28,24 @@ export interface NetnsHost {
   held(agent: NetnsAgent | null, attempts: readonly Attempt[]): Promise<() => Promise<string[]>>;
   inbound(): Promise<string>;
   saved(): string;
+  /** A network as Docker makes one, with one container; `.1` and `1` are the host's addresses on it, `.2` and `2` its own. */
+  container(bridge: string, net4: string, net6: string): Container;
+  fromPeer(attempts: readonly Attempt[], before?: string): Promise<string[]>;
+  peerSends: Container["sendAs"];
+  leaked(work: () => Promise<unknown>): Promise<number>;
+  asker(to: string, port: number): Promise<() => void>;
+  /** Runs a script in the governed host's network. */
+  sh(script: string): string;
   inPeer(code: string): ChildProcessWithoutNullStreams;
+  remove(): void;
+}
+
+export interface Container {
+  client(attempts: readonly Attempt[]): Promise<string[]>;
+  /** A server that says "hello", until the returned function is called. */
+  serve(port: number): Promise<() => void>;
+  /** One datagram with a source that is not its own. */
+  sendAs(source: string, sourcePort: number, to: string, port: number, hex: string): void;
   remove(): void;
 }
 
@@ -40,10 +60,11 @@ export interface NetnsAgent {
 export function makeHost(tag: string): NetnsHost {
   const host = `weir-kb-${tag}-${process.pid}`;
   const peer = `${host}p`;
+  const containers: string[] = [];
   const children: ChildProcessWithoutNullStreams[] = [];
   const remove = (): void => {
     for (const child of children) child.kill("SIGKILL");
-    sh(`ip netns del ${host} || true; ip netns del ${peer} || true`);
+    for (const name of [host, peer, ...containers]) sh(`ip netns del ${name} || true`);
   };
   sh(`ip netns add ${host}; ip netns add ${peer}
     ip -n ${host} link add e0 type veth peer name e1 netns ${peer}
@@ -76,6 +97,91 @@ export function makeHost(tag: string): NetnsHost {
       await once(child, "close");
       return JSON.parse(output) as string[];
     };
+  }
+
+  function container(bridge: string, net4: string, net6: string): Container {
+    const name = `${host}-${bridge}`;
+    containers.push(name);
+    sh(`ip netns add ${name}`);
+    sh(`nsenter --net=/run/netns/${host} sh -ec '
+      ip link add ${bridge} type bridge; ip addr add ${net4}.1/24 dev ${bridge}; ip -6 addr add ${net6}1/64 dev ${bridge} nodad
+      ip link set ${bridge} up
+      ip link add v${bridge} type veth peer name eth0 netns ${name}; ip link set v${bridge} master ${bridge} up
+      echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+      for f in iptables,${net4}.0/24 ip6tables,${net6}/64; do p=\${f%,*}; n=\${f#*,}
+        $p -t nat -A POSTROUTING -s $n ! -o ${bridge} -j MASQUERADE
+        $p -N DOCKER-USER 2>/dev/null || true; $p -D FORWARD -j DOCKER-USER 2>/dev/null || true
+        $p -P FORWARD DROP
+        $p -A FORWARD -o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+        $p -A FORWARD -i ${bridge} ! -o ${bridge} -j ACCEPT
+        $p -I FORWARD 1 -j DOCKER-USER
+      done'
+      ip -n ${name} addr add ${net4}.2/24 dev eth0; ip -n ${name} -6 addr add ${net6}2/64 dev eth0 nodad
+      ip -n ${name} link set eth0 up; ip -n ${name} link set lo up
+      ip -n ${name} route add default via ${net4}.1; ip -n ${name} -6 route add default via ${net6}1`);
+    return {
+      async client(attempts) {
+        const child = inside(name, process.execPath, "-e", clientCode, JSON.stringify(attempts));
+        let output = "";
+        child.stdout.on("data", (data: Buffer) => {
+          output += data;
+        });
+        await once(child, "close");
+        return JSON.parse(output) as string[];
+      },
+      async serve(port) {
+        const server = inside(name, process.execPath, "-e", serverCode, String(port));
+        await once(server.stdout, "data");
+        return () => void server.kill("SIGKILL");
+      },
+      sendAs: (...words) => sendAs(name, words),
+      remove() {
+        containers.splice(containers.indexOf(name), 1);
+        sh(`ip netns del ${name}; ip -n ${host} link del ${bridge}`);
+      },
+    };
+  }
+
+  function sendAs(name: string, words: readonly (string | number)[]): void {
+    execFileSync("nsenter", [`--net=/run/netns/${name}`, "/usr/bin/python3", "-c", spoofCode, ...words.map(String)]);
+  }
+
+  async function fromPeer(attempts: readonly Attempt[], before = "true"): Promise<string[]> {
+    const child = inside(
+      peer,
+      ...["sh", "-ec", `${before}; exec "$0" -e "$1" "$2"`, process.execPath, clientCode, JSON.stringify(attempts)],
+    );
+    let output = "";
+    child.stdout.on("data", (data: Buffer) => {
+      output += data;
+    });
+    await once(child, "close");
+    return JSON.parse(output) as string[];
+  }
+
+  /** Packets that reached the peer with a first segment or a datagram of a client's in them. */
+  async function leaked(work: () => Promise<unknown>): Promise<number> {
+    const arrived = (): number =>
+      ["iptables", "ip6tables"].reduce((sum, program) => {
+        const rules = sh(`nsenter --net=/run/netns/${peer} ${program} -t raw -nvxL PREROUTING`);
+        const counted = [...rules.matchAll(/^\s*(\d+) .*dpts:5000:9999/gm)].map(([, packets]) => Number(packets));
+        assert.equal(counted.length, 2);
+        return sum + counted.reduce((all, one) => all + one, 0);
+      }, 0);
+    for (const program of ["iptables", "ip6tables"])
+      sh(`p="nsenter --net=/run/netns/${peer} ${program} -t raw"
+        for t in tcp udp; do r="PREROUTING -p $t --dport 5000:9999"; $p -C $r 2>/dev/null || $p -A $r; done`);
+    const before = arrived();
+    await work();
+    return arrived() - before;
+  }
+
+  /** A socket of the host's with a question to the resolver under way. */
+  async function asker(to: string, port: number): Promise<() => void> {
+    const code = `const d = require("node:dgram").createSocket("udp4"); d.bind(${port}, () => d.send("?", 53, "${to}", () => console.log("asked")))`;
+    const child = inside(host, process.execPath, "-e", code);
+    await once(child.stdout, "data");
+    return () => void child.kill("SIGKILL");
   }
 
   /** A connection from the peer to a server on the governed host, as ssh would be. */
@@ -136,6 +242,12 @@ export function makeHost(tag: string): NetnsHost {
     client: async (agent, attempts, options) => (await held(agent, attempts, options))(),
     held,
     inbound,
+    container,
+    fromPeer,
+    peerSends: (...words) => sendAs(peer, words),
+    leaked,
+    asker,
+    sh: (script) => execFileSync("nsenter", [`--net=/run/netns/${host}`, "sh", "-ec", script], { encoding: "utf8" }),
     saved: () =>
       sh(`for p in iptables ip6tables; do nsenter --net=/run/netns/${host} $p-save | grep WEIR || true; done`),
     inPeer: (code) => inside(peer, process.execPath, "-e", code),
@@ -145,20 +257,29 @@ export function makeHost(tag: string): NetnsHost {
 
 const echoCode = `require("node:net").createServer((s) => s.end("hello")).listen(2222, "10.77.0.1", () => console.log("ready"))`;
 
+const serverCode = `require("node:net").createServer((s) => s.end("hello")).listen(Number(process.argv[1]), "::", () => console.log("ready"))`;
+
+const spoofCode = `
+import socket, struct, sys
+source, sport, to, dport, data = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), bytes.fromhex(sys.argv[5])
+udp = struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data
+ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(to))
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW).sendto(ip + udp, (to, 0))`;
+
 const clientCode = `
 const net = require("node:net"), dgram = require("node:dgram"), results = [];
-const tcp = ({ to, port }) => new Promise((done) => {
+const tcp = ({ to, port, waitMs = 5000 }) => new Promise((done) => {
   let got = ""; const s = net.connect(port, to);
-  s.setTimeout(5000, () => { s.destroy(); done("TIMEOUT"); });
+  s.setTimeout(waitMs, () => { s.destroy(); done("TIMEOUT"); });
   s.on("data", (d) => { got += d; }); s.on("error", (e) => done(e.code)); s.on("end", () => done(got.trim()));
 });
-const udp = ({ to, port, ask }) => new Promise((done) => {
+const udp = ({ to, port, ask, waitMs = 3000 }) => new Promise((done) => {
   const s = dgram.createSocket(to.includes(":") ? "udp6" : "udp4");
   const end = (value) => { try { s.close(); } catch {} done(value); };
   s.on("error", (e) => end(e.code)); s.on("message", (m) => end(m.toString("hex")));
   // Connected, as QUIC clients are: the kernel tells a socket of an ICMP error only then.
   s.connect(port, to, () => s.send(Buffer.from(ask ?? "00", "hex"), (e) => { if (e) end(e.code); }));
-  setTimeout(() => end("SILENCE"), 3000).unref();
+  setTimeout(() => end("SILENCE"), waitMs).unref();
 });
 (async () => {
   for (const a of JSON.parse(process.argv[1])) results.push(await (a.udp ? udp(a) : tcp(a)));

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { UnsecuredJWT } from "jose";
 import { oidcSignIn } from "../../../controller/identity/oidc.ts";
+import type { OidcSettings } from "../../../controller/identity/settings.ts";
 import { makeKey, serve, type TestKey } from "../../agent/identity/issuer.ts";
 
 const callback = "http://127.0.0.1:1/auth/callback";
@@ -17,7 +18,7 @@ interface Issuer {
   logoutKey: TestKey;
 }
 
-async function open(t: TestContext) {
+async function open(t: TestContext, change: Partial<OidcSettings> = {}) {
   const key = await makeKey("k");
   const issuer: Issuer = { url: "", key, document: {}, logoutKey: key, idToken: async () => "" };
   let nonce = "";
@@ -62,8 +63,11 @@ async function open(t: TestContext) {
       clientId: "page",
       clientSecret: "s".repeat(32),
       scope: "openid",
+      subjectClaim: "sub",
       groupsClaim: "groups",
+      logoutClients: [],
       ca: null,
+      ...change,
     },
     callback,
     Date.now,
@@ -147,4 +151,22 @@ test("a logout token counts once, for the moment, and is told from an id token",
     { exp: seconds - 60 },
   ])
     await assert.rejects(method.logout(await logout(change)), refused, JSON.stringify(change));
+});
+
+test("logout tokens for the clients that are named are believed, no others; a named subject claim wants a session", async (t) => {
+  const { key, claims, method } = await open(t, { logoutClients: ["weir"], subjectClaim: "preferred_username" });
+  const logout = (change: Record<string, unknown>) =>
+    key.sign(claims({ nonce: undefined, events: event, jti: String(Math.random()), sid: "s1", ...change }));
+  assert.equal((await method.logout(await logout({ aud: "weir" }))).sid, "s1");
+  assert.equal((await method.logout(await logout({ aud: "page" }))).sid, "s1");
+  await assert.rejects(method.logout(await logout({ aud: "another" })), refused);
+  // `sub` names him in a way that nobody is known by here.
+  await assert.rejects(method.logout(await logout({ sid: undefined })), { message: /names no session \(sid\)/ });
+});
+
+test("the subject is the claim that the settings name, and nothing else in its place", async (t) => {
+  const { issuer, key, claims, attempt } = await open(t, { subjectClaim: "preferred_username" });
+  await assert.rejects(attempt(), { message: /names no subject \(preferred_username\)/ });
+  issuer.idToken = () => key.sign(claims({ sub: "7f1c", preferred_username: "alice" }));
+  assert.equal((await attempt()).person.subject, "alice");
 });

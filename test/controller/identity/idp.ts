@@ -2,7 +2,15 @@
  * A SAML identity provider's answers. Everything is written in the canonical form (exclusive C14N) already, so that a
  * digest over the text is the digest over the element.
  */
-import { createHash, createSign, generateKeyPairSync } from "node:crypto";
+import {
+  constants,
+  createCipheriv,
+  createHash,
+  createSign,
+  generateKeyPairSync,
+  publicEncrypt,
+  randomBytes,
+} from "node:crypto";
 import { inflateRawSync } from "node:zlib";
 
 const pair = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -81,3 +89,41 @@ export function withSignature(xml: string, signature: string): string {
 }
 
 export const signed = (xml: string): string => withSignature(xml, signatureOf(xml));
+
+const ours = generateKeyPairSync("rsa", { modulusLength: 2048 });
+export const decryptionKey = ours.privateKey.export({ type: "pkcs8", format: "pem" }) as string;
+
+export interface Encryption {
+  readonly cipher?: string;
+  readonly method?: string;
+  /** What stands in the method of the key: digest and mask function. */
+  readonly inMethod?: string;
+  readonly oaepHash?: string;
+  readonly padding?: number;
+  /** The key beside the data, not in its KeyInfo. */
+  readonly beside?: boolean;
+  readonly secretBytes?: number;
+}
+
+/** As anybody could write it who has our certificate. */
+export function encrypted(xml: string, how: Encryption = {}): string {
+  const { cipher = "http://www.w3.org/2009/xmlenc11#aes256-gcm", oaepHash = "sha256", secretBytes = 32 } = how;
+  const { method = "http://www.w3.org/2009/xmlenc11#rsa-oaep", padding = constants.RSA_PKCS1_OAEP_PADDING } = how;
+  const inMethod = how.inMethod ?? digestMethod("http://www.w3.org/2001/04/xmlenc#sha256") + mask("mgf1sha256");
+  const [secret, iv] = [randomBytes(secretBytes), randomBytes(12)];
+  const bits = ({ 16: "128", 24: "192", 32: "256" }[secretBytes] ?? "256") as "128" | "192" | "256";
+  const aes = createCipheriv(`aes-${bits}-gcm`, secret, iv);
+  const data = Buffer.concat([iv, aes.update(xml), aes.final(), aes.getAuthTag()]).toString("base64");
+  const wrapped = publicEncrypt({ key: ours.publicKey, padding, oaepHash }, secret).toString("base64");
+  const key = `<xenc:EncryptedKey xmlns:xenc="http://www.w3.org/2001/04/xmlenc#"><xenc:EncryptionMethod Algorithm="${method}">${inMethod}</xenc:EncryptionMethod><xenc:CipherData><xenc:CipherValue>${wrapped}</xenc:CipherValue></xenc:CipherData></xenc:EncryptedKey>`;
+  const inside = how.beside === true ? "" : `<ds:KeyInfo ${signatureNs}>${key}</ds:KeyInfo>`;
+  return (
+    `<saml:EncryptedAssertion ${assertionNs}><xenc:EncryptedData xmlns:xenc="http://www.w3.org/2001/04/xmlenc#">` +
+    `<xenc:EncryptionMethod Algorithm="${cipher}"/>${inside}<xenc:CipherData><xenc:CipherValue>${data}</xenc:CipherValue></xenc:CipherData>` +
+    `</xenc:EncryptedData>${how.beside === true ? key : ""}</saml:EncryptedAssertion>`
+  );
+}
+
+export const digestMethod = (name: string): string => `<ds:DigestMethod ${signatureNs} Algorithm="${name}"/>`;
+const mask = (name: string): string =>
+  `<xenc11:MGF xmlns:xenc11="http://www.w3.org/2009/xmlenc11#" Algorithm="http://www.w3.org/2009/xmlenc11#${name}"/>`;

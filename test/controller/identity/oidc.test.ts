@@ -60,7 +60,7 @@ async function withProvider(t: TestContext, change: Partial<SignInSettings> = {}
       origin,
       oidc: {
         ...{ issuer: provider.issuer, clientId: "page", clientSecret: "a-secret-of-the-page", ca: null },
-        ...{ scope: "openid", groupsClaim: "groups" },
+        ...{ scope: "openid", subjectClaim: "sub", groupsClaim: "groups", logoutClients: [] },
       },
       ...{ saml: null, groups: [] },
       ...change,
@@ -106,6 +106,7 @@ test("over TLS the cookies are __Host- and Secure", async (t) => {
     saml: {
       ...{ entryPoint: "https://idp.example/sso", idpIssuer: "idp", idpCertificates: ["x"], entityId: "weir" },
       groupsAttribute: "groups",
+      decryption: null,
     },
     groups: [],
   }));
@@ -311,7 +312,7 @@ test("an issuer that is not there is said so, and nothing is kept of the failure
     origin: own,
     oidc: {
       ...{ issuer: "http://127.0.0.1:1", clientId: "page", clientSecret: null, scope: "openid" },
-      ...{ groupsClaim: "groups", ca: null },
+      ...{ subjectClaim: "sub", groupsClaim: "groups", logoutClients: [], ca: null },
     },
     ...{ saml: null, groups: [] },
   }));

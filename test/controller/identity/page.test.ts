@@ -36,7 +36,16 @@ test("approvals by people who signed in: their groups count, nobody approves his
   const provider = await startOidcHere({ host: "127.0.0.1", port: 0, clients: [client], groups });
   t.after(() => provider.close());
   const { issuer } = provider;
-  const oidc = { issuer, clientId: "page", clientSecret: null, scope: "openid", groupsClaim: "groups", ca: null };
+  const oidc = {
+    issuer,
+    clientId: "page",
+    clientSecret: null,
+    scope: "openid",
+    subjectClaim: "sub",
+    groupsClaim: "groups",
+    logoutClients: [],
+    ca: null,
+  };
   const controller = await createController({
     stateDir: tempDir(t),
     listen: { host: "127.0.0.1", port },

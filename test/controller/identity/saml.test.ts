@@ -1,9 +1,14 @@
 /** SAML sign-in: a sound answer is taken once; what wraps a signature around somebody else is refused. */
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 import { samlSignIn } from "../../../controller/identity/saml.ts";
 import {
   assertion,
+  decryptionKey,
+  digestMethod,
+  type Encryption,
+  encrypted,
   idpIssuer,
   idpPublicKey,
   type Question,
@@ -18,7 +23,7 @@ import {
 const callback = "https://weir.test/auth/saml/acs";
 const browser = "b".repeat(43);
 
-async function open() {
+async function open(key: string | null = null) {
   const state = { skewMs: 0 };
   const method = samlSignIn(
     {
@@ -27,6 +32,7 @@ async function open() {
       idpCertificates: [idpPublicKey],
       entityId: "weir",
       groupsAttribute: "groups",
+      decryption: key === null ? null : { key, certificate: "" },
     },
     callback,
     () => Date.now() + state.skewMs,
@@ -201,4 +207,113 @@ for (let at = 0; at < 8; at += 1) {
 test("two elements with one ID are refused", async () => {
   const { question, answer } = await open();
   await assert.rejects(answer(sound(question).replace("_response", "_assertion")), refused);
+});
+
+const rsaMgf1p = "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p";
+const encryptedAnswer = (q: Question, how: Encryption = {}, said: Said = {}): string =>
+  response(q, callback, encrypted(signed(assertion(q, callback, said)), how));
+
+test("an encrypted assertion is sound in the ways that providers encrypt, its response signed or not", async () => {
+  const sha1 = digestMethod("http://www.w3.org/2000/09/xmldsig#sha1");
+  const ways: Encryption[] = [
+    {},
+    { beside: true },
+    { method: rsaMgf1p, inMethod: "", oaepHash: "sha1" },
+    { method: rsaMgf1p, inMethod: sha1, oaepHash: "sha1" },
+    { inMethod: "", oaepHash: "sha1" },
+    { secretBytes: 16, cipher: "http://www.w3.org/2009/xmlenc11#aes128-gcm" },
+  ];
+  for (const way of ways) {
+    const { method, question, answer } = await open(decryptionKey);
+    const { person } = method.finish(browser, await answer(encryptedAnswer(question, way, { groups: ["dba"] })));
+    assert.deepEqual([person.subject, person.groups], ["alice", ["dba"]]);
+  }
+  const { question, answer } = await open(decryptionKey);
+  await answer(signed(encryptedAnswer(question)));
+});
+
+const wrongly: readonly [string, (question: Question) => string, RegExp][] = [
+  ["no signature inside", (q) => response(q, callback, encrypted(assertion(q, callback))), /Invalid signature/],
+  [
+    "a signature around it only",
+    (q) => signed(response(q, callback, encrypted(assertion(q, callback)))),
+    /Invalid signature/,
+  ],
+  ["another audience inside", (q) => encryptedAnswer(q, {}, { audience: "another" }), /audience/i],
+  [
+    "a changed ciphertext",
+    (q) =>
+      encryptedAnswer(q).replace(
+        /<xenc:CipherValue>(?=[^<]*<\/xenc:CipherValue><\/xenc:CipherData><\/xenc:EncryptedData>)..../,
+        "<xenc:CipherValue>AAAA",
+      ),
+    /not encrypted for us, or was changed/,
+  ],
+  [
+    "a short ciphertext",
+    (q) =>
+      encryptedAnswer(q).replace(
+        /(CipherValue>)[^<]+(<\/xenc:CipherValue><\/xenc:CipherData><\/xenc:EncryptedData>)/,
+        "$1AAAA$2",
+      ),
+    /not encrypted for us/,
+  ],
+  [
+    "AES-CBC",
+    (q) => encryptedAnswer(q, { cipher: "http://www.w3.org/2001/04/xmlenc#aes256-cbc" }),
+    /not encrypted with AES-GCM/,
+  ],
+  [
+    "a cipher that is a property of every object",
+    (q) => encryptedAnswer(q, { cipher: "constructor" }),
+    /not encrypted with AES-GCM|not encrypted for us/,
+  ],
+  [
+    "RSA 1.5",
+    (q) => encryptedAnswer(q, { method: "http://www.w3.org/2001/04/xmlenc#rsa-1_5", padding: 1 }),
+    /not encrypted with RSA-OAEP/,
+  ],
+  ["one digest said and another used", (q) => encryptedAnswer(q, { oaepHash: "sha512" }), /not encrypted for us/],
+  ["an AES key of another length", (q) => encryptedAnswer(q, { secretBytes: 16 }), /not encrypted for us/],
+  [
+    "two of them",
+    (q) => response(q, callback, encrypted(signed(assertion(q, callback))).repeat(2)),
+    /not one EncryptedAssertion/,
+  ],
+  [
+    "one beside a plain one",
+    (q) => response(q, callback, encrypted(signed(assertion(q, callback))) + assertion(q, callback, { id: "_evil" })),
+    /not one assertion/,
+  ],
+  [
+    "a comment inside",
+    (q) => response(q, callback, encrypted(signed(assertion(q, callback, { nameId: "admin@x<!-- -->.evil.test" })))),
+    /a comment/,
+  ],
+  [
+    "two assertions inside",
+    (q) => response(q, callback, encrypted(signed(assertion(q, callback)) + assertion(q, callback, { id: "_evil" }))),
+    /not one assertion/,
+  ],
+  [
+    "an encrypted one inside",
+    (q) => response(q, callback, encrypted(encrypted(signed(assertion(q, callback))))),
+    /not one assertion/,
+  ],
+  ["a whole response inside", (q) => response(q, callback, encrypted(sound(q))), /not one response|same ID/],
+  ["nothing inside", (q) => response(q, callback, encrypted("")), /not one assertion/],
+];
+for (const [what, make, why] of wrongly) {
+  test(`refused, encrypted: ${what}`, async () => {
+    const { question, answer } = await open(decryptionKey);
+    await assert.rejects(answer(make(question)), { ...refused, message: why });
+  });
+}
+
+test("an encrypted assertion is refused where there is no key for it, or another", async () => {
+  const without = await open();
+  await assert.rejects(without.answer(encryptedAnswer(without.question)), { message: /saml\.decryption is not set/ });
+  const other = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey;
+  const another = await open(other.export({ type: "pkcs8", format: "pem" }) as string);
+  await assert.rejects(another.answer(encryptedAnswer(another.question)), { message: /not encrypted for us/ });
 });

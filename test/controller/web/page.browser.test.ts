@@ -59,7 +59,11 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
   const state: HostState = {
     agents: () => [
       {
+        id: "a".repeat(16),
         name: "runner-1",
+        health: "alive",
+        heardAtMs: Date.now(),
+        record: null,
         version: "0.1.0",
         pid: 1,
         scope: "host",
@@ -70,9 +74,19 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
         policy: {
           digest: "ab".repeat(32),
           mode: "enforce",
+          follows: "default",
+          version: 7,
           files: [{ file: "p.yaml", text: "apiVersion: weir/v1\n" }],
         },
       },
+      {
+        ...{ id: "b".repeat(16), name: "runner-<b>2</b>", health: "silent", heardAtMs: Date.now() - 300_000 },
+        ...{ version: "0.1.0", scope: "host", onFailure: "open", sessions: 2, memoryBytes: 1, firewallRestored: 2 },
+        ...{ problems: ["The record cannot be written."], publish: { behind: 1_204, problem: "away" } },
+        policy: { digest: "cd".repeat(32), mode: "enforce", follows: "default", version: 6, files: [] },
+        record: { size: 9, signed: 8, missing: 9, broken: null, lastAtMs: Date.now() - 400_000 },
+      },
+      { ...{ id: "c3", name: "c3", health: "unknown", heardAtMs: null, record: null } },
     ],
     live: () => (ended.length === 0 ? [sessionA] : []),
     end: (session) => ended.push(session) > 0,
@@ -194,6 +208,11 @@ test("the record is verified, the agents and their policy are shown", { skip }, 
   await go(page, "agents", "Agents");
   await page.click("summary:has-text('p.yaml')");
   await page.waitForSelector("pre:has-text('weir/v1')");
+  const cards = await page.locator("section.card").allTextContents();
+  assert.match(cards[0] ?? "", /alive, heard \d+ s ago.*version 7 of default/s);
+  assert.match(cards[1] ?? "", /runner-<b>2<\/b>SILENT for 5 min.*The record cannot be written\./s);
+  assert.match(cards[1] ?? "", /Entry 9 is not here.*version 6 of default.*1204 entries: away.*put back: 2/s);
+  assert.match(cards[2] ?? "", /c3has never said how it is/);
 });
 
 for (const [name, options] of [

@@ -39,7 +39,7 @@ async function open(t: TestContext) {
       origin,
       oidc: {
         ...{ issuer: provider.issuer, clientId: "page", clientSecret: "a-secret-of-the-page", ca: null },
-        ...{ scope: "openid", groupsClaim: "groups" },
+        ...{ scope: "openid", subjectClaim: "sub", groupsClaim: "groups", logoutClients: [] },
       },
       ...{ saml: null, groups: [] },
     },

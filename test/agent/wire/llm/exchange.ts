@@ -64,8 +64,13 @@ export function replyHead(type: string, status = 200): ResponseHead {
   return { status, reason: "", headers, version: "1.1", body: { kind: "chunked" }, raw: null };
 }
 
-export function open(target: string, protocol: TargetProtocol = "openai", fields: string[] = []): DialectExchange {
-  const exchange = llmDialect.open(requestHead(target, fields), contextOf(protocol));
+export function open(
+  target: string,
+  protocol: TargetProtocol = "openai",
+  fields: string[] = [],
+  custom: DialectContext["custom"] = new Map(),
+): DialectExchange {
+  const exchange = llmDialect.open(requestHead(target, fields), { ...contextOf(protocol), custom });
   if (exchange === null) throw new Error(`${target} is no call`);
   return exchange;
 }

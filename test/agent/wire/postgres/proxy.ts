@@ -12,6 +12,7 @@ import { openBudgets } from "../../../../agent/act/budgets.ts";
 import { CancelRegistry } from "../../../../agent/act/cancels.ts";
 import { CatalogReader } from "../../../../agent/act/catalog.ts";
 import { createGate } from "../../../../agent/act/gate.ts";
+import { openLargeBodies } from "../../../../agent/act/large-bodies.ts";
 import type { HoldOutcome, HoldRequest, SessionPorts } from "../../../../agent/act/ports.ts";
 import { Session } from "../../../../agent/act/session.ts";
 import type { Flow } from "../../../../agent/core/flow.ts";
@@ -89,6 +90,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
   const ports: SessionPorts = {
     decide: (flow, target, operation) => decide(policy, { flow, target, operation }),
     prepare: () => null,
+    largeBodies: openLargeBodies({ log: () => {} }),
     approve,
     refuse,
     budgets: openBudgets(null),

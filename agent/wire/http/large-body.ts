@@ -1,0 +1,96 @@
+/**
+ * A body that is too long to be read in one turn of the event loop: its exchange hands it out, with all that is needed
+ * to work on it as plain data, and goes on when it comes back. The work itself is the dialect's own, done by a twin of
+ * its exchange (`agent/wire/large-task.ts`), so that a long body meets the same code as a short one.
+ */
+import type { TargetProtocol } from "../../core/operation.ts";
+import type { Verdict } from "../../core/verdict.ts";
+import type { Described, ReplySummary } from "./dialect.ts";
+import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
+
+/** A longer body, or event of a stream, is handed out. One of this size, all brackets and digits, takes 40 ms at most. */
+export const largeBodyBytesMin = 192 * 1024;
+
+export interface LargeTask {
+  readonly family: TwinFamily;
+  readonly targetProtocol: TargetProtocol;
+  readonly head: HeadData;
+  /** What `Twin.save` gave. */
+  readonly state: unknown;
+  readonly body: Uint8Array;
+  readonly step:
+    | { readonly do: "describe" }
+    | { readonly do: "rewrite"; readonly verdict: Verdict }
+    /** All of a reply, or one event of its stream. */
+    | { readonly do: "reply"; readonly verdict: Verdict; readonly reply: ReplyHeadData };
+}
+
+export type LargeDone =
+  | { readonly is: "described"; readonly described: Described; readonly state: unknown; readonly body: Uint8Array }
+  | {
+      readonly is: "rewritten";
+      readonly changed: boolean;
+      /** Of the request's head, when the body's change changed them. */
+      readonly fields: readonly string[] | null;
+      readonly state: unknown;
+      readonly body: Uint8Array;
+    }
+  | ({ readonly is: "reply" } & LargeReply)
+  | { readonly is: "failed"; readonly code: string; readonly message: string };
+
+/** What became of a reply, or of one of its events. */
+export interface LargeReply {
+  readonly body: Uint8Array;
+  readonly masked: number;
+  readonly summary: ReplySummary;
+}
+
+export type TwinFamily = "llm" | "mcp" | "plain";
+
+/** How an exchange of a dialect goes on with what its twin elsewhere has found out. */
+export interface Twin {
+  readonly family: TwinFamily;
+  /** Plain data: all that the exchange knows beside its head. */
+  save(): unknown;
+  restore(state: unknown): void;
+  /** Of a description, what costs more to be sent than to be made again; the other side makes it again. */
+  pack?(described: Described): Described;
+  unpack?(described: Described, body: Buffer): Described;
+}
+
+/** The same bytes; a copy only where they are a part of something larger. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+export interface HeadData {
+  readonly method: string;
+  readonly target: string;
+  readonly scheme: "http" | "https";
+  readonly authority: string;
+  readonly fields: readonly string[];
+  readonly version: RequestHead["version"];
+  readonly body: BodyLength;
+}
+
+export function headData({ method, target, scheme, authority, headers, version, body }: RequestHead): HeadData {
+  return { method, target, scheme, authority, fields: [...headers.fields], version, body };
+}
+
+export function requestHeadOf({ fields, ...rest }: HeadData): RequestHead {
+  return { ...rest, headers: new Headers([...fields]), raw: null };
+}
+
+export interface ReplyHeadData {
+  readonly status: number;
+  readonly fields: readonly string[];
+}
+
+export function replyHeadData({ status, headers }: ResponseHead): ReplyHeadData {
+  return { status, fields: [...headers.fields] };
+}
+
+export function responseHeadOf({ status, fields }: ReplyHeadData): ResponseHead {
+  const body: BodyLength = { kind: "chunked" };
+  return { status, reason: "", headers: new Headers([...fields]), version: "1.1", body, raw: null };
+}
