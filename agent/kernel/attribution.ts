@@ -13,6 +13,9 @@ const commandLineBytesMax = 2048;
 /** Of an environment, only so much is searched for the listed CI variables. */
 const environBytesMax = 256 * 1024;
 const userHz = 100;
+/** One client may open hundreds of connections a second: what only an exec changes of it is read once in so long. */
+const imageMs = 1_000;
+const imagesMax = 64;
 
 /** What is known already from the kernel at connect; it stands in where /proc has nothing any more. */
 export interface KnownProcess {
@@ -33,20 +36,47 @@ export function processInfo(pid: number, known: KnownProcess = {}): ProcessInfo 
   const ids = known.uid === undefined || known.gid === undefined ? readIds(pid) : null;
   const cgroup = known.cgroup ?? readCgroup(pid);
   const containerId = containerIdOf(cgroup);
-  const job = jobHint(readVariables(pid, jobVariables));
+  const { exe, commandLine, job } = imageOf(pid, stat);
   return {
     pid,
     ppid: stat.ppid,
     uid: known.uid ?? ids?.uid ?? -1,
     gid: known.gid ?? ids?.gid ?? -1,
     comm: known.comm ?? stat.comm,
-    exe: readExe(pid),
-    commandLine: readCommandLine(pid),
+    exe,
+    commandLine,
     startTicks: stat.startTicks,
     cgroup,
     ...(containerId === null ? {} : { containerId }),
     ...(job === null ? {} : { job }),
   };
+}
+
+interface Image {
+  readonly sign: string;
+  readonly untilMs: number;
+  readonly exe: string;
+  readonly commandLine: readonly string[];
+  readonly job: ReturnType<typeof jobHint>;
+}
+
+const images = new Map<number, Image>();
+
+function imageOf(pid: number, { startTicks, layout }: Stat): Image {
+  const exe = readExe(pid);
+  const sign = `${startTicks} ${layout} ${exe}`;
+  const known = images.get(pid);
+  if (known !== undefined && known.sign === sign && Date.now() < known.untilMs) return known;
+  const image: Image = {
+    sign,
+    untilMs: layout === "" ? 0 : Date.now() + imageMs,
+    exe,
+    commandLine: readCommandLine(pid),
+    job: jobHint(readVariables(pid, jobVariables)),
+  };
+  if (images.size >= imagesMax) images.clear();
+  images.set(pid, image);
+  return image;
 }
 
 function knownOnly(pid: number, known: KnownProcess): ProcessInfo | null {
@@ -86,6 +116,8 @@ interface Stat {
   readonly comm: string;
   readonly ppid: number;
   readonly startTicks: number;
+  /** Where its code, stack, arguments and environment lie: an exec makes other places. Empty: it is not told. */
+  readonly layout: string;
 }
 
 export function readStat(pid: number): Stat | null {
@@ -96,7 +128,9 @@ export function readStat(pid: number): Stat | null {
   const close = text.lastIndexOf(")");
   if (open < 0 || close < open) return null;
   const fields = text.slice(close + 2).split(" ");
-  return { comm: text.slice(open + 1, close), ppid: Number(fields[1]), startTicks: Number(fields[19]) };
+  const places = [fields[23], fields[25], ...fields.slice(45, 49)];
+  const layout = Number(fields[25]) > 1 && places.length === 6 ? places.join() : "";
+  return { comm: text.slice(open + 1, close), ppid: Number(fields[1]), startTicks: Number(fields[19]), layout };
 }
 
 function readIds(pid: number): { uid: number; gid: number } | null {

@@ -1,6 +1,6 @@
 /** The same for a body of text in bytes, cut anywhere, also inside of a character; what is no UTF-8 is looked at too. */
 import type { MaskPlan } from "./plan.ts";
-import { mayMatch, prefilteredBytesMax } from "./prefilter.ts";
+import { mayMatch } from "./prefilter.ts";
 import { scannerOf } from "./whole-text.ts";
 
 export interface BodyMasker {
@@ -12,6 +12,8 @@ export interface BodyMasker {
 
 /** Below this the look at what could match costs more than it saves. */
 const prefilteredBytesMin = 256;
+/** And above this, as a piece has to be made bytes once more for it. */
+const prefilteredBytesMax = 1_536;
 
 export function createBodyMasker(plan: MaskPlan): BodyMasker {
   const scanner = scannerOf(plan, "latin1");

@@ -38,7 +38,7 @@ const manyDigitsMin = 13;
  * In a longer text there is always something that calls for a detector, and all of them together skip through it faster
  * than every byte is looked at.
  */
-export const prefilteredBytesMax = 8_192;
+export const prefilteredBytesMax = 4_096;
 /** Everything may match, but hex: for that there is a faster look. */
 const anything = -1 & ~hexBytes;
 

@@ -7,6 +7,12 @@ import type { GrpcFacts, HttpFacts, LlmFacts, McpFacts, Operation } from "../cor
 
 export class Absent extends Error {}
 
+/**
+ * The rest of a prompt that is longer than what is kept may say anything: a condition that hangs on its words cannot be
+ * evaluated, so it counts as met for a rule that takes something away, and as not met for one that allows.
+ */
+const unreadPrompt = "The prompt is longer than what is kept of it (op.promptCut)";
+
 /** One for all: it is thrown for every statement that a condition on requests is asked of, and nobody reads its stack. */
 const absent = new Absent("The operation has no such field");
 
@@ -37,6 +43,14 @@ export class CelOperation {
     throw absent;
   }
 
+  #isCut(): boolean {
+    return this.#operation.traits.includes("prompt-cut");
+  }
+
+  #wholePrompt(): void {
+    if (this.#isCut()) throw new Error(unreadPrompt);
+  }
+
   get #http(): HttpFacts {
     return this.#present(this.#operation.http, emptyHttp);
   }
@@ -59,8 +73,12 @@ export class CelOperation {
   get kind(): string {
     return this.#operation.kind;
   }
+  /** A model's call has its whole prompt here, though its record keeps less. */
   get text(): string {
-    return this.#operation.text;
+    const { text, llm } = this.#operation;
+    if (llm === undefined) return text;
+    this.#wholePrompt();
+    return text.endsWith(llm.prompt) ? text : `${text}\n\n${llm.prompt}`;
   }
   /** Standard deviations from what is usual; 0 where nothing is known. */
   get anomaly(): number {
@@ -135,7 +153,12 @@ export class CelOperation {
     return BigInt(Math.trunc(this.#llm.tokens));
   }
   get prompt(): string {
-    return this.#llm.prompt;
+    const { prompt } = this.#llm;
+    this.#wholePrompt();
+    return prompt;
+  }
+  get promptCut(): boolean {
+    return this.#llm !== emptyLlm && this.#isCut();
   }
   /** No limit set by the client is the largest one. */
   get outputTokensMax(): bigint {
@@ -177,6 +200,13 @@ export const celFields: Readonly<Record<string, string>> = {
   ...{ anomaly: "double" },
   ...{ method: "string", path: "string", host: "string", query: "string", contentType: "string", scheme: "string" },
   ...{ provider: "string", api: "string", model: "string", stream: "bool", tools: "list<string>", tokens: "int" },
-  ...{ prompt: "string", outputTokensMax: "int", mcpMethod: "string", name: "string", tool: "string" },
+  ...{
+    prompt: "string",
+    promptCut: "bool",
+    outputTokensMax: "int",
+    mcpMethod: "string",
+    name: "string",
+    tool: "string",
+  },
   ...{ arguments: "dyn", service: "string", rpc: "string", message: "dyn" },
 };

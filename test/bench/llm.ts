@@ -3,6 +3,7 @@
  *
  *   npm run bench -- llm            every row
  *   npm run bench -- llm stream     only the rows whose name contains the word
+ *   npm run bench -- llm portkey litellm   the rows without masks through these gateways, too (llm/peers.ts)
  *   npm run bench -- llm loop       how long bad and large input keeps the event loop
  *
  * Ratios and differences of interleaved rounds: absolute figures of a shared machine prove nothing.
@@ -15,12 +16,14 @@ import { promisify } from "node:util";
 import { testCa } from "../agent/tls/pki.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { measureLoop } from "./llm/loop.ts";
+import { type Peer, peerNames, startPeer } from "./llm/peers.ts";
 import { median, startWeir, stop, usage } from "./process.ts";
 
 const run = promisify(execFile);
 const weir = resolve(import.meta.dirname, "../../scripts/weir");
 const rounds = Number(process.env["WEIR_BENCH_ROUNDS"] ?? 3);
-const only = process.argv.slice(2);
+const peersWanted = process.argv.slice(2).filter((word) => peerNames.has(word));
+const only = process.argv.slice(2).filter((word) => !peerNames.has(word));
 const wanted = (name: string): boolean => only.length === 0 || only.some((word) => name.includes(word));
 
 interface Row {
@@ -62,21 +65,35 @@ interface Measured {
   readonly first: number;
   readonly token: number;
   readonly tokens: number;
+  readonly calls: number;
 }
 
-async function measure(net: NamespacePair, state: string, through: boolean, row: Row): Promise<Measured> {
-  const { kind, connections, requests } = row;
-  const port = row.masked ? maskedPort : plainPort;
-  const path = "/v1/chat/completions";
-  const work = { host: net.b.address4, port, path, kind, connections, requests, headers: {} };
+/** `by`: direct, through Weir with this state directory, or through a peer. */
+async function measure(net: NamespacePair, by: "direct" | Peer | { state: string }, row: Row): Promise<Measured> {
+  const { kind, connections } = row;
+  const isPeer = typeof by === "object" && "process" in by;
+  const slower = isPeer && kind === "rate" ? by.slower : 1;
+  const requests = Math.max(connections, Math.ceil(row.requests / slower));
+  const to = isPeer
+    ? { host: "127.0.0.1", port: by.port, plain: true, headers: by.headers }
+    : { host: net.b.address4, port: row.masked ? maskedPort : plainPort, plain: false, headers: {} };
+  const work = { ...to, path: "/v1/chat/completions", kind, connections, requests };
   const client = [process.execPath, join(import.meta.dirname, "llm/client.ts"), JSON.stringify(work)];
-  const words = [...(through ? [weir, "run", "--state", state, "--"] : []), ...client];
-  const { stdout } = await run("nsenter", [`--net=/run/netns/${net.a.name}`, "--", ...words]);
+  const through = typeof by === "object" && !isPeer ? [weir, "run", "--state", by.state, "--"] : [];
+  const { stdout } = await run("nsenter", [`--net=/run/netns/${net.a.name}`, "--", ...through, ...client]);
   return JSON.parse(stdout) as Measured;
 }
 
-async function startOrigin(namespace: string, address: string): Promise<ChildProcess> {
-  const pair = testCa("bench").issue({ dns: ["bench"], ip: [address] });
+interface Way {
+  readonly name: string;
+  readonly by: Peer | { state: string };
+  readonly pid: number | undefined;
+}
+
+async function startOrigin(namespace: string, address: string, caFile: string): Promise<ChildProcess> {
+  const ca = testCa("bench");
+  writeFileSync(caFile, ca.pem);
+  const pair = ca.issue({ dns: ["bench"], ip: [address] });
   const options = JSON.stringify({ ...pair, address, ports: [plainPort, maskedPort] });
   const origin = join(import.meta.dirname, "llm/origin.ts");
   const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, "--", process.execPath, origin, options], {
@@ -102,41 +119,57 @@ async function main(): Promise<void> {
   const net = await makeNamespacePair("benchllm");
   const children: ChildProcess[] = [];
   try {
-    children.push(await startOrigin(net.b.name, net.b.address4));
+    const caFile = join(dir, "ca.pem");
+    children.push(await startOrigin(net.b.name, net.b.address4, caFile));
     const policyFile = join(dir, "policy.yaml");
     writeFileSync(policyFile, policy);
     const state = join(dir, "state");
     const agent = await startWeir(net.a.name, weir, ["--state", state, "--policy", policyFile]);
     children.push(agent);
-    process.stdout.write(
-      "row | rate/direct | added p50 | added first token | added per token | agent's CPU per unit\n",
-    );
-    for (const row of chosen) {
-      const pairs: { direct: Measured; through: Measured }[] = [];
-      let cpu = 0;
-      await measure(net, state, true, row);
-      for (let round = 0; round < rounds; round += 1) {
-        const direct = await measure(net, state, false, row);
-        const before = usage(agent.pid).cpu;
-        const through = await measure(net, state, true, row);
-        cpu += usage(agent.pid).cpu - before;
-        pairs.push({ direct, through });
-      }
-      const of = (figure: (pair: { direct: Measured; through: Measured }) => number): number =>
-        median(pairs.map(figure));
-      const added = (key: "p50" | "first"): string => `${of((p) => p.through[key] - p.direct[key]).toFixed(2)} ms`;
-      const units = pairs.reduce((sum, { through }) => sum + (row.kind === "rate" ? row.requests : through.tokens), 0);
-      const perUnit = `${((cpu / units) * 1e6).toFixed(0)} µs a ${row.kind === "rate" ? "call" : "token"}`;
-      const cells =
-        row.kind === "rate"
-          ? [of((p) => p.through.rate / p.direct.rate).toFixed(2), added("p50"), "", ""]
-          : ["", "", added("first"), `${of((p) => p.through.token - p.direct.token).toFixed(0)} µs`];
-      process.stdout.write(`${[row.name, ...cells, perUnit].join(" | ")}\n`);
+    const ways: Way[] = [{ name: "weir", by: { state }, pid: agent.pid }];
+    for (const name of peersWanted) {
+      const origin = { address: net.b.address4, port: plainPort, caFile };
+      const peer = await startPeer(name, net.a.name, origin, dir);
+      children.push(peer.process);
+      ways.push({ name, by: peer, pid: peer.process.pid });
     }
+    process.stdout.write("row | by | rate/direct | added p50 | added first token | added per token | CPU per unit\n");
+    for (const row of chosen) await measureRow(net, row, row.masked ? ways.slice(0, 1) : ways);
   } finally {
     for (const child of children.reverse()) await stop(child);
     await net.remove();
     rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function measureRow(net: NamespacePair, row: Row, ways: readonly Way[]): Promise<void> {
+  const figures = ways.map((way) => ({
+    way,
+    cpu: 0,
+    units: 0,
+    pairs: [] as { direct: Measured; through: Measured }[],
+  }));
+  for (const { by } of ways) await measure(net, by, row);
+  for (let round = 0; round < rounds; round += 1) {
+    const direct = await measure(net, "direct", row);
+    for (const figure of figures) {
+      const { by, pid } = figure.way;
+      const before = usage(pid, true).cpu;
+      const through = await measure(net, by, row);
+      figure.cpu += usage(pid, true).cpu - before;
+      figure.units += row.kind === "rate" ? through.calls : through.tokens;
+      figure.pairs.push({ direct, through });
+    }
+  }
+  for (const { way, cpu, units, pairs } of figures) {
+    const of = (figure: (pair: { direct: Measured; through: Measured }) => number): number => median(pairs.map(figure));
+    const added = (key: "p50" | "first"): string => `${of((p) => p.through[key] - p.direct[key]).toFixed(2)} ms`;
+    const perUnit = `${((cpu / units) * 1e6).toFixed(0)} µs a ${row.kind === "rate" ? "call" : "token"}`;
+    const cells =
+      row.kind === "rate"
+        ? [of((p) => p.through.rate / p.direct.rate).toFixed(3), added("p50"), "", ""]
+        : ["", "", added("first"), `${of((p) => p.through.token - p.direct.token).toFixed(0)} µs`];
+    process.stdout.write(`${[row.name, way.name, ...cells, perUnit].join(" | ")}\n`);
   }
 }
 

@@ -160,6 +160,46 @@ rules:
     assert.match(stdout, /"host":"bearer\.internal"/);
   });
 
+  test("whoever asks for one part after the other is answered with the whole, without the key", async () => {
+    for (const version of ["--http1.1", "--http2"]) {
+      const whole = JSON.parse(
+        (await curl(version, "-si", "https://bearer.internal/parts")).stdout.split("\r\n\r\n")[1] as string,
+      );
+      assert.equal(whole.headers.authorization, `Bearer ${"*".repeat(canaries.bearer.length)}`);
+      const said = await curl(
+        version,
+        "-r",
+        "0-60",
+        "https://bearer.internal/parts",
+        "-r",
+        "61-",
+        "https://bearer.internal/parts",
+      );
+      assert.equal(said.stdout.match(/HTTP\/[12](?:\.1)? 200/g)?.length, 2, said.stdout);
+      assert.ok(!/canary|x-service-key/i.test(said.stdout));
+      const forced = await curl(version, "https://bearer.internal/parts?forced");
+      assert.match(forced.stdout, /HTTP\/[12](?:\.1)? 502/);
+      assert.match(forced.stdout, /WEIR_MASK_IMPOSSIBLE/);
+    }
+    assert.ok((await seenBy("bearer")).every((line) => !/"range"/.test(line)));
+  });
+
+  test("cut over the frames and the messages of a WebSocket it is hidden", async () => {
+    const program = `
+      const socket = new WebSocket("wss://bearer.internal/ws-cut");
+      let text = "";
+      socket.onmessage = ({ data }) => { text += data; };
+      socket.onclose = () => { console.log(text); process.exit(); };
+      socket.onerror = ({ message }) => { console.log(message); process.exit(1); };`;
+    const said = await agent.run([process.execPath, "--input-type=module", "-e", program]);
+    const [inFrames, inMessages] = said.stdout.split("|");
+    assert.match(inFrames ?? "", /"authorization":"Bearer \*{26}"/, said.stderr);
+    // A message's end waits for nothing: fewer than six letters at its end are told from no other text.
+    const [, key] = /"authorization":"Bearer ([^"]*)"/.exec(inMessages ?? "") ?? [];
+    assert.equal(key?.length, canaries.bearer.length);
+    assert.ok(key.replaceAll("*", "").length <= 5, key);
+  });
+
   test("a redirect to another host is followed without it", async () => {
     for (const kind of kinds) {
       const said = await curl("-L", `https://${kind}.internal/redirect`);

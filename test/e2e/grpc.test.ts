@@ -8,7 +8,9 @@ import {
   type GoServer,
   goToolsMissing,
   grpcClient,
+  grpcMasks,
   h2spec,
+  startGrpcMasks,
   startGrpcServer,
   startNginx,
   startNodeHttp2,
@@ -145,6 +147,95 @@ rules:
   test("the record has the message", async () => {
     const { stdout } = await agent.weir(["export"]);
     assert.match(stdout, /UnaryCall \{.*responseSize\\":314159/);
+  });
+});
+
+describe("gRPC replies under masks", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
+  const mail = "ada.lovelace@example.com";
+  const card = "card 4111 1111 1111 1111.";
+  const hidden = (text: string): string => "*".repeat(text.length);
+  const hiddenCard = `card ${hidden(card.slice(5, -1))}.`;
+
+  interface Said {
+    readonly call: string;
+    readonly [name: string]: unknown;
+  }
+
+  /** What a client gets through an agent whose target knows the messages, or does not. */
+  async function ask(descriptors: boolean, masks: string): Promise<{ plain: Said[]; gzip: Said[]; exported: string }> {
+    const pair = await makeNamespacePair("grpcmask");
+    let server: GoServer | null = null;
+    let agent: TestAgent | null = null;
+    try {
+      server = await startGrpcMasks(pair.b);
+      const file = resolve(import.meta.dirname, "../vectors/grpc/grpc-testing.desc");
+      agent = await startTestAgent({
+        namespace: pair.a,
+        wrap: server.withNames([]),
+        policy: `apiVersion: weir/v1
+targets:
+  grpc:
+    protocol: grpc
+    hosts: [grpc.internal]
+    ports: [443]
+    tls: { verify: full, ca: ${server.caFile} }
+${descriptors ? `    grpc: { descriptors: ${file} }` : ""}
+rules:
+  - { name: masks, match: { target: grpc }, record: result, mask: [ ${masks} ] }
+`,
+      });
+      const run = async (...words: string[]): Promise<Said[]> => {
+        const client = [grpcMasks, "client", "grpc.internal:443", ...words];
+        const { code, stdout, stderr } = await (agent as TestAgent).run((server as GoServer).withNames(client));
+        assert.equal(code, 0, stderr);
+        return stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line));
+      };
+      const plain = await run();
+      const gzip = descriptors ? await run("gzip") : plain;
+      return { plain, gzip, exported: (await agent.weir(["export"])).stdout };
+    } finally {
+      await agent?.remove();
+      await server?.stop();
+      await pair.remove();
+    }
+  }
+
+  const everywhere: Said[] = [
+    { call: "unary", username: hidden(mail), scope: `read ${hidden(mail)} only`, body: hiddenCard },
+    { call: "status", code: 5, message: `no customer ${hidden(mail)}`, details: [hidden(mail)] },
+    {
+      call: "stream",
+      code: 5,
+      message: `that was all for ${hidden(mail)}`,
+      details: [],
+      bodies: Array(5).fill(hiddenCard),
+    },
+    { call: "both", bodies: [`${hiddenCard} first`, `${hiddenCard} second`], ended: true },
+  ];
+
+  test("by what detectors find: a reply, each message of a stream, what an error says", async () => {
+    const { plain, gzip, exported } = await ask(true, "{ detector: [email, credit-card] }");
+    assert.deepEqual(plain, everywhere);
+    assert.deepEqual(gzip, everywhere);
+    assert.ok(!exported.includes(mail) && !exported.includes("4111"));
+  });
+
+  test("without a descriptor in the bytes of each message", async () => {
+    const { plain } = await ask(false, "{ detector: [email, credit-card] }");
+    assert.deepEqual(plain, everywhere);
+  });
+
+  test("one field by its path, and nothing beside it", async () => {
+    const { plain, gzip } = await ask(true, '{ json: "$.username", with: redact }');
+    for (const said of [plain, gzip]) {
+      const [unary, status, stream] = said;
+      assert.deepEqual(unary, { call: "unary", username: hidden(mail), scope: `read ${mail} only`, body: card });
+      assert.deepEqual(status?.["details"], [mail]);
+      assert.deepEqual(stream?.["bodies"], Array(5).fill(card));
+    }
   });
 });
 

@@ -188,6 +188,77 @@ describe("SDKs of the model providers", { skip }, () => {
     });
   });
 
+  describe("a session of Gemini's Live API", () => {
+    const rule = (words: string): Promise<void> => govern(`  - { name: r, match: { protocol: llm }, ${words} }\n`);
+
+    test("the SDK gets the same as direct, and each message is recorded with its model", async () => {
+      await rule("verdict: allow");
+      const expected = await direct("live.mjs");
+      assert.match(JSON.stringify(expected), new RegExp(secrets.email));
+      assert.deepEqual(await through("live.mjs"), expected);
+      const { stdout } = await agent.weir(["export"]);
+      for (const type of ["setup", "clientContent"]) assert.ok(stdout.includes(`gemini-live-2.5-flash ${type}`), type);
+    });
+
+    test("what the model says, and what it calls tools with, is masked", async () => {
+      await rule("mask: [{ detector: [credit-card, email] }]");
+      const lines = await through("live.mjs");
+      for (const line of lines) assert.equal(line.ok, true, JSON.stringify(line));
+      for (const secret of [secrets.email, secrets.card]) assert.ok(!JSON.stringify(lines).includes(secret));
+      assert.match(JSON.stringify(lines), /grüße, bye/);
+      assert.match(JSON.stringify(lines), /get_weather/);
+    });
+
+    test("a forbidden prompt closes the session, as the API does, with rule and reason", async () => {
+      await govern(
+        "  - { name: no-customers, match: { when: 'op.prompt.contains(\"customer\")' }, verdict: deny, reason: Not here. }\n",
+      );
+      const [line, other] = await through("live.mjs");
+      assert.equal(line?.ok, false);
+      assert.match(line?.error?.message ?? "", /closed with 1008: .*no-customers.*Not here/);
+      assert.equal(other?.ok, true, JSON.stringify(other));
+    });
+  });
+
+  describe("a session in Bedrock's bidirectional stream", () => {
+    const rule = (words: string): Promise<void> => govern(`  - { name: r, match: { protocol: llm }, ${words} }\n`);
+
+    test("the SDK gets the same as direct", async () => {
+      await rule("verdict: allow");
+      const expected = await direct("bedrock-sonic.mjs");
+      assert.match(JSON.stringify(expected), new RegExp(secrets.email));
+      assert.deepEqual(await through("bedrock-sonic.mjs"), expected);
+      const { stdout } = await agent.weir(["export"]);
+      assert.ok(stdout.includes("amazon.nova-sonic-v1:0 sessionStart"));
+      assert.match(stdout, /outputTokens\\?":7/);
+    });
+
+    test("what the model says is masked over its events", async () => {
+      await rule("mask: [{ detector: [credit-card, email] }]");
+      const lines = await through("bedrock-sonic.mjs");
+      for (const line of lines) assert.equal(line.ok, true, JSON.stringify(line));
+      for (const secret of [secrets.email, secrets.card]) assert.ok(!JSON.stringify(lines).includes(secret));
+      assert.match(JSON.stringify(lines), /grüße, bye.*0e8a4111-1111-4111-8111-111111111111/);
+    });
+
+    test("a prompt is denied when it comes: before the answer as the API's error, after it the call ends", async () => {
+      await govern(
+        "  - { name: no-customers, match: { when: 'op.prompt.contains(\"customer\")' }, verdict: deny, reason: Not here. }\n",
+      );
+      await mock.clear();
+      const lines = await through("bedrock-sonic.mjs");
+      assert.deepEqual(
+        lines.map(({ ok }) => ok),
+        [false, false],
+        JSON.stringify(lines),
+      );
+      const prompts = (await mock.requests()).filter(({ method }) => method === "EVENT").map(({ body }) => body);
+      assert.deepEqual(prompts, ["hello"], "what was denied did not arrive");
+      const { stdout } = await agent.weir(["export"]);
+      assert.match(stdout, /A later event of the call is denied by rule \\"no-customers\\": Not here/);
+    });
+  });
+
   test("every name of a provider was tried", () => {
     assert.ok(providerNames.length >= 4);
   });

@@ -15,7 +15,8 @@ import { createRequire } from "node:module";
 import { connect, createServer as createTcp, type Socket } from "node:net";
 import { createSecureContext, createServer as createTls, type SecureContext, type TLSSocket } from "node:tls";
 import { type EventFrame, EventStreamReader, headerText, withPayload } from "../../agent/wire/llm/eventstream.ts";
-import { fixtures, type MockFixture } from "./aimock-fixtures.ts";
+import { customerReply, fixtures, helloReply, type MockFixture } from "./aimock-fixtures.ts";
+import { answerSonic } from "./sonic.ts";
 
 export interface AimockServerOptions {
   readonly sdkDir: string;
@@ -91,7 +92,8 @@ function join(client: Socket, head: string): void {
 
 function upgrade(request: IncomingMessage, client: Socket): void {
   const { rawHeaders } = request;
-  let head = `${request.method} ${request.url} HTTP/1.1\r\n`;
+  // Google's SDK writes `//ws/…`, which Google takes and the mock does not.
+  let head = `${request.method} ${request.url?.replace(/^\/+/, "/")} HTTP/1.1\r\n`;
   for (let at = 0; at < rawHeaders.length; at += 2) head += `${rawHeaders[at]}: ${rawHeaders[at + 1]}\r\n`;
   join(client, `${head}\r\n`);
 }
@@ -110,6 +112,13 @@ function relay(request: IncomingMessage | Http2ServerRequest, answered: ServerRe
   request.on("end", () => {
     seen.push({ method: request.method as string, path, headers, body: Buffer.concat(body).toString() });
   });
+  if (path.endsWith("/invoke-with-bidirectional-stream")) {
+    answerSonic(request as IncomingMessage, response, (prompt) => {
+      seen.push({ method: "EVENT", path, headers, body: prompt });
+      return prompt === "customer" ? customerReply : helloReply;
+    });
+    return;
+  }
   const upstream = httpRequest(
     { host: "127.0.0.1", port: mock.port, method: request.method, path, headers, agent: false },
     (answer) => {

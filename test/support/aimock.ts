@@ -53,6 +53,8 @@ export type SdkScript =
   | "bedrock.mjs"
   | "ollama.mjs"
   | "realtime.mjs"
+  | "live.mjs"
+  | "bedrock-sonic.mjs"
   | "openai_client.py"
   | "anthropic_client.py"
   | "bedrock_client.py";

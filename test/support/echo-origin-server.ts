@@ -65,6 +65,9 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
       }
       response.end();
       return;
+    case "/parts":
+      part(request, response, Buffer.from(all));
+      return;
     case "/trailers":
       response.writeHead(200, { trailer: "x-echo" });
       response.write("see below");
@@ -81,6 +84,26 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   }
 }
 
+/** One range is answered as RFC 9110 §14 has it; asked with `forced`, a server that answers with a part of its own. */
+function part(request: IncomingMessage, response: ServerResponse, all: Buffer): void {
+  const range = request.url?.includes("forced") === true ? "bytes=0-40" : request.headers.range;
+  const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(range ?? "") ?? [];
+  const type = { "content-type": "application/json" };
+  if (from === undefined || to === undefined) {
+    response.writeHead(200, type);
+    response.end(all);
+    return;
+  }
+  const end = to === "" ? all.length - 1 : Math.min(Number(to), all.length - 1);
+  response.writeHead(206, { ...type, "content-range": `bytes ${from}-${end}/${all.length}` });
+  response.end(all.subarray(Number(from), end + 1));
+}
+
+/** Of a server: short enough for a head of two bytes. */
+function frameOf(op: number, text: Buffer, final: boolean): Buffer {
+  return Buffer.concat([Buffer.from([(final ? 0x80 : 0) | op, text.length]), text]);
+}
+
 /** A WebSocket that says what it was sent, in one frame, and closes (RFC 6455 §4.2.2, §5.2). */
 function upgrade(request: IncomingMessage, socket: Duplex): void {
   const accept = createHash("sha1")
@@ -89,6 +112,16 @@ function upgrade(request: IncomingMessage, socket: Duplex): void {
   const head = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"];
   socket.write(`${[...head, `Sec-WebSocket-Accept: ${accept}`, `X-Echo: ${fieldOf(request)}`].join("\r\n")}\r\n\r\n`);
   const text = Buffer.from(told(request));
+  if (request.url?.startsWith("/ws-cut") === true) {
+    // The same in frames of 10 bytes, and in messages of 10 bytes.
+    const pieces = Array.from({ length: Math.ceil(text.length / 10) }, (_, at) => text.subarray(at * 10, at * 10 + 10));
+    socket.write(Buffer.concat(pieces.map((piece, at) => frameOf(at === 0 ? 1 : 0, piece, false))));
+    socket.write(frameOf(0, Buffer.from("|"), true));
+    socket.write(Buffer.concat([...pieces.map((piece) => frameOf(1, piece, true)), Buffer.from([0x88, 0])]));
+    socket.on("error", () => {});
+    socket.on("data", () => socket.end());
+    return;
+  }
   const frame = Buffer.alloc(4);
   frame.writeUInt16BE(0x817e, 0);
   frame.writeUInt16BE(text.length, 2);

@@ -17,10 +17,13 @@ export const h2spec = join(dir, "h2spec");
 const grpcServer = join(dir, "grpc-server");
 const nginx = "/usr/sbin/nginx";
 
+/** A client of the server of the same name: `ADDRESS [gzip]`. */
+export const grpcMasks = join(dir, "grpc-masks");
+
 /** Null: what is needed is there; else why a test has to be skipped. */
 export function goToolsMissing(needsNginx: boolean): string | null {
   if (needsNginx && !existsSync(nginx)) return "nginx is not installed";
-  return existsSync(h2spec) ? null : "run scripts/interop first (it needs Go)";
+  return existsSync(grpcMasks) ? null : "run scripts/interop first (it needs Go)";
 }
 
 export interface GoServer {
@@ -37,6 +40,11 @@ export function startGrpcServer(namespace: Namespace): Promise<GoServer> {
     ...[grpcServer, "-port", "443", "-use_tls"],
     ...["-tls_cert_file", cert, "-tls_key_file", key],
   ]);
+}
+
+/** A server of the same service whose replies are full of values (test/support/grpc-masks), as `grpc.internal`. */
+export function startGrpcMasks(namespace: Namespace): Promise<GoServer> {
+  return startServer(namespace, "grpc.internal", ({ cert, key }) => [grpcMasks, "server", cert, key]);
 }
 
 /** node:http2 on 443, as `h2.internal`. */

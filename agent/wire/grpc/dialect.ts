@@ -9,13 +9,14 @@ import { createBodyMasker } from "../../mask/body-masker.ts";
 import { maskerOf } from "../../mask/masker.ts";
 import type { Described, Dialect, DialectContext, DialectExchange, Refusal, ReplyReader } from "../http/dialect.ts";
 import { plansOf } from "../http/mask-plans.ts";
-import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
+import { type Headers, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
 import { type GrpcSchema, type MethodType, readDescriptorSet } from "./descriptors.ts";
 import { type Frame, FrameReader, frameOf, plainMessage } from "./frames.ts";
 import { messageJson } from "./message-json.ts";
 import { maskMessage } from "./message-mask.ts";
 import { BareReply, NoReply, TypedReply } from "./replies.ts";
+import { maskStatus, percentEncoded } from "./status.ts";
 
 /** Status codes of grpc.io/docs/guides/status-codes. */
 const permissionDenied = 7;
@@ -182,6 +183,12 @@ class GrpcExchange implements DialectExchange {
     return null;
   }
 
+  /** What an error says, and its details: any message, so that detectors look at its bytes. */
+  fields(fields: Headers, verdict: Verdict): number {
+    const { reply } = plansOf(verdict, this.#context);
+    return reply === null ? 0 : maskStatus(fields, reply);
+  }
+
   reply(head: ResponseHead, verdict: Verdict): ReplyReader | null {
     const { reply, paths } = plansOf(verdict, this.#context);
     if (reply === null && paths.length === 0) return null;
@@ -195,15 +202,4 @@ class GrpcExchange implements DialectExchange {
     if (this.#schema !== null && paths.length > 0) return new NoReply();
     return reply === null ? null : new BareReply(createBodyMasker(reply), coding);
   }
-}
-
-/** Percent-encoding of `Status-Message`. */
-function percentEncoded(text: string): string {
-  return [...Buffer.from(text, "utf8")]
-    .map((byte) =>
-      byte >= 0x20 && byte <= 0x7e && byte !== 0x25
-        ? String.fromCharCode(byte)
-        : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`,
-    )
-    .join("");
 }

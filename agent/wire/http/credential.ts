@@ -3,8 +3,10 @@
  * response that carries it.
  */
 import type { ReplyReader } from "./dialect.ts";
+import { FrameScrubber } from "./frame-scrubber.ts";
 import type { Headers, RequestHead, ResponseHead } from "./message.ts";
 import { splitTarget } from "./request-facts.ts";
+import { BodyScrubber, PartScrubber, scrubbedBytesMin } from "./scrubber.ts";
 import { signV4 } from "./sigv4.ts";
 
 export type HttpCredential =
@@ -23,8 +25,6 @@ export type HttpCredential =
 
 /** Where clients put theirs. */
 const clientFields = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token"];
-/** A shorter secret would be found in every other text. */
-const scrubbedBytesMin = 6;
 
 /** Changes the head's fields; the new request target, or null when it stays. `nowMs` is for signatures. */
 export function applyCredential(
@@ -73,21 +73,24 @@ export function scrubTrailers(credential: HttpCredential, trailers: Headers): vo
 }
 
 /** Whatever type the body says it has: who can make a server repeat the key may choose the type too. */
-export function scrubberFor(credential: HttpCredential): ReplyReader | null {
-  return openScrubber(credential, 1);
+export function scrubberFor(credential: HttpCredential, isPart = false): ReplyReader | null {
+  const secrets = bytesOf(credential);
+  if (secrets.length === 0) return null;
+  return isPart ? new PartScrubber(secrets) : new BodyScrubber(secrets, 1);
 }
 
 /**
  * For what comes after a 101: nobody says where a message ends, and one whose last letter a secret begins with must not
- * wait for the next. So only what looks much like a secret already is held back.
+ * wait for the next. So only what looks much like a secret already is held back. Of a WebSocket the frames are read.
  */
-export function tunnelScrubberFor(credential: HttpCredential): ReplyReader | null {
-  return openScrubber(credential, scrubbedBytesMin);
+export function tunnelScrubberFor(credential: HttpCredential, protocol: string): ReplyReader | null {
+  const secrets = bytesOf(credential);
+  if (secrets.length === 0) return null;
+  return protocol === "websocket" ? new FrameScrubber(secrets) : new BodyScrubber(secrets, scrubbedBytesMin);
 }
 
-function openScrubber(credential: HttpCredential, heldBytesMin: number): ReplyReader | null {
-  const secrets = secretsOf(credential).map((secret) => Buffer.from(secret, "utf8"));
-  return secrets.length === 0 ? null : new Scrubber(secrets, heldBytesMin);
+function bytesOf(credential: HttpCredential): Buffer[] {
+  return secretsOf(credential).map((secret) => Buffer.from(secret, "utf8"));
 }
 
 /** Forms of one credential; credentials are made anew for each connection, and gone with it. */
@@ -152,60 +155,6 @@ function hidden(text: string, secrets: readonly string[]): string {
   let out = text;
   for (const secret of secrets) if (out.includes(secret)) out = out.replaceAll(secret, "*".repeat(secret.length));
   return out;
-}
-
-/** Overwrites secrets in a stream of bytes; holds back only what a secret could still begin with. */
-class Scrubber implements ReplyReader {
-  readonly preservesLength = true;
-  masked = 0;
-  readonly #secrets: readonly Buffer[];
-  readonly #heldBytesMin: number;
-  #held = Buffer.alloc(0);
-
-  constructor(secrets: readonly Buffer[], heldBytesMin: number) {
-    this.#secrets = secrets;
-    this.#heldBytesMin = heldBytesMin;
-  }
-
-  get heldBytes(): number {
-    return this.#held.length;
-  }
-
-  push(bytes: Buffer): Buffer {
-    const all = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
-    for (const secret of this.#secrets) {
-      for (let at = all.indexOf(secret); at >= 0; at = all.indexOf(secret, at + secret.length)) {
-        all.fill(0x2a, at, at + secret.length);
-        this.masked += 1;
-      }
-    }
-    const begun = openBytes(all, this.#secrets);
-    const open = begun < this.#heldBytesMin ? 0 : begun;
-    this.#held = Buffer.from(all.subarray(all.length - open));
-    return all.subarray(0, all.length - open);
-  }
-
-  end(): Buffer {
-    const last = this.#held;
-    this.#held = Buffer.alloc(0);
-    return last;
-  }
-
-  summary() {
-    return { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
-  }
-}
-
-/** Length of the longest end of `bytes` that a secret begins with. */
-function openBytes(bytes: Buffer, secrets: readonly Buffer[]): number {
-  let open = 0;
-  for (const secret of secrets) {
-    for (let size = Math.min(secret.length - 1, bytes.length); size > open; size -= 1) {
-      if (bytes[bytes.length - size] !== secret[0]) continue;
-      if (bytes.compare(secret, 0, size, bytes.length - size, bytes.length) === 0) open = size;
-    }
-  }
-  return open;
 }
 
 function basic({ user, password }: { readonly user: string; readonly password: string }): string {

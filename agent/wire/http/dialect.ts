@@ -7,7 +7,7 @@ import type { Operation, TargetProtocol } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
 import type { Detector } from "../../mask/detector.ts";
 import type { LargeReply, Twin } from "./large-body.ts";
-import type { OwnResponse, RequestHead, ResponseHead } from "./message.ts";
+import type { Headers, OwnResponse, RequestHead, ResponseHead } from "./message.ts";
 
 /** Of one operation, what a dialect says; the exchange fills in the rest (`http`, `bytes`, empty SQL words). */
 export type Described = Pick<Operation, "protocol" | "text" | "verbs" | "writes" | "traits"> &
@@ -65,7 +65,7 @@ export interface DialectExchange {
   /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
   rewrite(body: Buffer, verdict: Verdict): Buffer;
   /** Body that goes upstream, part by part, in place of `rewrite`. May keep bytes back; throws a WeirError to refuse. */
-  forward?(bytes: Buffer, verdict: Verdict): Buffer;
+  readonly forward?: ((bytes: Buffer, verdict: Verdict) => Buffer) | undefined;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
   refuse(refusal: Refusal): OwnResponse;
   /**
@@ -87,6 +87,8 @@ export interface DialectExchange {
   readonly retryKey?: string | null;
   /** Reads and changes the reply's body; null: it passes as it is. Bodies come decoded. */
   reply(head: ResponseHead, verdict: Verdict): ReplyReader | null;
+  /** Masks what a response's head or trailers say in words; how many values. Left out: they say nothing. */
+  fields?(fields: Headers, verdict: Verdict): number;
   /** Of a request that changes the protocol, when its messages are read; left out: they are not. */
   readonly tunnel?: ((verdict: Verdict) => Tunnel) | undefined;
   /** How long bodies are worked on elsewhere; left out: none of its bodies is long. */

@@ -11,15 +11,8 @@ import type { Described, DialectExchange, HoldingStream, Refusal } from "./diale
 import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
 import { asBuffer, headData, type LargeDone, type LargeTask, largeBodyBytesMin, replyHeadData } from "./large-body.ts";
-import {
-  askIdentity,
-  fitHead,
-  type Headers,
-  type RequestHead,
-  type ResponseHead,
-  setLength,
-  streamHead,
-} from "./message.ts";
+import { fitHead, type Headers, type RequestHead, type ResponseHead, setLength, streamHead } from "./message.ts";
+import { askReadable, cutPart, isPart, type PartsAllowed, unreadTunnel } from "./ranges.ts";
 import { recordedOperation, resultDetails } from "./recorded.ts";
 import { denial, failure, noConnect, tooLarge } from "./refusals.ts";
 import { ReplyBody } from "./reply-body.ts";
@@ -70,11 +63,13 @@ export class Exchange {
   #sending: { readonly permit: Permit; readonly verdict: Verdict } | null = null;
   #wrapping: { status: number; parts: Buffer[]; bytes: number } | null = null;
   #forget: () => void = () => {};
+  #parted: PartsAllowed = "yes";
   #responded = false;
   #answered = false;
   #decoding = false;
   #responseTrailers: Headers | null = null;
   #replyBytes = 0;
+  #maskedFields = 0;
   #status = 0;
 
   constructor(options: ExchangeOptions) {
@@ -332,12 +327,12 @@ export class Exchange {
     if (this.#dialect.forward !== undefined && headers.has("content-length")) {
       setLength(head, { kind: "chunked" });
     }
-    if (verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.reads === "whole")
-      askIdentity(headers);
-    // Compressed messages could not be read.
-    const isRead =
-      verdict.transforms.masks.length > 0 || this.#context.credential !== null || this.#dialect.tunnel !== undefined;
-    if (isRead && headers.has("sec-websocket-extensions")) headers.delete("sec-websocket-extensions");
+    this.#parted = askReadable(headers, {
+      credential: this.#context.credential,
+      isMasked: verdict.transforms.masks.length > 0,
+      isWhole: this.#dialect.reads === "whole",
+      isTunnelRead: this.#dialect.tunnel !== undefined,
+    });
     const target =
       this.#context.credential === null ? null : applyCredential(head, body, this.#context.credential, this.#now());
     this.#sink.sendHead(head, target, permit);
@@ -388,6 +383,7 @@ export class Exchange {
       return;
     }
     this.#status = head.status;
+    this.#maskedFields += this.#dialect.fields?.(head.headers, permit.verdict) ?? 0;
     const begun = this.#beats > 0;
     const isStream = head.headers.get("content-type")?.toLowerCase().startsWith("text/event-stream") === true;
     if (!this.#openReaders(head, permit.verdict)) return;
@@ -417,13 +413,13 @@ export class Exchange {
     const reader =
       tunnel !== undefined || redactions.length > 0 || !changes ? null : this.#context.tunnel(this.head, verdict);
     if (tunnel === undefined && changes && reader === null) {
-      const why = "The server changes the protocol, and what it carries would have to be masked.";
-      this.#fail("WEIR_MASK_IMPOSSIBLE", why);
+      this.#fail("WEIR_MASK_IMPOSSIBLE", unreadTunnel);
       return false;
     }
+    const upgrade = this.head.headers.get("upgrade")?.toLowerCase() ?? "";
     this.#tunnel = new TunnelPassage({
       reader,
-      scrubber: this.#context.credential === null ? null : tunnelScrubberFor(this.#context.credential),
+      scrubber: this.#context.credential === null ? null : tunnelScrubberFor(this.#context.credential, upgrade),
       decisions:
         tunnel === undefined
           ? null
@@ -436,7 +432,7 @@ export class Exchange {
                 masking: this.#context,
                 tell,
               }),
-      isUnreadWebSocket: tunnel === undefined && this.head.headers.get("upgrade")?.toLowerCase() === "websocket",
+      isUnreadWebSocket: tunnel === undefined && upgrade === "websocket",
       out: (bytes) => this.#out(bytes),
     });
     return true;
@@ -470,8 +466,13 @@ export class Exchange {
     if (head.body.kind === "none") return true;
     const step: LargeTask["step"] = { do: "reply", verdict, reply: replyHeadData(head) };
     const reader = this.#dialect.reply(head, verdict);
-    const scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential);
+    const scrubber = this.#context.credential === null ? null : scrubberFor(this.#context.credential, isPart(head));
     if (reader === null && scrubber === null) return true;
+    const isMasked = reader !== null && verdict.transforms.masks.length > 0;
+    if (isPart(head) && (isMasked || (scrubber !== null && this.#parted === "no"))) {
+      this.#fail("WEIR_MASK_IMPOSSIBLE", cutPart);
+      return false;
+    }
     const coding = head.headers.get("content-encoding")?.trim().toLowerCase() ?? "";
     if (coding !== "" && coding !== "identity") {
       // Asked for identity, some servers send what they like.
@@ -532,7 +533,10 @@ export class Exchange {
   responseEnd(trailers: Headers | null): void {
     if (this.#phase !== "forwarding") return;
     this.#answered = true;
-    if (trailers !== null && this.#context.credential !== null) scrubTrailers(this.#context.credential, trailers);
+    if (trailers !== null) {
+      if (this.#context.credential !== null) scrubTrailers(this.#context.credential, trailers);
+      this.#maskedFields += this.#dialect.fields?.(trailers, this.#allowed().verdict) ?? 0;
+    }
     this.#responseTrailers = trailers;
     if (this.#decoding) this.#sink.decodeEnd();
     else this.#ended(trailers);
@@ -627,7 +631,7 @@ export class Exchange {
   }
 
   #fail(code: string, message: string): void {
-    this.#refuse(failure(code, message), 502, false);
+    this.#refuse(failure(code, message), code === "WEIR_DENIED" ? 403 : 502, false);
   }
 
   /** `reusable`: the upstream connection was not touched, and may carry the next request. */
@@ -670,7 +674,7 @@ export class Exchange {
       tag: String(this.#status),
       rows: 0,
       bytes: this.#replyBytes,
-      masked: (this.#reply ?? this.#tunnel)?.masked ?? 0,
+      masked: ((this.#reply ?? this.#tunnel)?.masked ?? 0) + this.#maskedFields,
       durationMs: this.#now() - this.#startedMs,
       error,
       details: resultDetails(this.#status, summary, this.#permit?.verdict.record === "result"),

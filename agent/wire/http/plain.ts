@@ -8,8 +8,8 @@ import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from
 import { factsOf, recordedQuery } from "./request-facts.ts";
 
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
-/** What of a body of text stands in the operation's text, for rules on its words. */
-const bodyTextCharactersMax = 16 * 1024;
+/** What of a body of text stands in the operation's text, for rules on its words: all that is read before it is decided. */
+const bodyTextBytesMax = 64 * 1024;
 
 export function plainExchange(head: RequestHead, masking: Masking): DialectExchange {
   const facts = factsOf(head);
@@ -56,5 +56,5 @@ export function plainRefusal(refusal: Refusal, head: RequestHead): OwnResponse {
 }
 
 function textOf(body: Buffer): string {
-  return body.toString("utf8", 0, bodyTextCharactersMax);
+  return body.toString("utf8", 0, bodyTextBytesMax);
 }

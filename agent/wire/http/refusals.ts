@@ -21,7 +21,8 @@ export function denial(verdict: Verdict, approvalId: string | null, retryAfterSe
 
 export function failure(code: string, message: string): Refusal {
   return {
-    kind: "failed",
+    // A later message of a request may be denied when the first has left.
+    kind: code === "WEIR_DENIED" ? "denied" : "failed",
     code,
     message: `Weir: ${message} (${code})`,
     rule: "",

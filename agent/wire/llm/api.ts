@@ -24,6 +24,54 @@ export interface LlmApi<Call extends Route = Route> {
   holding(call: Call): HoldingStream | null;
   /** How this reply streams; null: it comes whole. */
   stream(head: ResponseHead, call: Call): LlmStream | null;
+  /** Of a request that goes on while it is answered; null, or left out: this one comes first. */
+  events?(call: Call): RequestEvents | null;
+  /** Of calls whose `api` is `realtime`: what is said over the WebSocket; left out: it is not read. */
+  readonly realtime?: RealtimeApi;
+}
+
+export interface Spent {
+  readonly inputTokens: number | null;
+  readonly outputTokens: number | null;
+}
+
+/** What an API says over a WebSocket, message by message: JSON objects both ways. */
+export interface RealtimeApi {
+  rewriter(): StreamRewriter;
+  /** Of a client's message; one that cannot be read is empty. */
+  asked(event: JsonObject): {
+    /** Empty: it is none of this API. */
+    readonly type: string;
+    /** `idle`: it gives the model nothing, and passes. `sound`: one decision stands for all of a session's. */
+    readonly kind: "idle" | "sound" | "prompt";
+    readonly facts: RequestFacts;
+    /** `spent` will tell what it cost. */
+    readonly answered: boolean;
+  };
+  /** A message of the server's that tells what a response has cost. */
+  spent(event: JsonObject): Spent | null;
+  refuse(refusal: Refusal, event: JsonObject): Buffer;
+  /** There is no message for a refusal but the last. */
+  readonly refusalEnds: boolean;
+  /** Tells why the connection ends. */
+  farewell(message: string): Buffer;
+}
+
+/** One event of a request that goes on while it is answered. */
+export interface RequestEvent {
+  /** As it came. */
+  readonly raw: Buffer;
+  readonly type: string;
+  readonly facts: RequestFacts;
+  readonly traits: readonly string[];
+  /** Its JSON; null: it has none that can be read. */
+  readonly json: Buffer | null;
+}
+
+/** Throws a PeerError for what cannot be cut into events; nothing is pushed after that. */
+export interface RequestEvents {
+  push(bytes: Buffer): RequestEvent[];
+  readonly heldBytes: number;
 }
 
 /** `sse` and `ndjson` are cut into events here; any other framing is the API's own. */

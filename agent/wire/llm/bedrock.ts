@@ -11,6 +11,7 @@ import { mediaType, type OwnResponse } from "../http/message.ts";
 import { anthropicReply, anthropicRequest } from "./anthropic.ts";
 import type { LlmApi } from "./api.ts";
 import { converseUsage } from "./bedrock-events.ts";
+import { BedrockEventsIn } from "./bedrock-events-in.ts";
 import { BedrockFrames, writeEvent } from "./bedrock-frames.ts";
 import { writeFrame, writeTextHeaders } from "./eventstream.ts";
 import { type ReplyFacts, type RequestFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
@@ -22,17 +23,16 @@ export const eventStreamType = "application/vnd.amazon.eventstream";
 export interface BedrockRoute extends Route {
   /** Whose shape the bodies have: Converse's, or the model's own. */
   readonly format: "converse" | "invoke" | "other";
-  /** Audio in both directions is not read. */
-  readonly readable: boolean;
 }
 
 export const bedrockApi: LlmApi<BedrockRoute> = {
   provider: "bedrock",
-  unknown: { ...unknownRoute, stream: false, format: "other", readable: true },
+  unknown: { ...unknownRoute, stream: false, format: "other" },
   route: ({ method }, path) => bedrockRoute(method, path),
   request: (body, { format }) => bedrockRequest(body, format),
   reply: (body, { format }) => bedrockReply(body, format),
   refuse: bedrockRefusal,
+  events: ({ api }) => (api === "realtime" ? new BedrockEventsIn() : null),
   holding: () => bedrockHolding,
   stream({ headers }, { format }) {
     switch (mediaType(headers)) {
@@ -54,7 +54,7 @@ export function bedrockRoute(method: string, target: string): BedrockRoute | nul
   const [, id, verb] = modelPath.exec(path) ?? [];
   if (id === undefined || verb === undefined) return otherRoute(method, path);
   const model = decode(id);
-  const route = { api: "chat", reads: "whole", stream: false, model, format: "converse", readable: true } as const;
+  const route = { api: "chat", reads: "whole", stream: false, model, format: "converse" } as const;
   switch (verb) {
     case "converse":
       return route;
@@ -65,7 +65,7 @@ export function bedrockRoute(method: string, target: string): BedrockRoute | nul
     case "invoke-with-response-stream":
       return { ...route, format: "invoke", stream: true };
     case "invoke-with-bidirectional-stream":
-      return { ...route, format: "invoke", api: "realtime", reads: "head", stream: true, readable: false };
+      return { ...route, format: "invoke", api: "realtime", reads: "head", stream: true };
     default:
       // count-tokens, and what is still to come: the prompt is somewhere in the body.
       return { ...route, format: "other", api: "other" };
@@ -85,7 +85,6 @@ function otherRoute(method: string, path: string): BedrockRoute | null {
     stream: false,
     model: null,
     format: "other",
-    readable: true,
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { Operation } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
+import { WeirError } from "../../errors.ts";
 import { bodyReader } from "../http/body-mask.ts";
 import type {
   Described,
@@ -19,8 +20,8 @@ import { promptBytesMax } from "../http/dialect.ts";
 import type { Twin } from "../http/large-body.ts";
 import { isText } from "../http/media-type.ts";
 import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
-import { splitTarget } from "../http/request-facts.ts";
-import type { LlmStream, StreamBody } from "./api.ts";
+import { factsOf, splitTarget } from "../http/request-facts.ts";
+import type { LlmStream, RealtimeApi, RequestEvent, RequestEvents, StreamBody } from "./api.ts";
 import { apiFor, type Called } from "./apis.ts";
 import { dataUrl, readBody } from "./body.ts";
 import { type ReplyMasks, replyMasks } from "./masking.ts";
@@ -56,7 +57,8 @@ interface State {
 }
 
 class LlmExchange implements DialectExchange {
-  readonly reads: "head" | "whole";
+  readonly reads: "head" | "whole" | "first";
+  readonly forward: DialectExchange["forward"];
   readonly tunnel: DialectExchange["tunnel"];
   readonly twin: Twin;
   readonly #head: RequestHead;
@@ -67,6 +69,9 @@ class LlmExchange implements DialectExchange {
   #verdict: Verdict | null = null;
   /** The reply is masked as one text. */
   #isRead = false;
+  /** Of a request that goes on: events that the verdict has seen, and those that went on. */
+  #judged = 0;
+  #passed = 0;
 
   constructor(head: RequestHead, context: DialectContext, called: Called) {
     this.#head = head;
@@ -79,7 +84,11 @@ class LlmExchange implements DialectExchange {
       restore: (state) => this.#restore(state as State | null),
     };
     const { api, call } = called;
-    if (call.api === "realtime" && api.provider === "openai") this.tunnel = (verdict) => this.#realtime(verdict);
+    const { realtime } = api;
+    const events = api.events?.(call) ?? null;
+    this.forward = events === null ? undefined : (bytes, verdict) => this.#forward(events, bytes, verdict);
+    if (events !== null) this.reads = "first";
+    if (call.api === "realtime" && realtime !== undefined) this.tunnel = (verdict) => this.#realtime(realtime, verdict);
   }
 
   #restore(state: State | null): void {
@@ -87,15 +96,69 @@ class LlmExchange implements DialectExchange {
     this.#names = state?.names == null ? null : Placeholders.of(state.names);
   }
 
-  #realtime(verdict: Verdict): Tunnel {
+  #realtime(api: RealtimeApi, verdict: Verdict): Tunnel {
     return new RealtimeTunnel({
+      api,
       masks: this.#masks(verdict),
       masking: this.#context,
       describe: (type, facts, traits) => this.#described(facts, [...traits], type),
     });
   }
 
+  /** A client whose request goes on while it is answered may wait for the answer's head. */
+  get waits(): boolean {
+    return this.reads !== "first";
+  }
+
+  enough(body: Buffer): boolean {
+    try {
+      return this.#first(body) !== null;
+    } catch {
+      return true;
+    }
+  }
+
+  #first(body: Buffer): RequestEvent | null {
+    const { api, call } = this.#called;
+    return api.events?.(call)?.push(body)[0] ?? null;
+  }
+
+  /** Of a request that goes on while it is answered: every event after the first is judged when it comes. */
+  #forward(events: RequestEvents, bytes: Buffer, verdict: Verdict): Buffer {
+    return Buffer.concat(
+      events.push(bytes).map((event) => {
+        this.#passed += 1;
+        if (this.#passed > this.#judged) {
+          const described = this.#described(event.facts, [...event.traits], event.type);
+          const said = this.#context.would({ ...described, http: factsOf(this.#head) });
+          if (said.action !== "allow")
+            throw new WeirError(
+              "WEIR_DENIED",
+              `A later event of the call is denied by rule "${said.rule}": ${said.reason}`,
+            );
+        }
+        // The client signed it.
+        if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
+          throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
+        return event.raw;
+      }),
+    );
+  }
+
+  #describeFirst(body: Buffer | null): Described {
+    this.#stream = true;
+    let event: RequestEvent | null = null;
+    try {
+      event = body === null ? null : this.#first(body);
+    } catch {
+      return this.#described(null, ["unreadable-body"], "");
+    }
+    this.#judged = event === null ? 0 : 1;
+    return this.#described(event?.facts ?? null, [...(event?.traits ?? [])], event?.type ?? "");
+  }
+
   describe(body: Buffer | null): Described {
+    if (this.reads === "first") return this.#describeFirst(body);
     const { api, call } = this.#called;
     const read = body === null || this.reads === "head" || body.length === 0 ? null : readBody(body);
     const traits: string[] = read?.problem == null ? [] : [read.problem];
@@ -155,7 +218,7 @@ class LlmExchange implements DialectExchange {
 
   rewrite(body: Buffer, verdict: Verdict): Buffer {
     this.#verdict = verdict;
-    if (this.reads === "head" || body.length === 0) return body;
+    if (this.reads !== "whole" || body.length === 0) return body;
     const redacted = redactBody(body, verdict, this.#context);
     if (redacted === null) return body;
     this.#names = redacted.names.size === 0 ? null : redacted.names;

@@ -4,14 +4,18 @@
  *
  *     /{version}/models/{model}:{verb}
  *     /{version}/projects/{p}/locations/{l}/publishers/{publisher}/models/{model}:{verb}
+ *     /ws/google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateContent
+ *     /ws/google.cloud.aiplatform.{version}.LlmBidiService/BidiGenerateContent
  */
 import type { HoldingStream, Refusal } from "../http/dialect.ts";
 import { mediaType, type OwnResponse } from "../http/message.ts";
 import { anthropicHolding, anthropicReply, anthropicRequest } from "./anthropic.ts";
 import type { LlmApi } from "./api.ts";
 import { GeminiArray } from "./gemini-array.ts";
+import { geminiLive } from "./gemini-live.ts";
+import { geminiRequest } from "./gemini-request.ts";
 import { geminiUsage } from "./gemini-stream.ts";
-import { type ReplyFacts, type RequestFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
+import { type ReplyFacts, type Route, tidyPath, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
 
@@ -29,6 +33,7 @@ export const geminiApi: LlmApi<GeminiRoute> = {
   request: (body, { format }) => (format === "anthropic" ? anthropicRequest(body) : geminiRequest(body)),
   reply: (body, { format }) => (format === "anthropic" ? anthropicReply(body) : geminiReply(body)),
   refuse: geminiRefusal,
+  realtime: geminiLive,
   holding: ({ format, framing }) => (format === "anthropic" ? anthropicHolding : geminiHolding(framing)),
   stream({ status, headers }, { stream, framing }) {
     const type = mediaType(headers);
@@ -42,6 +47,9 @@ export const geminiApi: LlmApi<GeminiRoute> = {
 const methodPath = /^\/v\d\w*\/(?:.+\/)?(models|tunedModels|endpoints)\/([^/:]+):(\w+)$/;
 const otherPath =
   /^\/(?:upload\/|download\/)?v\d\w*\/(?:[^:]*\/)?(models|tunedModels|files|batches|cachedContents|operations|corpora|interactions|fileSearchStores|batchPredictionJobs)(?:[/:].*)?$/;
+
+/** A WebSocket: gemini-live.ts. Some clients write the path without `/ws`. */
+const livePath = /^\/(?:ws\/)?google\.[\w.]+[./]Bidi\w+$/;
 
 const verbs: Readonly<Record<string, Pick<Route, "api" | "stream">>> = {
   generateContent: { api: "chat", stream: false },
@@ -72,6 +80,8 @@ export function geminiRoute(method: string, target: string, query: string): Gemi
       framing: isAnthropic ? "sse" : framing,
     };
   }
+  if (livePath.test(path))
+    return { api: "realtime", reads: "head", stream: false, model: null, format: "gemini", framing };
   if (!/^\/(?:\w+\/)?v\d/.test(path)) return null;
   const other = otherPath.exec(path) ?? [];
   const plain = { stream: false, model: null, format: "gemini", framing } as const;
@@ -93,46 +103,6 @@ export function geminiRoute(method: string, target: string, query: string): Gemi
       // The API that is like OpenAI's, and what is still to come: the prompt leaves all the same.
       return { ...plain, api: "other", reads: method === "POST" ? "whole" : "head", stream: null, framing: "sse" };
   }
-}
-
-/** Members that are no text for the model. Protobuf's JSON takes names in both ways of writing. */
-const settings = new Set([
-  ...["tools", "toolConfig", "tool_config", "safetySettings", "safety_settings", "generationConfig"],
-  ...["generation_config", "cachedContent", "cached_content", "labels", "model", "parameters"],
-]);
-
-export function geminiRequest(body: JsonObject): RequestFacts {
-  const inner = body["generateContentRequest"] ?? body["generate_content_request"];
-  const request = isObject(inner) ? { ...body, ...inner } : body;
-  const told = Object.fromEntries(Object.entries(request).filter(([key]) => !settings.has(key)));
-  const prompt = textsOf(told);
-  const tools: string[] = [];
-  for (const tool of Array.isArray(request["tools"]) ? request["tools"] : []) {
-    if (!isObject(tool)) continue;
-    const functions = tool["functionDeclarations"] ?? tool["function_declarations"];
-    if (!Array.isArray(functions)) {
-      // The tools that Google runs itself: `{ googleSearch: {} }`.
-      tools.push(...Object.keys(tool));
-      continue;
-    }
-    for (const declared of functions) {
-      if (!isObject(declared)) continue;
-      if (typeof declared["name"] === "string") tools.push(declared["name"]);
-      const { name: _name, ...rest } = declared;
-      textsOf(rest, prompt);
-    }
-  }
-  const config = request["generationConfig"] ?? request["generation_config"];
-  const { maxOutputTokens, max_output_tokens: snake, candidateCount } = isObject(config) ? config : {};
-  const most = maxOutputTokens ?? snake;
-  const model = request["model"] ?? request["agent"];
-  return {
-    model: typeof model === "string" ? model.replace(/^models\//, "") : "",
-    stream: request["stream"] === true,
-    tools,
-    outputTokensMax: typeof most === "number" ? most * (typeof candidateCount === "number" ? candidateCount : 1) : null,
-    prompt,
-  };
 }
 
 /** Of a whole reply, which may be the array of chunks too. */

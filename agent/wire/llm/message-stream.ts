@@ -5,6 +5,7 @@
  */
 import { AnthropicStream, isAnthropicEvent } from "./anthropic-stream.ts";
 import { ConverseStream, isConverseEvent, kindOf } from "./bedrock-events.ts";
+import { isSonicEvent, SonicStream } from "./bedrock-sonic.ts";
 import { GeminiStream, isGeminiChunk } from "./gemini-stream.ts";
 import {
   isObject,
@@ -108,6 +109,7 @@ class UnknownStream implements StreamRewriter {
 }
 
 function readerFor(event: JsonObject): StreamRewriter {
+  if (isSonicEvent(event)) return new SonicStream();
   if (isAnthropicEvent(event)) return new AnthropicStream();
   if (isConverseEvent(event)) return new ConverseStream();
   return isGeminiChunk(event) ? new GeminiStream() : new UnknownStream();

@@ -8,6 +8,7 @@ import type { LlmApi } from "./api.ts";
 import { type ReplyFacts, type RequestFacts, type Route, unknownRoute } from "./message-facts.ts";
 import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
 import { errorText, openaiUsage } from "./openai-parts.ts";
+import { openaiRealtime } from "./openai-realtime.ts";
 import { toolOf } from "./openai-responses-stream.ts";
 import { openaiRoute } from "./openai-routes.ts";
 import { OpenAiStream } from "./openai-stream.ts";
@@ -20,6 +21,7 @@ export const openaiApi: LlmApi = {
   reply: openaiReply,
   refuse: openaiRefusal,
   holding: openaiHolding,
+  realtime: openaiRealtime,
   stream: ({ headers }) =>
     mediaType(headers) === "text/event-stream" ? { framing: "sse", rewriter: () => new OpenAiStream() } : null,
 };

@@ -1,25 +1,25 @@
 /**
- * A realtime session of OpenAI's API over a WebSocket: each event of the client's that gives the model something is an
- * operation of its own, decided and redacted before it leaves; what the server tells is masked event by event.
- * https://platform.openai.com/docs/api-reference/realtime-client-events
+ * A realtime session over a WebSocket: each event of the client's that gives the model something is an operation of its
+ * own, decided and redacted before it leaves; what the server tells is masked event by event. Which events there are is
+ * the API's: openai-realtime.ts, gemini-live.ts.
  */
 import type { Verdict } from "../../core/verdict.ts";
-import type { Described, Refusal, ReplyReader, Tunnel, TunnelStep } from "../http/dialect.ts";
+import type { Described, ReplyReader, Tunnel, TunnelStep } from "../http/dialect.ts";
 import type { Masking } from "../http/mask-plans.ts";
-import { closeFrame, MessageReader, opText, type WebSocketPart, writeMessage } from "../websocket/messages.ts";
+import { MessageReader, opText, type WebSocketPart, writeMessage } from "../websocket/messages.ts";
+import type { RealtimeApi, Spent } from "./api.ts";
 import { readBody } from "./body.ts";
 import type { ReplyMasks } from "./masking.ts";
 import type { RequestFacts } from "./message-facts.ts";
-import { isObject, type JsonObject, textsOf } from "./message-leaves.ts";
-import { openaiUsage } from "./openai-parts.ts";
-import { ResponsesStream } from "./openai-responses-stream.ts";
+import type { JsonObject } from "./message-leaves.ts";
 import { Placeholders } from "./placeholders.ts";
 import { redactBody } from "./redaction.ts";
 import { StreamReply } from "./reply.ts";
 import { ReplyRuns } from "./runs.ts";
-import { EventBody } from "./stream-reply.ts";
+import { EventBody, type EventContext } from "./stream-reply.ts";
 
 export interface RealtimeOptions {
+  readonly api: RealtimeApi;
   readonly masks: ReplyMasks | null;
   readonly masking: Masking;
   /** An operation of the session: its event's type, what it says, and what of it could not be read. */
@@ -29,15 +29,6 @@ export interface RealtimeOptions {
 type Message = Extract<WebSocketPart, { kind: "message" }>;
 
 const empty = Buffer.alloc(0);
-const base64 = /^[A-Za-z0-9+/]+={0,2}$/;
-const soundCharactersMin = 256;
-/** Sound comes in many small pieces: one decision stands for all of a session's. */
-const audioType = /^input_audio_buffer\./;
-/** They give the model nothing. */
-const idleTypes: ReadonlySet<string> = new Set([
-  ...["response.cancel", "output_audio_buffer.clear", "conversation.item.delete", "conversation.item.truncate"],
-  "conversation.item.retrieve",
-]);
 
 export class RealtimeTunnel implements Tunnel {
   readonly reply: ReplyReader;
@@ -49,16 +40,19 @@ export class RealtimeTunnel implements Tunnel {
   #waitingBytes = 0;
   #soundAllowed = false;
   #model = "";
+  /** The client was told that the session ends. */
+  #ended = false;
 
   constructor(options: RealtimeOptions) {
     this.#options = options;
-    const { masks } = options;
+    const { api, masks } = options;
     const runs = new ReplyRuns(masks, this.#names);
     this.#body = new RealtimeBody({
-      rewriter: new ResponsesStream(true),
+      rewriter: api.rewriter(),
       runs,
       paths: masks?.paths ?? [],
       key: masks?.key ?? empty,
+      spent: (event) => api.spent(event),
     });
     this.reply = new StreamReply({ body: this.#body, runs, tell: (refusal) => this.farewell(refusal.message) });
   }
@@ -75,6 +69,7 @@ export class RealtimeTunnel implements Tunnel {
   }
 
   next(asked: boolean): TunnelStep | null {
+    if (this.#ended) return null;
     // Pings overtake what waits for a decision, so that nobody takes the connection for dead.
     const at = asked ? this.#waiting.findIndex((part) => part.kind === "control" && !part.isLast) : 0;
     const [part] = at < 0 ? [] : this.#waiting.splice(at, 1);
@@ -84,26 +79,28 @@ export class RealtimeTunnel implements Tunnel {
   }
 
   #message(message: Message): TunnelStep {
+    const { api, describe } = this.#options;
     const { value, problem } = readBody(message.payload);
-    const type = typeof value?.["type"] === "string" ? value["type"] : "";
-    const isSound = audioType.test(type);
-    if (problem === null && (idleTypes.has(type) || (isSound && this.#soundAllowed)))
+    const { type, kind, facts, answered } = api.asked(value ?? {});
+    const isSound = kind === "sound";
+    if (problem === null && (kind === "idle" || (isSound && this.#soundAllowed)))
       return { type: "pass", bytes: message.raw };
     const traits = problem !== null ? [problem] : type === "" ? ["unreadable-body"] : isSound ? ["body-unread"] : [];
-    const facts = requestFacts(value ?? {}, type);
     if (facts.model !== "") this.#model = facts.model;
-    const eventId = value?.["event_id"];
     return {
       type: "ask",
-      described: this.#options.describe(type, { ...facts, model: this.#model }, traits),
+      described: describe(type, { ...facts, model: this.#model }, traits),
       bytes: message.payload.length,
-      answered: type === "response.create",
+      answered,
       send: (verdict) => {
         if (!isSound) return this.#redact(message, verdict);
         this.#soundAllowed = true;
         return message.raw;
       },
-      refuse: (refusal) => refused(refusal, eventId),
+      refuse: (refusal) => {
+        this.#ended = api.refusalEnds;
+        return api.refuse(refusal, value ?? {});
+      },
     };
   }
 
@@ -118,16 +115,26 @@ export class RealtimeTunnel implements Tunnel {
   }
 
   farewell(message: string): Buffer {
-    return Buffer.concat([errorFrame({ message, code: "weir", event_id: null }), closeFrame(1008, message)]);
+    return this.#options.api.farewell(message);
   }
+}
+
+interface RealtimeContext extends EventContext {
+  spent(event: JsonObject): Spent | null;
 }
 
 /** What the server sends, event by event. */
 class RealtimeBody extends EventBody {
   readonly #reader = new MessageReader(false);
-  #spent: { inputTokens: number | null; outputTokens: number | null }[] = [];
+  readonly #context: RealtimeContext;
+  #spent: Spent[] = [];
   #input = 0;
   #output = 0;
+
+  constructor(context: RealtimeContext) {
+    super(context);
+    this.#context = context;
+  }
 
   override get inputTokens(): number {
     return this.#input;
@@ -158,69 +165,16 @@ class RealtimeBody extends EventBody {
   #part(part: WebSocketPart): Buffer {
     // Nothing may follow a close frame.
     if (part.kind === "control") return part.isLast ? Buffer.concat([this.end(), part.raw]) : part.raw;
-    const text = part.payload.toString("utf8");
-    this.#note(text);
-    const events = this.change(text);
+    const events = this.change(part.payload.toString("utf8"));
     if (events === null) return part.raw;
     return Buffer.concat(events.map((event) => writeMessage(part.op, Buffer.from(event.text, "utf8"), null)));
   }
 
-  #note(text: string): void {
-    if (!text.includes('"response.done"')) return;
-    let event: unknown = null;
-    try {
-      event = JSON.parse(text);
-    } catch {}
-    if (!isObject(event) || event["type"] !== "response.done") return;
-    const { response } = event;
-    const { input, output } = openaiUsage(isObject(response) ? response["usage"] : null);
-    this.#input += input ?? 0;
-    this.#output += output ?? 0;
-    this.#spent.push({ inputTokens: input, outputTokens: output });
+  protected override note(event: JsonObject): void {
+    const spent = this.#context.spent(event);
+    if (spent === null) return;
+    this.#input += spent.inputTokens ?? 0;
+    this.#output += spent.outputTokens ?? 0;
+    this.#spent.push(spent);
   }
-}
-
-/** Members that are no text for the model. */
-const settings: ReadonlySet<string> = new Set([
-  ...["type", "event_id", "model", "voice", "output_modalities", "modalities", "tool_choice", "tools"],
-  ...["input_audio_format", "output_audio_format", "turn_detection", "metadata", "include"],
-]);
-
-function requestFacts(event: JsonObject, type: string): RequestFacts {
-  const holder = isObject(event["session"]) ? event["session"] : isObject(event["response"]) ? event["response"] : {};
-  const tools: string[] = [];
-  const prompt: string[] = [];
-  for (const part of [event, holder]) {
-    const told = Object.entries(part).filter(([key]) => !settings.has(key) && key !== "session" && key !== "response");
-    if (!audioType.test(type)) textsOf(Object.fromEntries(told), prompt);
-  }
-  for (const tool of Array.isArray(holder["tools"]) ? holder["tools"] : []) {
-    if (!isObject(tool)) continue;
-    const name = tool["name"] ?? tool["server_label"] ?? tool["type"];
-    if (typeof name === "string") tools.push(name);
-    textsOf({ description: tool["description"], schema: tool["parameters"] }, prompt);
-  }
-  const texts = prompt.filter((text) => text.length < soundCharactersMin || !base64.test(text));
-  const most = holder["max_output_tokens"] ?? holder["max_response_output_tokens"];
-  return {
-    model: typeof holder["model"] === "string" ? holder["model"] : "",
-    stream: true,
-    tools: [...new Set(tools)],
-    outputTokensMax: typeof most === "number" ? most : null,
-    prompt: texts,
-  };
-}
-
-function refused({ message, code }: Refusal, eventId: unknown): Buffer {
-  return errorFrame({ message, code: code.toLowerCase(), event_id: typeof eventId === "string" ? eventId : null });
-}
-
-/** https://platform.openai.com/docs/api-reference/realtime-server-events/error */
-function errorFrame(error: JsonObject): Buffer {
-  const event = {
-    type: "error",
-    event_id: "event_weir",
-    error: { type: "invalid_request_error", param: null, ...error },
-  };
-  return writeMessage(opText, Buffer.from(JSON.stringify(event), "utf8"), null);
 }

@@ -46,6 +46,9 @@ export abstract class EventBody implements StreamBody {
     return this.context.rewriter.error;
   }
 
+  /** An event as it came. */
+  protected note(_event: JsonObject): void {}
+
   /** What leaves in place of a JSON text: null as it is, else each event, and whether it is the one that came. */
   protected change(text: string): { event: JsonObject; text: string; own: boolean }[] | null {
     const event = parse(text);
@@ -53,6 +56,7 @@ export abstract class EventBody implements StreamBody {
       const masked = this.context.runs.whole(text);
       return masked === text ? null : [{ event: {}, text: masked, own: true }];
     }
+    this.note(event);
     const events = this.context.rewriter.event(event, this.context.runs);
     if (events === null) {
       const masked = this.#paths(text);

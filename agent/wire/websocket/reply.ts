@@ -12,8 +12,10 @@ const headBytesMax = 14;
 const opText = 1;
 const opBinary = 2;
 const opContinuation = 0;
+/** §5.5: a control frame's payload is no longer. */
+const controlBytesMax = 125;
 
-/** A frame's head that leaves when so many bytes of the message have. */
+/** A frame's head, or a control frame, that leaves when so many bytes of the message have. */
 interface WaitingHead {
   readonly offset: number;
   readonly bytes: Buffer;
@@ -30,6 +32,8 @@ export class WebSocketReply implements ReplyReader {
   #final = false;
   /** Of the frame at hand: its bytes are of the message, or pass. */
   #inMessage = false;
+  /** A control frame, until it is whole: it must not stand inside of a frame whose end is held back. */
+  #control: Buffer[] = [];
   #waiting: WaitingHead[] = [];
   #taken = 0;
   #given = 0;
@@ -43,7 +47,8 @@ export class WebSocketReply implements ReplyReader {
   }
 
   get heldBytes(): number {
-    return (this.#masker?.held ?? 0) + this.#head.length;
+    const control = this.#control.reduce((sum, bytes) => sum + bytes.length, 0);
+    return (this.#masker?.held ?? 0) + this.#head.length + control;
   }
 
   push(bytes: Buffer): Buffer {
@@ -85,7 +90,9 @@ export class WebSocketReply implements ReplyReader {
     if (this.#inMessage && this.#masker === null)
       throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket message goes on that never began.");
     if (this.#inMessage) this.#waiting.push({ offset: this.#taken, bytes: head });
-    else out.push(head);
+    else if (length > controlBytesMax)
+      throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket control frame is too long.");
+    else this.#control.push(head);
     this.#left = length;
     this.#flushHeads(out);
     if (length === 0) this.#frameEnd(out);
@@ -93,7 +100,7 @@ export class WebSocketReply implements ReplyReader {
 
   #payload(bytes: Buffer, out: Buffer[]): void {
     if (!this.#inMessage) {
-      out.push(bytes);
+      this.#control.push(bytes);
       return;
     }
     if (this.#taken === 0 && (bytes[0] === 0x7b || bytes[0] === 0x5b)) this.#numbers = new JsonNumbers();
@@ -103,6 +110,14 @@ export class WebSocketReply implements ReplyReader {
   }
 
   #frameEnd(out: Buffer[]): void {
+    if (!this.#inMessage) {
+      const whole = Buffer.concat(this.#control);
+      this.#control = [];
+      if (this.#masker === null) out.push(whole);
+      else this.#waiting.push({ offset: this.#taken, bytes: whole });
+      this.#flushHeads(out);
+      return;
+    }
     if (!this.#final) return;
     const masker = this.#masker as BodyMasker;
     this.#give(masker.end(), out);

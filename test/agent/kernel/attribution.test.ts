@@ -26,6 +26,19 @@ test("a process is described without its secrets", async () => {
   assert.doesNotMatch(JSON.stringify(info), /hunter/);
 });
 
+test("a process that becomes another program is described anew at once", async () => {
+  const child = spawn("sh", ["-c", "read line; exec sleep 30"], { stdio: ["pipe", "ignore", "ignore"] });
+  await once(child, "spawn");
+  while (processInfo(child.pid!)?.commandLine[0] !== "sh") await new Promise((later) => setTimeout(later, 1));
+  assert.deepEqual(processInfo(child.pid!), processInfo(child.pid!));
+  child.stdin.write("\n");
+  while (/sh$/.test(processInfo(child.pid!)?.comm ?? "")) await new Promise((later) => setTimeout(later, 1));
+  const { exe, commandLine } = processInfo(child.pid!)!;
+  child.kill();
+  assert.match(exe, /sleep|coreutils|busybox/);
+  assert.deepEqual(commandLine, ["sleep", "30"]);
+});
+
 test("a pid that was reused is not taken for the process that connected", () => {
   const known = { uid: 1, gid: 2, comm: "gone", ppid: 3, startNs: 10_000_000n };
   assert.deepEqual(processInfo(process.pid, known)?.comm, "gone");

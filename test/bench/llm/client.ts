@@ -2,7 +2,8 @@
  * A client for llm.ts that costs little itself: raw TLS sockets with one request after the other. Its argument says
  * where to, what and how often; prints one line of JSON.
  */
-import { connect, type TLSSocket } from "node:tls";
+import { connect as connectPlain, type Socket } from "node:net";
+import { connect } from "node:tls";
 
 interface Work {
   readonly host: string;
@@ -11,7 +12,8 @@ interface Work {
   readonly kind: "rate" | "stream";
   readonly connections: number;
   readonly requests: number;
-  /** Plain TCP would do for a peer without TLS; none of the peers here is asked so. */
+  /** A peer without TLS on this leg. */
+  readonly plain: boolean;
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -25,9 +27,9 @@ const body = JSON.stringify({
   ],
 });
 const fields = Object.entries({
-  ...work.headers,
   "content-type": "application/json",
   authorization: "Bearer sk-bench",
+  ...work.headers,
   "content-length": String(Buffer.byteLength(body)),
 });
 const request = `POST ${work.path} HTTP/1.1\r\nHost: ${work.host}:${work.port}\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body}`;
@@ -49,25 +51,24 @@ process.stdout.write(
     first: middle(firsts),
     token: middle(tokens),
     tokens: tokens.length,
+    calls: work.requests,
   })}\n`,
 );
 
-function open(): Promise<TLSSocket> {
+function open(): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({
-      host: work.host,
-      port: work.port,
-      rejectUnauthorized: false,
-      ALPNProtocols: ["http/1.1"],
-    });
+    const { host, port } = work;
+    const socket = work.plain
+      ? connectPlain({ host, port })
+      : connect({ host, port, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
     socket.setNoDelay(true);
-    socket.once("secureConnect", () => resolve(socket));
+    socket.once(work.plain ? "connect" : "secureConnect", () => resolve(socket));
     socket.once("error", reject);
   });
 }
 
 /** One request after the other on one connection, while there are some. */
-function askAll(socket: TLSSocket): Promise<void> {
+function askAll(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     let got = "";
     let sentAt = 0;
@@ -93,7 +94,7 @@ function askAll(socket: TLSSocket): Promise<void> {
   });
 }
 
-function listenAll(socket: TLSSocket): Promise<void> {
+function listenAll(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     let got = "";
     let sentAt = 0;

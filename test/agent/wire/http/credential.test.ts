@@ -9,6 +9,7 @@ import {
   tunnelScrubberFor,
 } from "../../../../agent/wire/http/credential.ts";
 import { Headers, type RequestHead, type ResponseHead } from "../../../../agent/wire/http/message.ts";
+import { askWhole } from "../../../../agent/wire/http/ranges.ts";
 
 const request = (fields: string[], target = "/"): RequestHead => ({
   method: "GET",
@@ -111,10 +112,65 @@ test("every kind is hidden in the words after the status, in fields, and within 
 });
 
 test("after a 101 a message that only ends as a secret begins is not held back, a secret in two pieces is hidden", () => {
-  const scrubber = tunnelScrubberFor({ kind: "bearer", token: "sk-canary-0123456789" });
+  const scrubber = tunnelScrubberFor({ kind: "bearer", token: "sk-canary-0123456789" }, "other");
   assert.ok(scrubber !== null);
   assert.equal(scrubber.push(Buffer.from("tokens")).toString(), "tokens");
   const first = scrubber.push(Buffer.from("key sk-canary-01"));
   assert.equal(first.toString(), "key ");
   assert.equal(scrubber.push(Buffer.from("23456789.")).toString(), `${"*".repeat(20)}.`);
+});
+
+test("of a part of a body the ends are hidden too, wherever parts begin and end", () => {
+  const secret = "session-canary-0123456789";
+  const credential: HttpCredential = {
+    ...{ kind: "sigv4", accessKeyId: "AKIA", secretAccessKey: "unseen-secret", sessionToken: secret },
+    ...{ region: "eu-central-1", service: "s3" },
+  };
+  const text = Buffer.from(`${"before ".repeat(20)}${secret}${" after".repeat(20)}`);
+  const from = text.indexOf(secret);
+  for (let border = from - 1; border <= from + secret.length + 1; border += 1) {
+    for (const split of [1, 7, 1_000]) {
+      const parts = [text.subarray(0, border), text.subarray(border)].map((part) => {
+        const scrubber = scrubberFor(credential, true);
+        assert.ok(scrubber !== null);
+        const out: Buffer[] = [];
+        for (let at = 0; at < part.length; at += split)
+          out.push(scrubber.push(Buffer.from(part.subarray(at, at + split))));
+        return Buffer.concat([...out, scrubber.end()]);
+      });
+      const joined = Buffer.concat(parts).toString();
+      assert.equal(joined.length, text.length);
+      // Five letters at one end of a part may stand, as in every text.
+      const left = joined.slice(from, from + secret.length).replaceAll("*", "");
+      assert.ok(left.length <= 5, `${border}: ${left}`);
+      assert.ok(joined.startsWith("before ".repeat(20)) && joined.endsWith(" after".repeat(20)));
+    }
+  }
+});
+
+test("ranges are taken out of a request where what comes back is read", () => {
+  const fields = (): Headers => new Headers(["Range", "bytes=0-99", "If-Range", '"x"', "accept", "*/*"]);
+  const sigv4 = (service: string, sessionToken: string | null): HttpCredential => ({
+    ...{ kind: "sigv4", accessKeyId: "AKIA", secretAccessKey: "unseen-secret", sessionToken },
+    ...{ region: "eu-central-1", service },
+  });
+  const cases: [HttpCredential | null, boolean, "no" | "ends" | "yes"][] = [
+    [null, false, "yes"],
+    [null, true, "no"],
+    [{ kind: "bearer", token: "sk-canary" }, false, "no"],
+    [{ kind: "query", name: "k", value: "sk-canary" }, false, "no"],
+    [sigv4("s3", null), false, "yes"],
+    [sigv4("s3", "session-canary"), false, "ends"],
+    [sigv4("execute-api", "session-canary"), false, "no"],
+    [sigv4("s3", "session-canary"), true, "no"],
+  ];
+  for (const [credential, isMasked, expected] of cases) {
+    const headers = fields();
+    assert.equal(askWhole(headers, credential, isMasked), expected);
+    assert.deepEqual(headers.fields, expected === "no" ? ["accept", "*/*"] : fields().fields);
+  }
+  // What the client has signed stays, and a part that would have to be masked is refused.
+  const signed = new Headers(["range", "bytes=0-99", "authorization", "AWS4-HMAC-SHA256 Credential=…"]);
+  assert.equal(askWhole(signed, null, true), "yes");
+  assert.ok(signed.has("range"));
 });

@@ -6,8 +6,9 @@ import { anthropicReply, anthropicRequest } from "../../../../agent/wire/llm/ant
 import { bedrockReply, bedrockRequest } from "../../../../agent/wire/llm/bedrock.ts";
 import { BedrockFrames, writeEvent } from "../../../../agent/wire/llm/bedrock-frames.ts";
 import { writeFrame, writeTextHeaders } from "../../../../agent/wire/llm/eventstream.ts";
-import { geminiReply, geminiRequest } from "../../../../agent/wire/llm/gemini.ts";
+import { geminiReply } from "../../../../agent/wire/llm/gemini.ts";
 import { GeminiArray } from "../../../../agent/wire/llm/gemini-array.ts";
+import { geminiRequest } from "../../../../agent/wire/llm/gemini-request.ts";
 import { isHandle, type JsonObject } from "../../../../agent/wire/llm/message-leaves.ts";
 import { MessageStream } from "../../../../agent/wire/llm/message-stream.ts";
 import { run, SecretRuns, secrets } from "./anthropic-runs.ts";

@@ -6,10 +6,10 @@ import {
   geminiErrorEvent,
   geminiRefusal,
   geminiReply,
-  geminiRequest,
   geminiRoute,
   geminiWrap,
 } from "../../../../agent/wire/llm/gemini.ts";
+import { geminiRequest } from "../../../../agent/wire/llm/gemini-request.ts";
 
 const picture = "iVBOR".repeat(80);
 const refusal: Refusal = {

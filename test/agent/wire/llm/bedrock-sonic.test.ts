@@ -1,0 +1,93 @@
+/** Bedrock's bidirectional stream: what each event asks for, signed or not, and values cut over events at every place. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BedrockEventsIn } from "../../../../agent/wire/llm/bedrock-events-in.ts";
+import { writeEvent } from "../../../../agent/wire/llm/bedrock-frames.ts";
+import { SonicStream, sonicRequest } from "../../../../agent/wire/llm/bedrock-sonic.ts";
+import { writeFrame, writeHeaders } from "../../../../agent/wire/llm/eventstream.ts";
+import { hide, run, secrets } from "./anthropic-runs.ts";
+
+const promptName = "4111111111111111-of-the-client";
+const said = (content: string, contentId = "1") => ({ event: { textOutput: { promptName, contentId, content } } });
+const chunk = (event: unknown): Buffer =>
+  writeEvent("chunk", {
+    bytes: Buffer.from(typeof event === "string" ? event : JSON.stringify(event)).toString("base64"),
+  });
+/** As the SDK frames it; nobody but AWS looks at the signature. */
+const signed = (payload: Buffer): Buffer =>
+  writeFrame(writeHeaders([{ name: ":chunk-signature", type: 6, value: Buffer.alloc(32, 7) }]), payload);
+
+test("a value cut over events at every place leaves nowhere, and names stay", () => {
+  for (const secret of secrets) {
+    const value = `to ${secret}, or ad`;
+    for (let cut = 0; cut <= value.length; cut += 1) {
+      const events = [said(value.slice(0, cut)), said("aside", "2"), said(value.slice(cut))];
+      for (const end of [[{ event: { contentEnd: { contentId: "1" } } }], [{ event: { completionEnd: {} } }], []]) {
+        const out = run(new SonicStream(), [...events, ...end]) as ReturnType<typeof said>[];
+        const text = out
+          .filter(({ event }) => event.textOutput?.contentId === "1")
+          .map(({ event }) => event.textOutput.content)
+          .join("");
+        assert.equal(text, hide(value), `cut at ${cut}`);
+        assert.ok(
+          out.every(({ event }) => event.textOutput === undefined || event.textOutput.promptName === promptName),
+        );
+      }
+    }
+  }
+});
+
+test("arguments of a tool are masked whole, sound passes", () => {
+  const sound = { event: { audioOutput: { contentId: "3", content: "4111111111111111" } } };
+  const tool = { event: { toolUse: { toolName: "f", content: '{"to":"ada@example.com"}' } } };
+  const stream = new SonicStream();
+  const [first, second] = run(stream, [sound, tool]);
+  assert.deepEqual(first, sound);
+  assert.equal((second as typeof tool).event.toolUse.content, '{"to":"***************"}');
+  assert.deepEqual(stream.toolCalls, ["f"]);
+});
+
+test("each event says what it asks, whatever it is called", () => {
+  const asked = (inner: object) => sonicRequest({ event: inner });
+  assert.deepEqual(asked({ textInput: { promptName: "p", contentName: "c", content: "a secret" } }).facts.prompt, [
+    "a secret",
+  ]);
+  assert.deepEqual(asked({ toolResult: { content: '{"a":"secret"}' } }).facts.prompt, ['{"a":"secret"}']);
+  assert.deepEqual(asked({ later: { words: "a secret" } }).facts.prompt, ["a secret"]);
+  const start = asked({
+    promptStart: { toolConfiguration: { tools: [{ toolSpec: { name: "f", description: "does it" } }] } },
+  });
+  assert.deepEqual(start.facts.tools, ["f"]);
+  assert.ok(start.facts.prompt.includes("does it"));
+  assert.equal(asked({ sessionStart: { inferenceConfiguration: { maxTokens: 9 } } }).facts.outputTokensMax, 9);
+  assert.equal(asked({ audioInput: { content: "QUJD" } }).isSound, true);
+  assert.equal(asked({ audioInput: { content: "no sound, a secret" } }).isSound, false);
+  assert.equal(asked({ textInput: {}, other: {} }).type, "");
+  assert.equal(sonicRequest({ event: { textInput: {} }, other: 1 }).type, "");
+});
+
+test("frames are read at any split, signed ones too; what cannot be read says so", () => {
+  const event = { event: { textInput: { content: "a secret" } } };
+  const stream = Buffer.concat([chunk(event), signed(chunk(event)), signed(Buffer.alloc(0))]);
+  for (let at = 0; at <= stream.length; at += 1) {
+    const events = new BedrockEventsIn();
+    const got = [...events.push(stream.subarray(0, at)), ...events.push(stream.subarray(at))];
+    assert.deepEqual(
+      got.map(({ type, facts }) => [type, facts.prompt]),
+      [
+        ["textInput", ["a secret"]],
+        ["textInput", ["a secret"]],
+        ["end", []],
+      ],
+    );
+    assert.ok(Buffer.concat(got.map(({ raw }) => raw)).equals(stream));
+  }
+  const traits = (frame: Buffer): readonly string[] => new BedrockEventsIn().push(frame)[0]?.traits ?? [];
+  assert.deepEqual(traits(chunk('{"event":{"a":1},"event":{}}')), ["duplicate-keys"]);
+  for (const frame of [
+    ...[chunk("no JSON"), writeEvent("chunk", { other: 1 }), writeEvent("later", { bytes: "" }), chunk({ newer: {} })],
+    ...[signed(Buffer.concat([chunk(event), chunk(event)])), signed(Buffer.from("short"))],
+  ])
+    assert.deepEqual(traits(frame), ["unreadable-body"]);
+  assert.deepEqual(traits(chunk({ event: { audioInput: { content: "QUJD" } } })), ["body-unread"]);
+});
