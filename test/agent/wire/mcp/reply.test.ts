@@ -263,18 +263,24 @@ test("a detector of the policy's own masks", () => {
   assert.equal(replyOf(able, call(able), json, whole(text)).text, text.replace("77-X", "****"));
 });
 
-test("an answer that would hold everything up is refused under masks, and passes without", () => {
-  const rows = Array.from({ length: 8_000 }, (_, id) => ({ id, name: "Ann", mail: "ann@example.com", at: [1, 2] }));
-  const texts = { content: [{ type: "text", text: JSON.stringify(rows) }] };
-  for (const value of [{ content: [], structuredContent: { rows } }, texts]) {
-    const bytes = Buffer.from(result(1, value));
-    const told = replyOf(...asked({ masks: [detect("email")] }), [bytes]);
-    assert.match(told.text, /^\{"jsonrpc":"2\.0","id":1,"error":\{.*WEIR_MASK_IMPOSSIBLE/);
-    assert.ok(!told.text.includes("ann@example.com"));
-    assert.equal(replyOf(...asked({}), [bytes]).text, bytes.toString());
+test("a long answer passes, masked; one of more values than may be read is refused", () => {
+  const mail = "ann@example.com";
+  const rows = Array.from({ length: 20_000 }, (_, id) => ({ id, name: "Ann", mail, at: [1, 2] }));
+  const many = [{ mail }, ...new Array<number>(2_000_000).fill(0)];
+  const masked = (text: string): string => replyOf(...asked({ masks: [detect("email")] }), [Buffer.from(text)]).text;
+  const shapes = [
+    (values: unknown) => ({ content: [], structuredContent: { rows: values } }),
+    (values: unknown) => ({ content: [{ type: "text", text: JSON.stringify(values) }] }),
+  ];
+  for (const shape of shapes) {
+    const text = result(1, shape(rows));
+    // Whether they are equal, and not how they differ: that would be shown whole.
+    assert.ok(masked(text) === text.replaceAll(mail, "*".repeat(mail.length)));
+    assert.ok(replyOf(...asked({}), [Buffer.from(text)]).text === text);
+    const told = masked(result(1, shape(many)));
+    assert.match(told.slice(0, 1_000), /^\{"jsonrpc":"2\.0","id":1,"error":\{.*WEIR_MASK_IMPOSSIBLE/);
+    assert.ok(!told.includes(mail));
   }
-  const long = Buffer.from(result(1, { content: [{ type: "text", text: "x ".repeat(2_100_000) }] }));
-  assert.match(replyOf(...asked({ masks: [detect("email")] }), [long]).text, /WEIR_MASK_IMPOSSIBLE/);
   const tools = Array.from({ length: 3_000 }, (_, i) => ({ name: `t${i}`, description: "d".repeat(800) }));
   const list = replyOf(...asked({}, "tools/list"), [Buffer.from(result(1, { tools }))]);
   assert.match(list.text, /WEIR_FRAME_TOO_LARGE/);
