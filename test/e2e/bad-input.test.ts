@@ -142,11 +142,11 @@ describe("weir up with bad input", { skip: needsRoot }, () => {
       throw error;
     });
     try {
-      // The agent is stopped, its state moved to a file system of 2 MB, and started again there.
+      // The agent is stopped, its state moved to a small file system, and started again there.
       await agent.stop();
       const kept = mkdtempSync(join(tmpdir(), "weir-kept-"));
       await exec("cp", ["-a", `${agent.stateDir}/.`, kept]);
-      await exec("mount", ["-t", "tmpfs", "-o", "size=2m,mode=711", "weir-small", agent.stateDir]);
+      await exec("mount", ["-t", "tmpfs", "-o", "size=32m,mode=711", "weir-small", agent.stateDir]);
       await exec("cp", ["-a", `${kept}/.`, agent.stateDir]);
       rmSync(kept, { recursive: true, force: true });
       await agent.restart();
