@@ -22,7 +22,10 @@ describe("rules that are gone", { skip: process.getuid?.() === 0 ? false : "need
   before(async () => {
     host = makeHost("w");
     await once(host.inPeer(peerServers).stdout, "data");
-    assert.ok((await host.leaked(tryAll)) >= 4, "the canary");
+    // Both families: what waits for its neighbour's address for a second would come out behind a wall that is there by then.
+    let canary = 0;
+    for (let tries = 0; tries < 10 && canary < 8; tries += 1) canary = await host.leaked(tryAll);
+    assert.ok(canary >= 8, `the canary: ${canary}`);
   });
   after(() => host.remove());
 
@@ -67,7 +70,7 @@ describe("rules that are gone", { skip: process.getuid?.() === 0 ? false : "need
     agent = await host.agent(options);
     assert.equal(await agent.ask({ do: "dial", destination: { address: peer4, port: 8080 } }), "real");
     await agent.close();
-    assert.ok((await host.leaked(tryAll)) >= 4, "open as before");
+    assert.ok((await host.leaked(tryAll)) >= 8, "open as before");
   });
 
   test("with --on-failure open there is no wall: flushed and dead is open", async () => {
