@@ -49,8 +49,8 @@ const policy = ({ port, caPath }: Pick<Origin, "port" | "caPath">): string => {
 targets:
 ${target("openai", "openai")}${target("mcp", "mcp")}${target("json", "http")}
 rules:
-  - { name: secret, match: { target: openai, when: 'op.prompt.contains("confidential")' }, verdict: deny, reason: "Not to a model." }
-  - { name: held, match: { target: openai, when: 'op.prompt.contains("please ask")' }, verdict: hold, reason: "Somebody looks." }
+  - { name: secret, match: { target: openai, when: '!op.promptCut && op.prompt.contains("confidential")' }, verdict: deny, reason: "Not to a model." }
+  - { name: held, match: { target: openai, when: '!op.promptCut && op.prompt.contains("please ask")' }, verdict: hold, reason: "Somebody looks." }
   - { name: model, match: { target: openai }, mask: [{ detector: email }], redact: [{ detector: email, with: placeholder }] }
   - { name: rest, match: { target: [mcp, json] }, mask: [{ detector: email }, { json: "$..ssn" }], redact: [{ detector: email }] }
 `;
@@ -236,10 +236,13 @@ describe("long bodies", () => {
 
   test("a long prompt that is held is redacted once it is approved", async () => {
     answer = { type: "application/json", body: choices("To <EMAIL_1>.") };
-    const body = prompt(`please ask ${prose(mebi)}`);
+    const body = prompt(`please ask ${prose(mebi / 2)}`);
     const said = post("openai", chat, body);
     const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
-    while (pending() === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+    for (let tries = 0; pending() === undefined; tries += 1) {
+      assert.ok(tries < 10_000, "it is not held");
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
     relay.approvals.decide(pending()?.id as string, "approved", "tester", "fine");
     assert.equal((await said).body, choices(`To ${email}.`));
     assert.equal(origin.reached.at(-1)?.body.toString(), redacted(body));
