@@ -95,11 +95,13 @@ describe("ways onto a host", { skip: machineSkip() }, () => {
   test("user data of an EC2 instance: from the bucket to an agent in force", async () => {
     // What stands for the AWS CLI takes the files of the bucket from a directory.
     machine.write("/usr/bin/aws", `#!/bin/sh\n[ "$1 $2" = "s3 cp" ] && cp "/srv/s3/$(basename "$3")" "$4"\n`, 0o755);
-    machine.copyIn(join(root, "packaging/ec2/user-data.sh"), "/srv/user-data.sh");
+    const script = readFileSync(join(root, "packaging/ec2/user-data.sh"), "utf8");
+    machine.write("/srv/user-data.sh", script.replace("cluster=''", "cluster=shop"));
     const ran = await machine.run(["sh", "/srv/user-data.sh"]);
     assert.equal(ran.code, 0, ran.stdout + ran.stderr);
     assert.equal((await machine.must("systemctl", "is-active", "weir", "weir-firewall")).trim(), "active\nactive");
     await governed();
+    assert.equal(await machine.must("cat", "/etc/ecs/ecs.config"), "ECS_CLUSTER=shop\nECS_ENABLE_TASK_ENI=false\n");
     await machine.must("weir", "uninstall", "--purge");
     assert.match(await sh(reach), /REACHED/);
   });
