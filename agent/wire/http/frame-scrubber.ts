@@ -6,9 +6,9 @@
  */
 import { WeirError } from "../../errors.ts";
 import type { ReplyReader, ReplySummary } from "./dialect.ts";
+import { payloadLength } from "./frame-head.ts";
 import { noSummary, openBytes, scrubbedBytesMin, star } from "./scrubber.ts";
 
-const headBytesMax = 14;
 const opClose = 8;
 /** §5.5: a control frame's payload is no longer. */
 const controlBytesMax = 125;
@@ -207,18 +207,4 @@ class TextScrubber {
     }
     this.held = size;
   }
-}
-
-/** null: the head is not whole yet. A server's frames carry no masking key (§5.1). */
-function payloadLength(head: Buffer): number | null {
-  if (head.length < 2) return null;
-  const second = head[1] as number;
-  if ((second & 0x80) !== 0) throw new WeirError("WEIR_FRAME_INVALID", "A server's WebSocket frame has a masking key.");
-  if (second < 126) return second;
-  if (second === 126) return head.length < 4 ? null : head.readUInt16BE(2);
-  if (head.length < 10) return null;
-  const length = head.readBigUInt64BE(2);
-  if (length > BigInt(Number.MAX_SAFE_INTEGER) || head.length > headBytesMax)
-    throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket frame has no valid length.");
-  return Number(length);
 }

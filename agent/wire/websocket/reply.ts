@@ -7,8 +7,8 @@ import { type BodyMasker, createBodyMasker } from "../../mask/body-masker.ts";
 import type { MaskPlan } from "../../mask/plan.ts";
 import { JsonNumbers } from "../http/body-mask.ts";
 import type { ReplyReader, ReplySummary } from "../http/dialect.ts";
+import { payloadLength } from "../http/frame-head.ts";
 
-const headBytesMax = 14;
 const opText = 1;
 const opBinary = 2;
 const opContinuation = 0;
@@ -155,18 +155,4 @@ export class WebSocketReply implements ReplyReader {
   summary(): ReplySummary {
     return { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
   }
-}
-
-/** null: the head is not whole yet. A server's frames carry no masking key (§5.1). */
-function payloadLength(head: Buffer): number | null {
-  if (head.length < 2) return null;
-  const second = head[1] as number;
-  if ((second & 0x80) !== 0) throw new WeirError("WEIR_FRAME_INVALID", "A server's WebSocket frame has a masking key.");
-  if (second < 126) return second;
-  if (second === 126) return head.length < 4 ? null : head.readUInt16BE(2);
-  if (head.length < 10) return null;
-  const length = head.readBigUInt64BE(2);
-  if (length > BigInt(Number.MAX_SAFE_INTEGER) || head.length > headBytesMax)
-    throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket frame has no valid length.");
-  return Number(length);
 }
