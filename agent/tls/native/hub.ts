@@ -47,8 +47,9 @@ export class Hub {
 
   constructor(addon: TlsAddon) {
     this.addon = addon;
+    // An addon built before it told of a turn's end says nothing of `last`: each of its calls is one then, so nothing waits for ever.
     this.handle = addon.tlsHub(this.#events, this.#ops, this.#state, this.#out, (from, to, last) =>
-      this.#onEvents(from, to, last === 1),
+      this.#onEvents(from, to, last !== 0),
     );
     addon.tlsSlab(this.handle, this.#slab);
   }
