@@ -7,11 +7,12 @@
  * Ratios of interleaved rounds and CPU-seconds per unit: absolute figures of a shared machine prove nothing.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+import { startNginx } from "./nginx.ts";
 import { median, startWeir, stop, usage } from "./process.ts";
 
 const run = promisify(execFile);
@@ -66,34 +67,6 @@ targets:
 rules:
   - { name: no-deletes, match: { method: DELETE }, verdict: deny, reason: "Nothing is deleted." }
 `;
-
-async function startNginx(namespace: string, dir: string, server: string): Promise<ChildProcess> {
-  mkdirSync(dir, { recursive: true });
-  chmodSync(dir, 0o755);
-  const certificate = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  await run("openssl", [
-    ...certificate,
-    ...["-subj", "/CN=bench", "-days", "2", "-keyout", join(dir, "key.pem"), "-out", join(dir, "cert.pem")],
-  ]);
-  writeFileSync(
-    join(dir, "nginx.conf"),
-    `daemon off; worker_processes 1; pid ${dir}/pid; error_log ${dir}/error.log;
-events { worker_connections 4096; }
-http {
-  access_log off; keepalive_requests 1000000; keepalive_timeout 60s;
-  ssl_certificate ${dir}/cert.pem; ssl_certificate_key ${dir}/key.pem; ssl_session_cache off; ssl_session_tickets off;
-  client_body_temp_path ${dir}/a; proxy_temp_path ${dir}/b; fastcgi_temp_path ${dir}/c; uwsgi_temp_path ${dir}/d; scgi_temp_path ${dir}/e;
-  ${server}
-}
-`,
-  );
-  const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, "--", "nginx", "-c", join(dir, "nginx.conf")], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  await new Promise((done) => setTimeout(done, 500));
-  if (child.exitCode !== null) throw new Error(`nginx ended with ${child.exitCode}`);
-  return child;
-}
 
 async function measure(net: NamespacePair, state: string, way: Way, row: Row): Promise<number> {
   const url = way === "nginx" ? "https://127.0.0.1:8443/1k" : `https://${net.b.address4}:443/1k`;

@@ -3,7 +3,9 @@
  *
  *   npm run bench -- llm            every row
  *   npm run bench -- llm stream     only the rows whose name contains the word
- *   npm run bench -- llm portkey litellm   the rows without masks through these gateways, too (llm/peers.ts)
+ *   npm run bench -- llm portkey litellm http-proxy-3   the rows without masks through these, too (llm/peers.ts)
+ *   npm run bench -- llm aimock     the rows that do not stream, with npm @copilotkit/aimock behind nginx's TLS in place
+ *                                   of an origin that answers as quick as Node can (llm/origin.ts)
  *   npm run bench -- llm loop       how long bad and large input keeps the event loop
  *
  * Ratios and differences of interleaved rounds: absolute figures of a shared machine prove nothing.
@@ -17,13 +19,15 @@ import { testCa } from "../agent/tls/pki.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { measureLoop } from "./llm/loop.ts";
 import { type Peer, peerNames, startPeer } from "./llm/peers.ts";
+import { startNginx } from "./nginx.ts";
 import { median, startWeir, stop, usage } from "./process.ts";
 
 const run = promisify(execFile);
 const weir = resolve(import.meta.dirname, "../../scripts/weir");
 const rounds = Number(process.env["WEIR_BENCH_ROUNDS"] ?? 3);
 const peersWanted = process.argv.slice(2).filter((word) => peerNames.has(word));
-const only = process.argv.slice(2).filter((word) => !peerNames.has(word));
+const withAimock = process.argv.includes("aimock");
+const only = process.argv.slice(2).filter((word) => !peerNames.has(word) && word !== "aimock");
 const wanted = (name: string): boolean => only.length === 0 || only.some((word) => name.includes(word));
 
 interface Row {
@@ -47,6 +51,7 @@ const rows: readonly Row[] = [
 
 const plainPort = 443;
 const maskedPort = 8443;
+const aimockPort = 9000;
 const policy = `apiVersion: weir/v1
 targets:
   plain: { protocol: openai, hosts: ["10.231.0.0/16"], ports: [${plainPort}], tls: { verify: first-use } }
@@ -90,29 +95,33 @@ interface Way {
   readonly pid: number | undefined;
 }
 
-async function startOrigin(namespace: string, address: string, caFile: string): Promise<ChildProcess> {
+async function startOrigin(namespace: string, address: string, dir: string, caFile: string): Promise<ChildProcess[]> {
   const ca = testCa("bench");
   writeFileSync(caFile, ca.pem);
   const pair = ca.issue({ dns: ["bench"], ip: [address] });
-  const options = JSON.stringify({ ...pair, address, ports: [plainPort, maskedPort] });
-  const origin = join(import.meta.dirname, "llm/origin.ts");
-  const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, "--", process.execPath, origin, options], {
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-  });
+  const ports = [plainPort, maskedPort];
+  if (!withAimock) return [await startProgram(namespace, "llm/origin.ts", { ...pair, address, ports })];
+  const aimock = await startProgram(namespace, "llm/aimock.ts", { port: aimockPort });
+  const listens = ports.map((port) => `listen ${address}:${port} ssl;`).join(" ");
+  const server = `upstream aimock { server 127.0.0.1:${aimockPort}; keepalive 64; }
+  server { ${listens} location / { proxy_pass http://aimock; proxy_http_version 1.1; proxy_set_header Connection ""; } }`;
+  return [aimock, await startNginx(namespace, join(dir, "origin"), server, pair)];
+}
+
+/** Resolves when it says over IPC that it is ready. */
+async function startProgram(namespace: string, file: string, work: object): Promise<ChildProcess> {
+  const words = [`--net=/run/netns/${namespace}`, "--", process.execPath, join(import.meta.dirname, file)];
+  const child = spawn("nsenter", [...words, JSON.stringify(work)], { stdio: ["ignore", "ignore", "inherit", "ipc"] });
   await new Promise<void>((done, failed) => {
-    let ready = 0;
-    child.on("message", () => {
-      ready += 1;
-      if (ready === 2) done();
-    });
+    child.once("message", () => done());
     child.once("exit", (code) => failed(new Error(`the origin ended with ${code}`)));
   });
   return child;
 }
 
 async function main(): Promise<void> {
-  if (wanted("loop")) await measureLoop();
-  const chosen = rows.filter(({ name }) => wanted(name));
+  if (wanted("loop") && !withAimock) await measureLoop();
+  const chosen = rows.filter(({ name, kind }) => wanted(name) && (kind === "rate" || !withAimock));
   if (chosen.length === 0) return;
   const dir = mkdtempSync(join(tmpdir(), "weir-bench-"));
   chmodSync(dir, 0o755);
@@ -120,7 +129,7 @@ async function main(): Promise<void> {
   const children: ChildProcess[] = [];
   try {
     const caFile = join(dir, "ca.pem");
-    children.push(await startOrigin(net.b.name, net.b.address4, caFile));
+    children.push(...(await startOrigin(net.b.name, net.b.address4, dir, caFile)));
     const policyFile = join(dir, "policy.yaml");
     writeFileSync(policyFile, policy);
     const state = join(dir, "state");

@@ -24,6 +24,7 @@ const reply = Buffer.from(
   }),
 );
 
+let listening = 0;
 for (const port of ports)
   createServer({ cert, key }, (request, response) => {
     const parts: Buffer[] = [];
@@ -52,7 +53,10 @@ for (const port of ports)
       response.on("close", () => clearInterval(timer));
     });
   })
-    .listen(port, address, () => process.send?.("ready"))
+    .listen(port, address, () => {
+      listening += 1;
+      if (listening === ports.length) process.send?.("ready");
+    })
     .on("error", (error) => {
       throw error;
     });

@@ -42,6 +42,29 @@ interface PeerKind {
 
 const kinds: readonly PeerKind[] = [
   {
+    // What a relay costs in Node that reads nothing: the scale for the others.
+    name: "http-proxy-3",
+    port: 8788,
+    slower: 1,
+    headers: () => ({}),
+    async prepare({ address, port, caFile }) {
+      const dir = join(root, "http-proxy-3");
+      await install(dir, "http-proxy-3@2.0.1");
+      const program = join(dir, "start.cjs");
+      writeFileSync(
+        program,
+        `const { readFileSync } = require("node:fs");
+const { Agent } = require("node:https");
+const { createProxyServer } = require("http-proxy-3");
+const ca = readFileSync(${JSON.stringify(caFile)});
+const agent = new Agent({ keepAlive: true, ca });
+createProxyServer({ target: "https://${address}:${port}", agent, secure: true }).listen(8788, "127.0.0.1");
+`,
+      );
+      return { words: [process.execPath, program], env: {} };
+    },
+  },
+  {
     name: "portkey",
     port: 8787,
     slower: 1,
@@ -52,13 +75,7 @@ const kinds: readonly PeerKind[] = [
     async prepare({ address, caFile }) {
       const dir = join(root, "portkey");
       const program = join(dir, "node_modules/@portkey-ai/gateway/build/start-server.js");
-      if (!existsSync(program)) {
-        mkdirSync(dir, { recursive: true });
-        writeFileSync(join(dir, "package.json"), '{"private":true}\n');
-        await run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "@portkey-ai/gateway@1.15.2"], {
-          cwd: dir,
-        });
-      }
+      await install(dir, "@portkey-ai/gateway@1.15.2");
       return {
         words: [process.execPath, program, "--headless", "--port=8787"],
         env: { TRUSTED_CUSTOM_HOSTS: address, NODE_EXTRA_CA_CERTS: caFile },
@@ -88,6 +105,14 @@ const kinds: readonly PeerKind[] = [
     },
   },
 ];
+
+/** From npm into a folder of its own, where it is not yet. */
+async function install(dir: string, dependency: string): Promise<void> {
+  if (existsSync(join(dir, "node_modules"))) return;
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(join(dir, "package.json"), '{"private":true}\n');
+  await run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", dependency], { cwd: dir });
+}
 
 export const peerNames: ReadonlySet<string> = new Set(kinds.map(({ name }) => name));
 
