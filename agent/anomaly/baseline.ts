@@ -2,7 +2,7 @@
  * What somebody usually does at a target, and how far he is from it now. Each finding is a sentence; the score is that of
  * the strongest one, in standard deviations, so that 3 is odd and 6 is very odd. Time comes with each call.
  */
-import type { AnomalyFacts, Operation } from "../core/operation.ts";
+import type { AnomalyFacts, HttpFacts, Operation } from "../core/operation.ts";
 import { Samples } from "./samples.ts";
 
 /** Operations before anything is odd: a newcomer's first steps are all new. */
@@ -64,6 +64,8 @@ export class Baseline {
   /** Of the last operation: an application runs its prepared statements over and over. */
   #relations: readonly string[] | null = null;
   #database = "";
+  #http: HttpFacts | null = null;
+  #model: string | null = null;
   #news: { readonly name: string; readonly atMs: number }[] = [];
   #denied: number[] = [];
 
@@ -86,15 +88,26 @@ export class Baseline {
     this.#rate(nowMs);
     this.#hour(nowMs);
     const { database, relations } = operation;
-    if (relations !== this.#relations || database !== this.#database || !isStatement(operation)) {
+    if (relations !== this.#relations || database !== this.#database || !this.#isAsBefore(operation)) {
       for (const name of thingsOf(operation)) this.#thing(name, nowMs);
       this.#relations = relations;
       this.#database = database;
+      if (operation.llm !== undefined) this.#model = operation.llm.model;
+      else if (operation.http !== undefined) this.#http = operation.http;
     }
     if (operation.bytes < Number.MAX_SAFE_INTEGER) this.#quantity("bytes", operation.bytes, nowMs);
     if (operation.llm !== undefined) this.#quantity("tokens", operation.llm.tokens, nowMs);
     this.#operations += 1;
     return this.#now(nowMs);
+  }
+
+  /** Nothing else is touched, or the same as last time. */
+  #isAsBefore({ http, mcp, llm, grpc }: Operation): boolean {
+    if (mcp !== undefined || grpc !== undefined) return false;
+    if (llm !== undefined) return llm.model === this.#model;
+    const before = this.#http;
+    if (http === undefined || http === before) return true;
+    return http.path === before?.path && http.host === before.host && http.method === before.method;
   }
 
   rows(rows: number, nowMs: number): AnomalyFacts {
@@ -198,22 +211,17 @@ export class Baseline {
   }
 }
 
-/** Nothing but a database and its tables is touched. */
-function isStatement({ http, mcp, llm, grpc }: Operation): boolean {
-  return http === undefined && mcp === undefined && llm === undefined && grpc === undefined;
-}
-
-/** What an operation touches: databases and tables, endpoints, tools, models. */
-function* thingsOf(operation: Operation): Generator<string> {
-  if (operation.database !== "") yield `database ${operation.database}`;
-  for (const relation of operation.relations) yield `table ${relation}`;
-  const { http, mcp, llm, grpc } = operation;
+/** What an operation touches: databases and tables, an endpoint, a tool, a model. */
+function thingsOf({ database, relations, http, mcp, llm, grpc }: Operation): string[] {
+  const things = relations.map((relation) => `table ${relation}`);
+  if (database !== "") things.unshift(`database ${database}`);
   // A resource's URI can hold what the record may not.
   if (mcp !== undefined)
-    yield /^(tools\/call|prompts\/get)$/.test(mcp.method) ? `${mcp.method} ${mcp.name}` : mcp.method;
-  else if (llm !== undefined) yield `model ${llm.model}`;
-  else if (grpc !== undefined) yield `${grpc.service}/${grpc.method}`;
-  else if (http !== undefined) yield `${http.method} ${http.host}${endpointOf(http.path)}`;
+    things.push(/^(tools\/call|prompts\/get)$/.test(mcp.method) ? `${mcp.method} ${mcp.name}` : mcp.method);
+  else if (llm !== undefined) things.push(`model ${llm.model}`);
+  else if (grpc !== undefined) things.push(`${grpc.service}/${grpc.method}`);
+  else if (http !== undefined) things.push(`${http.method} ${http.host}${endpointOf(http.path)}`);
+  return things;
 }
 
 /** Ids and names in a path are not endpoints: /orders/4711 and /orders/ada@example.org are one. */

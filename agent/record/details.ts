@@ -13,24 +13,30 @@ const toolCharactersMax = 128;
 export function detailsOf(operation: Operation): string {
   const { http, llm, mcp, grpc } = operation;
   if (http === undefined && llm === undefined && mcp === undefined && grpc === undefined) return "";
-  let text = written.get(operation);
-  if (text === undefined) {
-    text = JSON.stringify(factsOf(operation));
-    written.set(operation, text);
+  if (operation !== last) {
+    lastText = JSON.stringify(factsOf(operation));
+    last = operation;
   }
-  return text;
+  return lastText;
 }
 
-/** Asked for its length and for its text. */
-const written = new WeakMap<Operation, string>();
+/** Asked for its length and, at once, for its text. */
+let last: Operation | null = null;
+let lastText = "";
 
 function factsOf({ http, llm, mcp, grpc }: Operation): Record<string, unknown> {
   const facts: Record<string, unknown> = {};
   if (http !== undefined) {
     const { method, scheme, host, path, query, contentType, traceparent } = http;
+    // A member without a value is not written.
     facts["http"] = {
-      ...{ method, scheme, host, path: cut(path), query: cut(query), contentType: cut(contentType) },
-      ...(traceparent === undefined ? {} : { traceparent }),
+      method,
+      scheme,
+      host,
+      path: cut(path),
+      query: cut(query),
+      contentType: cut(contentType),
+      traceparent,
     };
   }
   if (llm !== undefined) {

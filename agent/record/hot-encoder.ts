@@ -125,7 +125,7 @@ function statementBytes(operation: Operation): Buffer {
   const known = statements.get(operation.verbs);
   if (known !== undefined && (known.operation === operation || sameStatement(known.operation, operation)))
     return known.bytes;
-  const bytes = encode((writer) => {
+  const bytes = encode(() => {
     writer.string(operation.user);
     writer.string(operation.database);
     writer.strings(operation.verbs);
@@ -154,7 +154,7 @@ function sameStatement(a: Operation, b: Operation): boolean {
 function verdictBytes(verdict: Verdict): Buffer {
   const known = verdicts.get(verdict);
   if (known !== undefined) return known;
-  const bytes = encode((writer) => {
+  const bytes = encode(() => {
     writer.byte(actions.indexOf(verdict.action) * 2);
     writer.string(verdict.rule);
     writer.string(verdict.reason);
@@ -167,34 +167,43 @@ function verdictBytes(verdict: Verdict): Buffer {
   return bytes;
 }
 
-interface Writer {
-  string(text: string): void;
-  strings(list: readonly string[]): void;
-  byte(value: number): void;
+/** A scratch that grows until what is written fits. */
+class Writer {
+  bytes = Buffer.allocUnsafeSlow(4096);
+  at = 0;
+
+  byte(value: number): void {
+    this.#room(1);
+    this.bytes[this.at] = value;
+    this.at += 1;
+  }
+
+  string(text: string): void {
+    this.#room(text.length * 3 + longBytesMax);
+    this.at = writeString(this.bytes, this.at, text);
+  }
+
+  strings(list: readonly string[]): void {
+    if (list.length > 0) {
+      this.#room(longBytesMax);
+      this.at = writeLong(this.bytes, this.at, list.length);
+      for (const item of list) this.string(item);
+    }
+    this.byte(0);
+  }
+
+  #room(bytes: number): void {
+    if (this.at + bytes <= this.bytes.length) return;
+    const larger = Buffer.allocUnsafeSlow((this.at + bytes) * 2);
+    larger.set(this.bytes.subarray(0, this.at));
+    this.bytes = larger;
+  }
 }
 
-function encode(write: (writer: Writer) => void): Buffer {
-  const parts: Buffer[] = [];
-  const byte = (value: number): void => void parts.push(Buffer.from([value]));
-  const long = (value: number): void => {
-    const scratch = Buffer.alloc(longBytesMax);
-    parts.push(scratch.subarray(0, writeLong(scratch, 0, value)));
-  };
-  const string = (text: string): void => {
-    const bytes = Buffer.from(text, "utf8");
-    long(bytes.length);
-    parts.push(bytes);
-  };
-  write({
-    byte,
-    string,
-    strings(list) {
-      if (list.length > 0) {
-        long(list.length);
-        for (const item of list) string(item);
-      }
-      byte(0);
-    },
-  });
-  return Buffer.concat(parts);
+const writer = new Writer();
+
+function encode(write: () => void): Buffer {
+  writer.at = 0;
+  write();
+  return Buffer.from(writer.bytes.subarray(0, writer.at));
 }

@@ -21,8 +21,11 @@ export function resultDetails(status: number, summary: ReplySummary | null, keep
 }
 
 export function recordedOperation(operation: Operation, verdict: Verdict, masking: Masking): Operation {
-  const { http, mcp } = operation;
+  const { http, mcp, llm, grpc } = operation;
   const { record } = plansOf(verdict, masking);
+  // Most requests have nothing in them that may not be recorded.
+  if (record === null && mcp === undefined && llm === undefined && grpc === undefined && !needsCare(operation))
+    return operation;
   const masker = record === null ? null : maskerOf(record);
   const hide = (text: string): string => (masker === null ? text : masker.maskString(text));
   return {
@@ -32,8 +35,12 @@ export function recordedOperation(operation: Operation, verdict: Verdict, maskin
     parameters: operation.parameters.map((value) => (value === null ? null : hide(value))),
     ...(http === undefined ? {} : { http: { ...http, path: hide(http.path), query: hide(recordedQuery(http.query)) } }),
     // A prompt and arguments are in the text already.
-    ...(operation.llm === undefined ? {} : { llm: { ...operation.llm, prompt: "" } }),
+    ...(llm === undefined ? {} : { llm: { ...llm, prompt: "" } }),
     ...(mcp === undefined ? {} : { mcp: { ...mcp, name: hide(mcp.name), arguments: null } }),
-    ...(operation.grpc === undefined ? {} : { grpc: { ...operation.grpc, message: null } }),
+    ...(grpc === undefined ? {} : { grpc: { ...grpc, message: null } }),
   };
+}
+
+function needsCare({ text, http }: Operation): boolean {
+  return text.length > textCharactersMax || (http !== undefined && http.query !== "");
 }

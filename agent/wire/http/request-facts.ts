@@ -23,15 +23,15 @@ const traceparent = /^[0-9a-f]{2}(?:-[0-9a-f]{2,32}){3}$/;
 export function factsOf(head: RequestHead): HttpFacts {
   const { path, query } = splitTarget(head.target);
   const trace = head.headers.get("traceparent");
-  return {
+  const facts = {
     method: head.method,
     scheme: head.scheme,
     host: hostOf(head.authority),
     path: normalPath(path),
     query,
     contentType: mediaType(head.headers),
-    ...(trace !== null && traceparent.test(trace) ? { traceparent: trace } : {}),
   };
+  return trace !== null && traceparent.test(trace) ? { ...facts, traceparent: trace } : facts;
 }
 
 /** `bytes`: of the body; of one whose length is not known, the largest there is. */
@@ -53,13 +53,29 @@ export function requestOperation(
     functions: none,
     parameters: none,
     ...described,
-    traits,
+    verbs: shared(described.verbs),
+    traits: shared(traits),
     bytes,
     http,
   };
 }
 
 const none: readonly never[] = Object.freeze([]);
+
+/** Lists of words that many requests have alike, once: by their identity the record knows what it has encoded already. */
+const lists = new Map<string, readonly string[]>();
+/** A client chooses methods, and an API its verbs; what comes beyond is not kept. */
+const listsMax = 256;
+const listCharactersMax = 256;
+
+function shared(list: readonly string[]): readonly string[] {
+  if (list.length === 0) return none;
+  const key = list.length === 1 ? `=${list[0]}` : JSON.stringify(list);
+  const known = lists.get(key);
+  if (known !== undefined) return known;
+  if (lists.size < listsMax && key.length <= listCharactersMax) lists.set(key, list);
+  return list;
+}
 
 /** Who asks for the same thing again, with the same bytes, has the same digest; the policy's session adds who it is. */
 export function requestDigest({ method, host, path, query }: HttpFacts, key: string, body: string | Buffer): string {

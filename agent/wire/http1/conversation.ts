@@ -32,7 +32,13 @@ export class Http1Conversation implements Conversation {
   readonly #scheme: "http" | "https";
   #out: Command[] = [];
   #exchange: Exchange | null = null;
+  /** Exchanges, and messages in a tunnel, that were asked about so far. */
   #exchanges = 0;
+  /** Of the exchange at hand. */
+  #exchangeId = 0;
+  #head: RequestHead | null = null;
+  /** One for all exchanges: there is one at a time, and nothing of it is used when it is over. */
+  readonly #sink = this.#openSink();
   #requestEnded = false;
   #drained = 0;
   #replied = false;
@@ -179,6 +185,8 @@ export class Http1Conversation implements Conversation {
 
   #begin(head: RequestHead): void {
     this.#exchanges += 1;
+    this.#exchangeId = this.#exchanges;
+    this.#head = head;
     this.#requestEnded = false;
     this.#replied = false;
     this.#reusable = true;
@@ -187,12 +195,12 @@ export class Http1Conversation implements Conversation {
     this.#closeAfter =
       head.version === "1.0" ? !connection.includes("keep-alive") : /(?:^|,)\s*close\s*(?:,|$)/.test(connection);
     const exchange = new Exchange({
-      id: this.#exchanges,
+      id: this.#exchangeId,
       head,
       dialect: this.#open(head),
       context: this.#http,
       now: this.#context.now,
-      sink: this.#sink(head),
+      sink: this.#sink,
     });
     this.#exchange = exchange;
     exchange.start();
@@ -218,10 +226,9 @@ export class Http1Conversation implements Conversation {
     if (this.#drained > drainedBytesMax) this.#close("the body of a refused request goes on");
   }
 
-  #sink(head: RequestHead): ExchangeSink {
-    const id = this.#exchanges;
+  #openSink(): ExchangeSink {
     return {
-      ask: (operation, digest) => void this.#out.push({ type: "ask", askId: id, operation, digest }),
+      ask: (operation, digest) => void this.#out.push({ type: "ask", askId: this.#exchangeId, operation, digest }),
       askNext: (operation, digest) => {
         this.#exchanges += 1;
         this.#out.push({ type: "ask", askId: this.#exchanges, operation, digest });
@@ -236,8 +243,9 @@ export class Http1Conversation implements Conversation {
         this.#queue({ type: "send-server", bytes: requestBytes(request, target), permit });
       },
       sendBody: (bytes, permit) => {
-        for (const piece of this.#chunkedRequest ? chunk(bytes) : [bytes])
-          this.#queue({ type: "send-server", bytes: piece, permit });
+        if (this.#chunkedRequest)
+          for (const piece of chunk(bytes)) this.#queue({ type: "send-server", bytes: piece, permit });
+        else this.#queue({ type: "send-server", bytes, permit });
       },
       sendEnd: (trailers, permit) => {
         if (this.#chunkedRequest) this.#queue({ type: "send-server", bytes: endOfChunks(trailers), permit });
@@ -248,7 +256,7 @@ export class Http1Conversation implements Conversation {
         if (response.status >= 200 && endsConnection(response.version, response.headers.get("connection")))
           this.#closeAfter = true;
         if (response.body.kind === "close") this.#closeAfter = true;
-        if (this.#chunkedReply && head.version === "1.0") {
+        if (this.#chunkedReply && this.#head?.version === "1.0") {
           response.headers.delete("transfer-encoding");
           this.#chunkedReply = false;
           this.#closeAfter = true;
@@ -256,15 +264,17 @@ export class Http1Conversation implements Conversation {
         this.#reply(responseBytes(response));
       },
       replyBody: (bytes) => {
-        for (const piece of this.#chunkedReply ? chunk(bytes) : [bytes]) this.#reply(piece);
+        if (this.#chunkedReply) for (const piece of chunk(bytes)) this.#reply(piece);
+        else this.#reply(bytes);
       },
       replyEnd: (trailers) => {
         if (this.#chunkedReply) this.#reply(endOfChunks(trailers));
       },
       reply: (response) => {
-        const long = head.body.kind === "length" && head.body.bytes > drainedBytesMax && !this.#requestEnded;
+        const { method, body } = this.#head as RequestHead;
+        const long = body.kind === "length" && body.bytes > drainedBytesMax && !this.#requestEnded;
         if (long) this.#closeAfter = this.#endsNow = true;
-        this.#reply(ownResponseBytes(response, head.method, this.#closeAfter));
+        this.#reply(ownResponseBytes(response, method, this.#closeAfter));
       },
       tunnel: (_verdict, permit) => {
         this.#tunnel = permit;
