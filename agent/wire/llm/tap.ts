@@ -51,9 +51,14 @@ export class StreamTap implements ReplyTap {
   }
 }
 
+/** What is looked at together; a token passes before anything is made of it. */
+const sseBytes = 8 * 1024;
+
 /** Server-sent events whose text nobody keeps: only those that tell something are parsed. */
 export class SseTap implements ReplyTap {
   readonly #parser = new SseParser();
+  #waiting: Buffer | null = null;
+  #waitingBytes = 0;
   readonly #rewriter: StreamRewriter;
   readonly #runs: ReplyRuns;
   #stopped = false;
@@ -65,18 +70,39 @@ export class SseTap implements ReplyTap {
 
   push(bytes: Buffer): void {
     if (this.#stopped) return;
+    if (this.#waitingBytes + bytes.length > sseBytes) this.#read();
+    if (bytes.length > sseBytes) this.#parse(bytes);
+    else {
+      this.#waiting ??= Buffer.allocUnsafeSlow(sseBytes);
+      this.#waiting.set(bytes, this.#waitingBytes);
+      this.#waitingBytes += bytes.length;
+    }
+  }
+
+  end(): void {
+    this.#read();
+  }
+
+  summary(): ReplySummary {
+    this.#read();
+    const { inputTokens, outputTokens, toolCalls, error } = this.#rewriter;
+    return { text: "", inputTokens, outputTokens, toolCalls, error };
+  }
+
+  #read(): void {
+    if (this.#waiting === null || this.#waitingBytes === 0) return;
+    const bytes = this.#waiting.subarray(0, this.#waitingBytes);
+    this.#waitingBytes = 0;
+    this.#parse(bytes);
+  }
+
+  #parse(bytes: Buffer): void {
+    if (this.#stopped) return;
     try {
       for (const { raw } of this.#parser.push(bytes)) this.#event(raw);
     } catch {
       this.#stopped = true;
     }
-  }
-
-  end(): void {}
-
-  summary(): ReplySummary {
-    const { inputTokens, outputTokens, toolCalls, error } = this.#rewriter;
-    return { text: "", inputTokens, outputTokens, toolCalls, error };
   }
 
   #event(raw: Buffer): void {
@@ -131,7 +157,9 @@ export class WholeTap implements ReplyTap {
 /** Few brackets cannot nest too deep: the grammar is then not checked twice. */
 function parsed(bytes: Buffer): unknown {
   let brackets = 0;
-  for (const byte of bytes) if (byte === 0x5b || byte === 0x7b) brackets += 1;
+  for (const bracket of [0x5b, 0x7b])
+    for (let at = bytes.indexOf(bracket); at >= 0 && brackets <= jsonDepthMax; at = bytes.indexOf(bracket, at + 1))
+      brackets += 1;
   if (brackets > jsonDepthMax) return parseSafely(bytes);
   try {
     return JSON.parse(bytes.toString("utf8"));

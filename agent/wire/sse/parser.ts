@@ -42,6 +42,8 @@ export class SseParser {
   push(bytes: Buffer): SseBlock[] {
     const blocks: SseBlock[] = [];
     let from = 0;
+    // Line ends are looked for, not waited for: an event is mostly one long line.
+    let nextCr = next(bytes, cr, 0);
     for (let at = 0; at < bytes.length; at += 1) {
       const byte = bytes[at] as number;
       if (byte !== lf && byte !== cr) {
@@ -50,6 +52,8 @@ export class SseParser {
           this.#atLineStart = false;
           this.#isComment = byte === colon;
         }
+        if (nextCr < at) nextCr = next(bytes, cr, at);
+        at = Math.min(next(bytes, lf, at), nextCr) - 1;
         continue;
       }
       if (byte === lf && this.#afterCr) {
@@ -103,4 +107,10 @@ export class SseParser {
     this.#held = 0;
     return whole;
   }
+}
+
+/** Where it stands next; the end when it does not. */
+function next(bytes: Buffer, byte: number, from: number): number {
+  const at = bytes.indexOf(byte, from);
+  return at < 0 ? bytes.length : at;
 }
