@@ -19,7 +19,7 @@ struct weir_config {
 	__u32 wall_mark;	/* 0 where the two offsets are not known */
 	__u32 offset_socket_net;
 	__u32 offset_net_cookie;
-	__u32 zero;
+	__u32 offset_exec_id;	/* 0: not known */
 };
 
 /* Port and address are one bit string: the port always matches whole, so 0.0.0.0/0 on a port is prefixlen 16. */
@@ -50,7 +50,8 @@ struct weir_flow {
 	__u32 address[4];	/* big-endian; IPv4 in the first word */
 	__be16 port;
 	__u8 family;		/* 4 or 6: of the destination and of the listener */
-	__u8 zero[5];
+	__u8 zero;
+	__u32 exec_id;		/* 0: not known */
 };
 
 struct weir_flow_key {

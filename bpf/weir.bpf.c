@@ -65,6 +65,9 @@ static __always_inline void describe_task(struct weir_flow *flow, const struct w
 		bpf_probe_read_kernel(&flow->start_ns, sizeof(flow->start_ns), other + conf->offset_start);
 	if (!bpf_probe_read_kernel(&other, sizeof(other), task + conf->offset_real_parent))
 		bpf_probe_read_kernel(&flow->ppid, sizeof(flow->ppid), other + conf->offset_tgid);
+	/* 64 bits in the kernel, of which the low half comes first. */
+	if (conf->offset_exec_id)
+		bpf_probe_read_kernel(&flow->exec_id, sizeof(flow->exec_id), task + conf->offset_exec_id);
 }
 
 /* True when the record is kept, so that the destination may be rewritten. Else the connection must not go on. */

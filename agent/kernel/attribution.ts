@@ -26,10 +26,35 @@ export interface KnownProcess {
   readonly cgroup?: string;
   /** Start in nanoseconds since boot: tells a reused pid from the process that connected. */
   readonly startNs?: bigint;
+  /** Counts the programs that the process became; 0: the kernel does not tell. */
+  readonly execId?: number;
+  readonly cgroupId?: bigint;
 }
 
 /** Null when nothing is known: no such process, and nothing from the kernel. */
 export function processInfo(pid: number, known: KnownProcess = {}): ProcessInfo | null {
+  const sign = signOf(known);
+  if (sign === null) return look(pid, known);
+  const seen = lookedAt.get(pid);
+  if (seen?.sign === sign && Date.now() < seen.untilMs) return seen.info;
+  const info = look(pid, known);
+  if (info !== null && info.exe !== "") {
+    if (lookedAt.size >= imagesMax) lookedAt.clear();
+    lookedAt.set(pid, { sign, untilMs: Date.now() + imageMs, info });
+  }
+  return info;
+}
+
+/** Processes that connect again and again, as the kernel told them apart at connect. */
+const lookedAt = new Map<number, { readonly sign: string; readonly untilMs: number; readonly info: ProcessInfo }>();
+
+/** Null: the kernel told too little to say that it is the same program in the same place. */
+function signOf({ startNs, execId = 0, cgroupId, ppid, uid, gid, comm }: KnownProcess): string | null {
+  if (startNs === undefined || execId === 0 || cgroupId === undefined) return null;
+  return `${startNs} ${execId} ${cgroupId} ${ppid} ${uid} ${gid} ${comm}`;
+}
+
+function look(pid: number, known: KnownProcess): ProcessInfo | null {
   const stat = readStat(pid);
   const reused = stat !== null && known.startNs !== undefined && !sameStart(stat.startTicks, known.startNs);
   if (stat === null || reused) return knownOnly(pid, known);

@@ -259,8 +259,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       const overBridge = isPortOf(socket.localPort ?? 0, source.address, bridgePorts);
       const flow = overBridge ? null : (bpf?.takeFlow(cookie, source) ?? null);
       if (flow !== null) {
-        const { destination, uid, gid, comm } = flow;
-        const known = { uid, gid, comm, ...(flow.startNs === 0n ? {} : { startNs: flow.startNs, ppid: flow.ppid }) };
+        const { destination, uid, gid, comm, startNs, ppid, execId, cgroupId } = flow;
+        const known = { uid, gid, comm, ...(startNs === 0n ? {} : { startNs, ppid, execId, cgroupId }) };
         return {
           destination,
           process: processInfo(flow.pid, known),

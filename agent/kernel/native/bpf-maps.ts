@@ -44,6 +44,7 @@ export function encodeConfig(config: BpfConfig, { task, net }: KernelOffsets): B
     out.writeUInt32LE(task.tgid, 28);
     out.writeUInt32LE(task.groupLeader, 32);
     out.writeUInt32LE(task.start, 36);
+    out.writeUInt32LE(task.execId ?? 0, 52);
   }
   if (net !== null) {
     out.writeUInt32LE(config.wallMark, 40);
@@ -110,6 +111,7 @@ export function decodeFlow(value: Buffer): FlowRecord {
     comm: comm.toString("utf8", 0, end < 0 ? commBytes : end),
     cgroupId: value.readBigUInt64LE(16),
     startNs: value.readBigUInt64LE(24),
+    execId: value.readUInt32LE(84),
     netnsCookie: value.readBigUInt64LE(0),
     socketCookie: value.readBigUInt64LE(8),
   };

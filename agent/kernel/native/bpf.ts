@@ -31,6 +31,8 @@ export interface FlowRecord {
   readonly cgroupId: bigint;
   /** Nanoseconds since boot of the process's start; 0n where the kernel has no BTF to find it by. */
   readonly startNs: bigint;
+  /** Counts the programs that the process became (low 32 bits); 0 where the kernel does not tell. */
+  readonly execId: number;
   readonly netnsCookie: bigint;
   readonly socketCookie: bigint;
 }

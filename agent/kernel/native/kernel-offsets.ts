@@ -13,6 +13,8 @@ export interface TaskOffsets {
   readonly groupLeader: number;
   /** Start since boot, suspended time included (what /proc/PID/stat shows). */
   readonly start: number;
+  /** Counts the programs that the process became; 64 bits since Linux 5.7. Null: there is no such field. */
+  readonly execId: number | null;
 }
 
 export interface NetOffsets {
@@ -60,7 +62,7 @@ function taskOffsets(task: Fields | undefined): TaskOffsets | null {
   // Renamed in Linux 5.5.
   const start = task?.get("start_boottime") ?? task?.get("real_start_time");
   if (realParent === undefined || tgid === undefined || groupLeader === undefined || start === undefined) return null;
-  return { realParent, tgid, groupLeader, start };
+  return { realParent, tgid, groupLeader, start, execId: task?.get("self_exec_id") ?? null };
 }
 
 function netOffsets(found: ReadonlyMap<string, Fields>): NetOffsets | null {

@@ -39,6 +39,24 @@ test("a process that becomes another program is described anew at once", async (
   assert.deepEqual(commandLine, ["sleep", "30"]);
 });
 
+test("what the kernel told apart is looked at anew, what it calls the same is not", async () => {
+  const child = spawn("sh", ["-c", "read line; exec sleep 30"], { stdio: ["pipe", "ignore", "ignore"] });
+  await once(child, "spawn");
+  const pid = child.pid!;
+  while (processInfo(pid)?.commandLine[0] !== "sh") await new Promise((later) => setTimeout(later, 1));
+  const startNs = BigInt(processInfo(pid)!.startTicks) * 10_000_000n;
+  const known = { uid: 0, gid: 0, ppid: process.pid, comm: "sh", startNs, execId: 7, cgroupId: 1n };
+  const shell = processInfo(pid, known);
+  assert.equal(shell?.commandLine[0], "sh");
+  assert.equal(processInfo(pid, known), shell);
+  assert.notEqual(processInfo(pid, { ...known, execId: 0 }), shell, "a kernel that does not tell");
+  child.stdin.write("\n");
+  while (/sh$/.test(processInfo(pid)?.comm ?? "")) await new Promise((later) => setTimeout(later, 1));
+  assert.deepEqual(processInfo(pid, { ...known, execId: 8 })?.commandLine, ["sleep", "30"]);
+  assert.notEqual(processInfo(pid, { ...known, cgroupId: 2n })?.cgroup, undefined);
+  child.kill();
+});
+
 test("a pid that was reused is not taken for the process that connected", () => {
   const known = { uid: 1, gid: 2, comm: "gone", ppid: 3, startNs: 10_000_000n };
   assert.deepEqual(processInfo(process.pid, known)?.comm, "gone");

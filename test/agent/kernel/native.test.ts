@@ -55,9 +55,12 @@ async function listen(host: string): Promise<Server> {
 const portOf = (server: Server): number => (server.address() as AddressInfo).port;
 
 /** A child in the cgroup that connects, and prints what it reads, or the reason of the failure. */
-async function connectFrom(address: string, port: number, uid = 0): Promise<{ pid: number; out: string }> {
+function connectFrom(address: string, port: number, uid = 0): Promise<{ pid: number; out: string }> {
+  return runBash(`exec 3<>/dev/tcp/${address}/${port} && cat <&3`, uid);
+}
+
+async function runBash(connect: string, uid = 0): Promise<{ pid: number; out: string }> {
   const script = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"';
-  const connect = `exec 3<>/dev/tcp/${address}/${port} && cat <&3`;
   const asUser = ["setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "bash", "-c", connect];
   // Whose stdin is a socket, a shell takes itself for a remote one and reads ~/.bashrc.
   const child = spawn("sh", ["-c", script, "sh", cgroup, ...asUser], { stdio: ["ignore", "pipe", "pipe"] });
@@ -115,6 +118,18 @@ test("IPv4: a child's connection comes to the listener, with where it wanted to 
   const start = Number(flow.startNs / 10_000_000n);
   assert.ok(start >= ourStart && start - ourStart < 60_000, `started at tick ${start}, we at ${ourStart}`);
   assert.equal(bpf.takeFlow(netnsCookie(), source), null, "a record is found once");
+});
+
+test("one process: the same program twice is told from a second one of the same name", { skip }, async () => {
+  const connect = "exec 3<>/dev/tcp/198.51.100.7/5432 && cat <&3";
+  const { out } = await runBash(`${connect}; ${connect}; exec bash -c '${connect}; exit'`);
+  assert.equal(out, "takentakentaken");
+  const [third, second, first] = [takeLast(), takeLast(), takeLast()];
+  const who = (flow: typeof first) => [flow?.pid, flow?.comm, flow?.startNs, flow?.cgroupId];
+  assert.deepEqual(who(first), who(third));
+  assert.ok(first?.execId !== undefined && first.execId > 0);
+  assert.equal(second?.execId, first.execId);
+  assert.equal(third?.execId, first.execId + 1);
 });
 
 test("IPv6, and IPv4 in IPv6's clothes", { skip }, async () => {
