@@ -6,6 +6,7 @@
 import type { TargetProtocol } from "../../core/operation.ts";
 import type { Verdict } from "../../core/verdict.ts";
 import type { Described, ReplySummary } from "./dialect.ts";
+import type { ExchangeOptions } from "./exchange-sink.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "./message.ts";
 
 /** A longer body, or event of a stream, is handed out. One of this size, all brackets and digits, takes 40 ms at most. */
@@ -35,6 +36,9 @@ export type LargeDone =
       readonly state: unknown;
       readonly body: Uint8Array;
     }
+  | LargeReplied;
+
+export type LargeReplied =
   | ({ readonly is: "reply" } & LargeReply)
   | { readonly is: "failed"; readonly code: string; readonly message: string };
 
@@ -56,6 +60,18 @@ export interface Twin {
   /** Of a description, what costs more to be sent than to be made again; the other side makes it again. */
   pack?(described: Described): Described;
   unpack?(described: Described, body: Buffer): Described;
+}
+
+/** `worked` of the exchange will say what became of it. */
+export function handOut(
+  { head, dialect, context, sink }: ExchangeOptions,
+  step: LargeTask["step"],
+  body: Buffer,
+): void {
+  const { twin } = dialect;
+  if (twin === undefined) throw new Error("a long body of a dialect that has no twin");
+  const { targetProtocol } = context;
+  sink.work({ family: twin.family, targetProtocol, head: headData(head), state: twin.save(), body, step });
 }
 
 /** The same bytes; a copy only where they are a part of something larger. */

@@ -4,7 +4,7 @@
  */
 import { type ErrorCode, WeirError } from "../../errors.ts";
 import type { ReplyReader, ReplySummary } from "./dialect.ts";
-import type { LargeDone } from "./large-body.ts";
+import type { LargeReplied } from "./large-body.ts";
 
 export interface ReplyBodyOptions {
   readonly reader: ReplyReader | null;
@@ -80,7 +80,7 @@ export class ReplyBody {
   }
 
   /** True: the end came before, and now all has left. Throws a WeirError where nothing can go on without it. */
-  worked(done: Extract<LargeDone, { is: "reply" | "failed" }>): boolean {
+  worked(done: LargeReplied): boolean {
     this.#isWorking = false;
     this.#away = 0;
     const { reader } = this.#options;
