@@ -2,6 +2,7 @@
  * Runs one connection of HTTP/2. node:http2 owns the frames; each stream is an exchange, as each request of HTTP/1.1
  * is, and streams do not wait for each other. The server's connection is dialled again when it is gone.
  */
+import { EventEmitter } from "node:events";
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
@@ -258,6 +259,7 @@ class StreamDriver implements ExchangeSink {
   /** What goes upstream when the record is safe and the server is there, in order. */
   #waiting: ((server: ClientHttp2Stream) => void)[] = [];
   #requestTrailers: Headers | null = null;
+  #requestEnded = false;
   #serverTrailers: Headers | null = null;
   #replyTrailers: Headers | null = null;
   #decoder: BodyDecoder | null = null;
@@ -295,6 +297,7 @@ class StreamDriver implements ExchangeSink {
       if (!exchange.over) exchange.clientLeft("the client gave the request up");
       this.#stopWork();
       if (!this.#over) this.#server?.close(NGHTTP2_CANCEL);
+      letGo(client);
     });
     exchange.start();
     this.#steerClient();
@@ -359,9 +362,12 @@ class StreamDriver implements ExchangeSink {
   #request(session: ClientHttp2Session, headers: Record<string, string | string[]>): void {
     const exchange = this.#exchange as Exchange;
     if (exchange.over || this.#client.destroyed) return;
+    // Of a request that is here whole it is known what ends it; to be asked for trailers costs as much as the rest.
+    const known = this.#requestEnded && this.#requestTrailers === null;
+    const endsAtHead = known && exchange.head.body.kind === "none";
     let server: ClientHttp2Stream;
     try {
-      server = session.request(headers, { waitForTrailers: true, endStream: false });
+      server = session.request(headers, { waitForTrailers: !known, endStream: endsAtHead });
     } catch (error) {
       this.#failed(error);
       return;
@@ -395,13 +401,14 @@ class StreamDriver implements ExchangeSink {
     server.on("drain", () => this.#steerClient());
     server.on("error", () => {});
     server.on("close", () => {
+      letGo(server);
       // What is being decoded may end later than the stream that brought it.
       if (exchange.over || whole) return;
       const code = server.rstCode;
       if (answered) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
       exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", `The server broke off its answer (RST_STREAM ${code}).`);
     });
-    const waiting = this.#waiting;
+    const waiting = endsAtHead ? [] : this.#waiting;
     this.#waiting = [];
     for (const send of waiting) send(server);
   }
@@ -422,6 +429,7 @@ class StreamDriver implements ExchangeSink {
 
   sendEnd(trailers: Headers | null): void {
     this.#requestTrailers = trailers;
+    this.#requestEnded = true;
     this.#up((server) => void server.end());
   }
 
@@ -538,6 +546,20 @@ class StreamDriver implements ExchangeSink {
     else this.#client.pause();
   }
 }
+
+const { removeAllListeners } = EventEmitter.prototype;
+
+/**
+ * Node's own object of a stream outlives it until the old generation is collected, and what listens to it as well: an
+ * exchange with all it holds, for each request. Without the streams' own way to remove, which does it one by one.
+ */
+function letGo(stream: ClientHttp2Stream | ServerHttp2Stream): void {
+  removeAllListeners.call(stream, "removeListener");
+  removeAllListeners.call(stream);
+  stream.on("error", ignore);
+}
+
+function ignore(): void {}
 
 /** null: it lacks what every request has (RFC 9113 §8.3.1). */
 function requestHead(raw: readonly string[], ends: boolean, scheme: "http" | "https"): RequestHead | null {

@@ -40,6 +40,11 @@ const rowsOfTable: readonly Row[] = [
     requests: 4_000,
     tool: (n, url) => ["h2load", "--h1", "-c", "1", "-t", "1", "-n", String(n), url],
   },
+  {
+    name: "1 KB HTTP/2 c=8 m=4",
+    requests: 12_000,
+    tool: (n, url) => ["h2load", "-c", "8", "-m", "4", "-t", "1", "-n", String(n), url],
+  },
   { name: "new connections c=8", requests: 2_000, tool: (n, url) => ["ab", "-q", "-c", "8", "-n", String(n), url] },
   { name: "new connections c=1", requests: 300, tool: (n, url) => ["ab", "-q", "-c", "1", "-n", String(n), url] },
 ];
@@ -108,13 +113,13 @@ async function main(): Promise<void> {
     writeFileSync(join(dir, "1k"), "x".repeat(1024));
     chmodSync(join(dir, "1k"), 0o644);
     children.push(
-      await startNginx(net.b.name, join(dir, "origin"), `server { listen ${net.b.address4}:443 ssl; root ${dir}; }`),
+      await startNginx(net.b.name, join(dir, "origin"), `server { listen ${net.b.address4}:443 ssl http2; root ${dir}; }`),
     );
     const peer = await startNginx(
       net.a.name,
       join(dir, "peer"),
       `upstream origin { server ${net.b.address4}:443; keepalive 64; }
-  server { listen 127.0.0.1:8443 ssl; location / { proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_ssl_session_reuse on; } }`,
+  server { listen 127.0.0.1:8443 ssl http2; location / { proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_ssl_session_reuse on; } }`,
     );
     children.push(peer);
     const policyFile = join(dir, "policy.yaml");
