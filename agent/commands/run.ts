@@ -1,11 +1,12 @@
 /** `weir run`: the agent moves this process into a cgroup of its own, then it becomes the command. */
-import { accessSync, constants, readFileSync, statSync, writeSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, statSync, writeSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { askAgent } from "../control/client.ts";
 import type { RunTrust } from "../control/protocol.ts";
 import { WeirError } from "../errors.ts";
 import { findBundles } from "../trust/bundles.ts";
 import { canEnter, type EnterMode, enterProgram, enterWords } from "../trust/enter.ts";
+import { wantsLibpqRoots } from "../trust/environment.ts";
 import { type Plan, planBinds } from "../trust/plan.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 import { readToken, type TokenSource, tokenOptions } from "./token.ts";
@@ -80,9 +81,12 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if (process.execve === undefined) throw new WeirError("WEIR_KERNEL_UNSUPPORTED", "weir run needs Node 24.");
   const rest = command.slice(1);
   const mode = reply.trust === undefined ? null : enterMode(how, reply.trust);
-  if (mode !== null && reply.trust !== undefined) {
-    const plan = bindsFor(reply.trust, path, io);
-    if (plan !== null) process.execve(enterProgram, enterWords(mode, reply.trust.caPath, plan, path, rest), env);
+  const plan = mode !== null && reply.trust !== undefined ? bindsFor(reply.trust, path, io) : null;
+  const ownRoots = existsSync(join(io.env.HOME ?? "/", ".postgresql/root.crt"));
+  if (io.env.PGSSLROOTCERT === undefined && !wantsLibpqRoots(io.env.PGSSLMODE, ownRoots, plan !== null))
+    delete env.PGSSLROOTCERT;
+  if (mode !== null && reply.trust !== undefined && plan !== null) {
+    process.execve(enterProgram, enterWords(mode, reply.trust.caPath, plan, path, rest), env);
   }
   // Node ignores SIGPIPE, and an ignored signal survives exec: env(1) gives the command the default back.
   process.execve("/usr/bin/env", ["env", "--default-signal=PIPE", path, ...rest], env);

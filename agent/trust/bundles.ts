@@ -46,6 +46,9 @@ const systemFiles = [
   "/opt/conda/ssl/cacert.pem",
 ];
 
+/** What libpq and its kin verify with where no variable names another file. */
+const libpqFiles = [".postgresql/root.crt"];
+
 /** Below a directory of Python packages. */
 const packageFiles = [
   "certifi/cacert.pem",
@@ -105,6 +108,7 @@ export function findBundles(options: SearchOptions): Bundle[] {
   add(systemFiles, "pem");
   // What the caller has chosen himself is read by his tools in the place of ours.
   add(chosen(options.env), "pem");
+  add(belowHome(home, libpqFiles), "pem");
   for (const pattern of [...javaPatterns, ...belowHome(home, homeJavaPatterns)]) add(search.expand(pattern), "java");
   for (const directory of javaHomes(options, search)) {
     add([join(directory, "lib/security/cacerts"), join(directory, "jre/lib/security/cacerts")], "java");

@@ -25,6 +25,15 @@ export const trustVariables = [
   "PGSSLROOTCERT",
 ] as const;
 
+/**
+ * libpq verifies in every sslmode once it finds roots, also servers on loopback that nobody intercepts and whose
+ * certificate is their own: `require` would fail there, and `prefer` go on in plain text. So `weir run` leaves
+ * PGSSLROOTCERT out where libpq, as its user has it, looks for no roots, or finds its own file extended.
+ */
+export function wantsLibpqRoots(sslmode: string | undefined, ownFile: boolean, bound: boolean): boolean {
+  return ownFile ? !bound : sslmode === "verify-ca" || sslmode === "verify-full";
+}
+
 export function trustEnvironment(bundlePath: string): Record<string, string> {
   return Object.fromEntries(trustVariables.map((name) => [name, bundlePath]));
 }

@@ -12,6 +12,7 @@ import { trustVariables } from "../../agent/trust/environment.ts";
 import { testCa } from "../agent/tls/pki.ts";
 import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+import { clientEnvironment, startPostgres } from "../support/postgres.ts";
 
 const repository = resolve(import.meta.dirname, "../..");
 const systemBundle = "/etc/ssl/certs/ca-certificates.crt";
@@ -145,6 +146,32 @@ describe("certificate trust under weir run", () => {
     good(ran);
     assert.equal(ran.stdout, "weir\n# my own\n");
     assert.equal(readFileSync(own, "utf8"), text);
+  });
+
+  test("libpq verifies what it verified before: a server on loopback, which nobody intercepts, is reached", {
+    skip: on("psql"),
+  }, async () => {
+    const server = await startPostgres({ namespace: spaces.a.name });
+    try {
+      const ask = (sslmode: string, home: string): Promise<Ran> =>
+        agent.run(
+          ["psql", "-XAt", `sslmode=${sslmode}`, "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"],
+          {
+            env: { ...clientEnvironment(server, { HOME: home, PGSSLMODE: undefined }), PGSSLROOTCERT: undefined },
+          },
+        );
+      for (const sslmode of ["prefer", "require"]) assert.equal((await ask(sslmode, dir)).stdout, "t\n", sslmode);
+      mkdirSync(join(dir, ".postgresql"));
+      cpSync(server.caPath, join(dir, ".postgresql/root.crt"));
+      const verified = await ask("verify-full", dir);
+      assert.equal(verified.stdout, "t\n", verified.stderr);
+      const count = await agent.run(["sh", "-c", "grep -c BEGIN ~/.postgresql/root.crt"], {
+        env: { ...process.env, HOME: dir },
+      });
+      assert.equal(count.stdout, "2\n", "with the agent's authority in it");
+    } finally {
+      await server.stop();
+    }
   });
 
   test("Java", {
