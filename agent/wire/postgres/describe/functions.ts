@@ -40,11 +40,16 @@ const special: readonly (readonly [pattern: RegExp, meaning: FunctionMeaning])[]
   [/^set_config$/, harmless],
 ];
 
+/** The helpers of information_schema that drivers call themselves (JDBC for primary keys); all are immutable or stable. */
+const ofInformationSchema =
+  /^_pg_(char_(max|octet)_length|datetime_precision|expandarray|index_position|interval_type|numeric_(precision(_radix)?|scale)|truetyp(id|mod))$/;
+
 /** `parts` as written: [schema?, name]. */
 export function meaningOfFunction(parts: readonly string[]): FunctionMeaning {
   const name = parts[parts.length - 1] ?? "";
   const builtin = parts.length === 1 || (parts.length === 2 && parts[0] === "pg_catalog");
   if (builtin && readOnlyFunctions.has(name)) return harmless;
+  if (parts.length === 2 && parts[0] === "information_schema" && ofInformationSchema.test(name)) return harmless;
   for (const [pattern, meaning] of special)
     if (pattern.test(name)) return builtin ? meaning : { ...unknown, traits: [...meaning.traits, "unknown-function"] };
   return unknown;

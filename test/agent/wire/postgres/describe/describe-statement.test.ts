@@ -78,6 +78,8 @@ select set_config('search_path', 'x', false) | select | | set-meaning | r
 select set_config(a, 'x', false) | select | | set-meaning | W
 alter role x set search_path = a | alter | | ddl,privilege,set-meaning | W
 select f(1) | select | | unknown-function | W
+select (information_schema._pg_expandarray(i.indkey)).n from pg_catalog.pg_index i limit 1 | select | pg_catalog.pg_index | | r
+select _pg_expandarray(1), information_schema.f(1) | select | | unknown-function | W
 select public.count(1) | select | | unknown-function | W
 select pg_catalog.lower('A') | select | | | r
 select nextval('s') | select | | | W
