@@ -64,7 +64,7 @@ export function sayDefault(policy: Policy, { decider, unread, request }: Undecid
       return {
         action: defaults.undecodable,
         rule: "defaults.undecodable",
-        reason: `The ${request ? "request" : "statement"} cannot be judged (${unread}), and what is not understood ${verbOf(defaults.undecodable)}.`,
+        reason: `The ${request ? "request" : "statement"} cannot be judged (${unread}${meaningOf(unread)}), and what is not understood ${verbOf(defaults.undecodable)}.`,
         mode,
       };
     default:
@@ -75,6 +75,19 @@ export function sayDefault(policy: Policy, { decider, unread, request }: Undecid
         mode,
       };
   }
+}
+
+/** Where the word alone does not tell a developer what to change. */
+const meanings: Readonly<Partial<Record<string, string>>> = {
+  "unknown-statement": "no statement that is known, or a function called by its number",
+  encoding: "letters beyond ASCII need client_encoding UTF8",
+  "nonstandard-strings": "standard_conforming_strings has to be on",
+  "unknown-prepared": "what stands behind the name of this prepared statement, portal or cursor was not seen",
+};
+
+function meaningOf(unread: string | null): string {
+  const meaning = meanings[unread ?? ""];
+  return meaning === undefined ? "" : `: ${meaning}`;
 }
 
 function verbOf(action: Action): string {
