@@ -78,6 +78,8 @@ export interface Flows {
   readonly sessions: ReadonlySet<FlowSession>;
   /** Takes a paused socket. Rejects when it may not go on; the caller ends it. */
   accept(socket: Socket, origin: FlowOrigin): Promise<void>;
+  /** Ends what was opened to a target that the policy now in force does not have, or not as it was. */
+  policyChanged(): void;
   /** Ends every session with a word in its protocol. */
   close(): Promise<void>;
 }
@@ -85,6 +87,7 @@ export interface Flows {
 export function joinFlows(options: FlowsOptions): Flows {
   const { authority, pins, tls, maskKey, log } = options;
   const sessions = new Set<FlowSession>();
+  const standing = new WeakMap<FlowSession, Standing>();
   const heldNames = new Map<string, () => void>();
   const pinnedClients = rememberPinnedClients();
   const cancels = new CancelRegistry();
@@ -172,28 +175,38 @@ export function joinFlows(options: FlowsOptions): Flows {
       via: origin.via,
     };
     const place = { ...flow.destination, hostname: flow.hostname };
-    const known = findTarget(options.policy(), { ...place, serverName: null });
+    const chosenBy = options.policy();
+    let serverName: string | null = null;
+    const choose = (): Target | null =>
+      serverName === null
+        ? findTarget(options.policy(), { ...place, serverName })
+        : targetNamed(serverName, flow, origin);
+    const standsAs = (target: Target | null) => (): boolean =>
+      options.policy() === chosenBy || sameTarget(choose(), target);
+    const known = choose();
     // Where the server speaks first, or TLS comes later, nothing may be waited for.
     if (known !== null && !speaksHttp(known.protocol)) {
-      run(new Session({ flow, target: known, client: socket, conversation: await converse(known), ports }));
+      const conversation = await converse(known);
+      run(new Session({ flow, target: known, client: socket, conversation, ports }), standsAs(known));
       return;
     }
     const hello = await readFirstBytes(socket, readClientHello);
-    const serverName = hello?.serverName ?? null;
-    const target = serverName === null ? known : targetNamed(serverName, flow, origin);
+    serverName = hello?.serverName ?? null;
+    const target = choose();
+    const stands = standsAs(target);
     if (target === null) {
-      splice(socket, flow, serverName);
+      splice(socket, flow, serverName, stands);
       return;
     }
     if (!speaksHttp(target.protocol)) {
-      run(new Session({ flow, target, client: socket, conversation: await converse(target), ports }));
+      run(new Session({ flow, target, client: socket, conversation: await converse(target), ports }), stands);
       return;
     }
     const server = serverName ?? flow.hostname ?? flow.destination.address;
     // A name that the client only claims is proven by the server's certificate, which nobody looks at when it is spliced.
     const mayPin = target.tls.pinned === "splice" && (serverName === null || origin.hostnames.includes(serverName));
     if (hello !== null && mayPin && pinnedClients.isPinned(flow, server, Date.now())) {
-      runOpaque(socket, flow, { ...target, protocol: "opaque" });
+      runOpaque(socket, flow, { ...target, protocol: "opaque" }, stands);
       options.record(flow.id, { type: "notice", text: `spliced unread: the client pins the certificate of ${server}` });
       return;
     }
@@ -226,8 +239,11 @@ export function joinFlows(options: FlowsOptions): Flows {
       named: heldOf(flow),
     };
     const { client } = opened;
-    if (opened.alpn === "h2") run(new Http2Session({ flow, target, client, opened, ports, dialects, http }));
-    else run(new Session({ flow, target, client, conversation: await converse(target, http), ports, opened }));
+    const session =
+      opened.alpn === "h2"
+        ? new Http2Session({ flow, target, client, opened, ports, dialects, http })
+        : new Session({ flow, target, client, conversation: await converse(target, http), ports, opened });
+    run(session, stands);
   }
 
   /**
@@ -254,21 +270,22 @@ export function joinFlows(options: FlowsOptions): Flows {
   }
 
   /** What no target names passes unread where `egress: allow` says so, and is recorded by name and bytes. */
-  function splice(socket: Socket, flow: Flow, serverName: string | null): void {
-    if (options.policy().defaults.egress !== "allow")
+  function splice(socket: Socket, flow: Flow, serverName: string | null, stands: Standing): void {
+    const allowed = (): boolean => options.policy().defaults.egress === "allow";
+    if (!allowed())
       throw new WeirError(
         "WEIR_DENIED",
         `No target of the policy names ${serverName ?? flow.hostname ?? flow.destination.address}:${flow.destination.port}.`,
       );
-    runOpaque(socket, flow, egressTarget);
+    runOpaque(socket, flow, egressTarget, () => allowed() && stands());
     if (serverName !== null) options.record(flow.id, { type: "notice", text: `TLS server name ${serverName}` });
   }
 
   /** Bytes both ways, unread. */
-  function runOpaque(socket: Socket, flow: Flow, target: Target): void {
+  function runOpaque(socket: Socket, flow: Flow, target: Target, stands: Standing): void {
     const context = { destinationPort: flow.destination.port, credential: null, upstreamTlsRequired: false };
     const conversation = protocolNamed("opaque").open({ ...context, random: randomBytes, now: Date.now });
-    run(new Session({ flow, target, client: socket, conversation, ports }));
+    run(new Session({ flow, target, client: socket, conversation, ports }), stands);
   }
 
   /** Names of a client's held requests, by which another of its requests may give one up; never another client's. */
@@ -286,10 +303,25 @@ export function joinFlows(options: FlowsOptions): Flows {
     };
   }
 
-  function run(session: FlowSession): void {
+  function run(session: FlowSession, stands: Standing): void {
     sessions.add(session);
+    standing.set(session, stands);
     void session.done.then(() => sessions.delete(session));
     session.start();
+    // The policy may have changed since the target was chosen.
+    if (!stands()) endOutdated(session);
+  }
+
+  /** Rules name targets: under another policy nothing of it would match any more, its masks included. */
+  function endOutdated(session: FlowSession): void {
+    standing.delete(session);
+    const reason = "The policy has changed what this connection's target is; connect again.";
+    try {
+      options.record(session.flow.id, { type: "refused", code: "WEIR_DENIED", reason, flow: null });
+    } catch (error) {
+      log("warn", `${session.flow.id}: WEIR_SPOOL_WRITE: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    session.terminate("WEIR_DENIED", reason);
   }
 
   async function converse(target: Target, http?: HttpContext) {
@@ -320,6 +352,9 @@ export function joinFlows(options: FlowsOptions): Flows {
   return {
     sessions,
     accept,
+    policyChanged() {
+      for (const session of [...sessions]) if (standing.get(session)?.() === false) endOutdated(session);
+    },
     async close() {
       const open = [...sessions];
       for (const session of open) session.terminate("WEIR_SHUTDOWN", "Weir is stopping.");
@@ -328,6 +363,15 @@ export function joinFlows(options: FlowsOptions): Flows {
       await largeBodies.close();
     },
   };
+}
+
+/** False: the policy in force would not open the session as it was opened. */
+type Standing = () => boolean;
+
+/** Which destinations a target has besides does not matter to those that are open. */
+function sameTarget(left: Target | null, right: Target | null): boolean {
+  const text = (target: Target | null) => JSON.stringify(target === null ? null : { ...target, hosts: [], ports: [] });
+  return left === right || text(left) === text(right);
 }
 
 /** A proven job counts; what the process says of itself is only a hint. */

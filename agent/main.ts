@@ -171,6 +171,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     log("info", `policy ${next.digest}${from(origin)} in force`);
     note({ type: "agent", event: "policy-loaded", detail: `${next.digest}${from(origin)}` });
     interception.setTargets(redirectedTargets(next), next.defaults.egress);
+    flows.policyChanged();
   }
 
   function policyRejected(problems: string): void {

@@ -16,7 +16,7 @@ import type { FlowSession } from "../../agent/act/session.ts";
 import { openToolPins } from "../../agent/act/tool-pins.ts";
 import { holdIn } from "../../agent/commands/hold-in.ts";
 import { joinFlows } from "../../agent/flows.ts";
-import { loadPolicy } from "../../agent/policy/index.ts";
+import { loadPolicy, type Policy } from "../../agent/policy/index.ts";
 import { type ReadEntry, readEntries } from "../../agent/record/read.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Authority, openAuthority } from "../../agent/tls/authority.ts";
@@ -35,6 +35,8 @@ export interface Relay {
   readonly logs: readonly string[];
   /** That are open. */
   readonly sessions: ReadonlySet<FlowSession>;
+  /** Puts another policy in force. */
+  usePolicy(text: string): void;
   /** What is written so far. */
   entries(): ReadEntry[];
   close(): Promise<void>;
@@ -54,9 +56,7 @@ export async function startRelay({
   hostname = "db.internal",
   largeBodies,
 }: RelayOptions): Promise<Relay> {
-  const loaded = loadPolicy([{ file: "test.yaml", text }]);
-  if (!("policy" in loaded)) throw new Error(loaded.errors.map(String).join("\n"));
-  const { policy } = loaded;
+  let policy = policyOf(text);
   await prepareProtocols();
   const stateDir = mkdtempSync(join(tmpdir(), "weir-relay-"));
   const recorder = await openRecorder({ stateDir });
@@ -117,6 +117,10 @@ export async function startRelay({
     recorder,
     logs,
     sessions: flows.sessions,
+    usePolicy(next) {
+      policy = policyOf(next);
+      flows.policyChanged();
+    },
     entries() {
       recorder.flush();
       return [...readEntries(stateDir)];
@@ -129,4 +133,10 @@ export async function startRelay({
       rmSync(stateDir, { recursive: true, force: true });
     },
   };
+}
+
+function policyOf(text: string): Policy {
+  const loaded = loadPolicy([{ file: "test.yaml", text }]);
+  if (!("policy" in loaded)) throw new Error(loaded.errors.map(String).join("\n"));
+  return loaded.policy;
 }
