@@ -130,6 +130,7 @@ describe("masks", () => {
   test("what cannot hold it passes", async () => {
     assert.match(await psql("SELECT count(*) FROM customers"), /2/);
     assert.match(await psql("SELECT name FROM harmless ORDER BY id"), /Ada/);
+    assert.match(await psql("SELECT tableoid, ctid, xmin, name FROM customers ORDER BY id"), /\(0,\d+\).*Ada/);
     assert.match(await psql("SELECT upper(name) FROM customers ORDER BY id"), /ADA/);
   });
 

@@ -50,8 +50,10 @@ export function fateOf(
   statements: readonly StatementInfo[],
 ): ColumnFate {
   if (patterns.length === 0) return open;
+  // The server's own ctid, xmin, tableoid and their like: nobody stores a value there.
+  if (field.tableOid !== 0 && field.attribute < 0) return open;
   const origin =
-    field.tableOid === 0 || field.attribute <= 0
+    field.tableOid === 0 || field.attribute === 0
       ? undefined
       : catalog?.find((column) => column.tableOid === field.tableOid && column.attribute === field.attribute);
   if (origin !== undefined) {
