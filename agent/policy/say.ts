@@ -80,6 +80,7 @@ export function sayDefault(policy: Policy, { decider, unread, request }: Undecid
 /** Where the word alone does not tell a developer what to change. */
 const meanings: Readonly<Partial<Record<string, string>>> = {
   "unknown-statement": "no statement that is known, or a function called by its number",
+  "too-large": "its text is above 1 MiB; give large values as parameters, or by COPY",
   encoding: "letters beyond ASCII need client_encoding UTF8",
   "nonstandard-strings": "standard_conforming_strings has to be on",
   "unknown-prepared": "what stands behind the name of this prepared statement, portal or cursor was not seen",

@@ -92,6 +92,10 @@ function tell(source: Source, error: ErrorObject): PolicyProblem {
           "key",
         );
       }
+      if (expected === null && Array.isArray(error.data) && error.keyword === "maxItems") {
+        const most = `${String(params.limit)} are the most there can be`;
+        return source.problem(path, `${where}: ${most}, not ${error.data.length}.`);
+      }
       return source.problem(path, `${where}: expected ${expected ?? bare(error.message)}, not ${kindOf(given)}.`);
   }
 }
