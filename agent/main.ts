@@ -90,7 +90,10 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   const listeners: Listeners = await startListeners({
     bridges: config.scope.kind === "host",
     onFlow: (socket) => void accept(socket),
-    log,
+    onFull: (reason) => {
+      log("warn", reason);
+      note({ type: "refused", code: "WEIR_LIMIT_REACHED", reason, flow: null });
+    },
   });
   const interception = await startInterception({
     scope: config.scope,

@@ -2,16 +2,23 @@
  * The agent's listeners, where redirected connections arrive: on loopback those of the host's own processes, and for a whole
  * host on every address those that come over a bridge. The firewall lets nobody else reach the latter.
  */
+import { readFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { WeirError } from "../errors.ts";
 
 /** Flows open at once; beyond, a new one is reset before anything of it is read. */
-export const flowsMax = 8192;
+const flowsMax = 8192;
+/** Descriptors of one flow: two sockets, and with the TLS addon another of each. */
+const flowDescriptors = 4;
+/** Descriptors that flows leave for the record, the firewall's commands, the page and the catalog's connections. */
+const otherDescriptors = 200;
 /** Connections the kernel keeps until they are accepted. */
 const backlogMax = 1024;
 const keepAliveDelayMs = 60_000;
 
 export interface Listeners {
+  /** Flows that may be open at once on this host. */
+  readonly flowsMax: number;
   readonly ports: Ports;
   /** Null when they were not asked for. */
   readonly bridgePorts: Ports | null;
@@ -30,31 +37,38 @@ export interface ListenerOptions {
   readonly bridges?: boolean;
   /** The socket is paused: nothing is read before it is known where it wanted to go. */
   onFlow(socket: Socket): void;
-  log(level: "info" | "warn", message: string): void;
+  /** From now on new connections are reset; told again when it was better in between. */
+  onFull(reason: string): void;
+  /** Descriptors that this process may have; left out: what the system says. */
+  readonly descriptorsMax?: number;
 }
 
-export async function startListeners({ bridges = false, onFlow, log }: ListenerOptions): Promise<Listeners> {
+export async function startListeners(options: ListenerOptions): Promise<Listeners> {
+  const { bridges = false, onFlow, onFull, descriptorsMax = openFilesMax() } = options;
+  const most = flowsWith(descriptorsMax);
   let flows = 0;
-  let warned = false;
+  let told = false;
   const accept = (socket: Socket): void => {
     // Without a listener an error of the client's end would end the agent.
     socket.on("error", () => {});
-    if (flows >= flowsMax) {
-      if (!warned) log("warn", `flowsMax (${flowsMax}) is reached; new connections are reset.`);
-      warned = true;
+    if (flows >= most) {
+      const why = most < flowsMax ? `, what ${descriptorsMax} open files leave room for (ulimit -n)` : "";
+      if (!told) onFull(`${most} connections are open, the most there can be${why}; new ones are reset.`);
+      told = true;
       socket.resetAndDestroy();
       return;
     }
     flows++;
     socket.once("close", () => {
       flows--;
-      warned = false;
+      if (flows < most / 2) told = false;
     });
     onFlow(socket);
   };
   const own = await listenBoth("127.0.0.1", "::1", accept);
   const bridge = bridges ? await listenBoth("0.0.0.0", "::", accept) : null;
   return {
+    flowsMax: most,
     ports: portsOf(own),
     bridgePorts: bridge === null ? null : portsOf(bridge),
     get flows() {
@@ -64,6 +78,17 @@ export async function startListeners({ bridges = false, onFlow, log }: ListenerO
       await Promise.all([own, bridge].map((pair) => Promise.all([pair?.v4, pair?.v6].map(stop))));
     },
   };
+}
+
+/** Out of descriptors the record could not begin its next file, nor the firewall be put back. */
+function flowsWith(descriptorsMax: number): number {
+  return Math.max(1, Math.min(flowsMax, Math.floor((descriptorsMax - otherDescriptors) / flowDescriptors)));
+}
+
+/** Node has raised the soft limit to the hard one when it started. */
+function openFilesMax(): number {
+  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
+  return limit === undefined ? Number.POSITIVE_INFINITY : Number(limit);
 }
 
 interface Pair {

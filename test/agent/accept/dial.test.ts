@@ -10,7 +10,7 @@ const dialler = { dial: (to: { address: string; port: number }) => connect(to.po
 
 test("flows arrive paused on both loopbacks and are counted", async () => {
   const flows: Socket[] = [];
-  const listeners = await startListeners({ onFlow: (socket) => flows.push(socket), log: () => {} });
+  const listeners = await startListeners({ onFlow: (socket) => flows.push(socket), onFull: () => {} });
   for (const [address, port] of [
     ["127.0.0.1", listeners.ports.v4],
     ["::1", listeners.ports.v6],
@@ -33,7 +33,7 @@ test("flows arrive paused on both loopbacks and are counted", async () => {
 });
 
 test("a server that is not there is a coded error with the system's reason", async () => {
-  const listeners = await startListeners({ onFlow: () => {}, log: () => {} });
+  const listeners = await startListeners({ onFlow: () => {}, onFull: () => {} });
   const { v4 } = listeners.ports;
   await listeners.close();
   await assert.rejects(dialUpstream(dialler, { address: "127.0.0.1", port: v4 }), (error) => {

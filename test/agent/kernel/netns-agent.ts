@@ -12,7 +12,7 @@ const say = (value: unknown): void => void process.stdout.write(`${JSON.stringif
 const lookupsNs: number[] = [];
 const listeners = await startListeners({
   bridges: options.scope.kind === "host",
-  log: (_level, message) => say({ notice: message }),
+  onFull: (notice) => say({ notice }),
   onFlow: (socket) => {
     const before = process.hrtime.bigint();
     const origin = interception.lookup(socket);

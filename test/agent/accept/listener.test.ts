@@ -1,0 +1,45 @@
+/** How many connections the listeners take. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { test } from "node:test";
+import { startListeners } from "../../../agent/accept/listener.ts";
+
+test("beyond what the open files leave room for, a connection is reset, and it is told once", async () => {
+  const told: string[] = [];
+  const taken: Socket[] = [];
+  const clients: Socket[] = [];
+  const listeners = await startListeners({
+    descriptorsMax: 212,
+    onFlow: (socket) => void taken.push(socket.resume()),
+    onFull: (reason) => void told.push(reason),
+  });
+  const open = (): Socket => {
+    const client = connect(listeners.ports.v4, "127.0.0.1");
+    clients.push(client);
+    return client;
+  };
+  const reset = (): Promise<Error> => new Promise((failed) => open().once("error", failed));
+  const until = async (count: number): Promise<void> => {
+    while (taken.length < count) await new Promise(setImmediate);
+  };
+  try {
+    assert.equal(listeners.flowsMax, 3);
+    for (let i = 0; i < 3; i += 1) open();
+    await until(3);
+    for (let i = 0; i < 2; i += 1) assert.match((await reset()).message, /ECONNRESET/);
+    assert.equal(taken.length, 3);
+    assert.deepEqual(told, [
+      "3 connections are open, the most there can be, what 212 open files leave room for (ulimit -n); new ones are reset.",
+    ]);
+    for (const socket of taken.splice(0)) {
+      socket.destroy();
+      await once(socket, "close");
+    }
+    open();
+    await until(1);
+  } finally {
+    for (const socket of [...clients, ...taken]) socket.destroy();
+    await listeners.close();
+  }
+});
