@@ -9,6 +9,7 @@ import type { HostState } from "./http/state-routes.ts";
 import type { SignInSettings } from "./identity/settings.ts";
 import { createNotifier, type Notifier } from "./notify/notifier.ts";
 import type { NotifySettings } from "./notify/settings.ts";
+import { signInsInMemory } from "./store/sqlite-sign-ins.ts";
 
 export type { Approval, ApprovalStore, ApprovalSummary } from "./approvals/store.ts";
 export type { HostState } from "./http/state-routes.ts";
@@ -65,10 +66,13 @@ export async function createController(options: ControllerOptions): Promise<Cont
   });
   if (listen !== null) {
     const token = randomBytes(24).toString("base64url");
-    page = await startPage({ ...listen, token, approvals, stateDir, state, signIn }).catch(async (error: unknown) => {
-      await audit.close();
-      throw error;
-    });
+    const signing = signIn === null ? null : { settings: signIn, store: signInsInMemory() };
+    page = await startPage({ ...listen, token, approvals, stateDir, state, signIn: signing }).catch(
+      async (error: unknown) => {
+        await audit.close();
+        throw error;
+      },
+    );
   }
   if (notify !== null) {
     const address = page?.url.replace(/\/#.*$/, "") ?? "";

@@ -100,6 +100,11 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     log,
   });
   const people = new RevokedPeople();
+  // A session outlives a controller: who is revoked is known before anybody is asked who he is.
+  for (const { message } of await store.revocations()) {
+    const word = asRevocation(JSON.parse(message) as Readonly<Record<string, unknown>>);
+    if (word !== null) people.revocation(word);
+  }
   const ocsf = options.publishOcsf ? await openTransport(kafka) : null;
   const firstEntryOf = async (session: string, agent: string) =>
     (await store.entries(session, { limit: 1, agent }))[0] ?? null;
@@ -124,13 +129,16 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
       if (String(message.headers[kindHeader]) === logoutKind) {
         const signed = readSigned(logoutKind, message.value);
         const word = signed === null ? null : asLogout(signed.body);
-        if (word !== null && signed?.isSignedBy(signing.publicKey)) people.logout(word);
+        if (word === null || !signed?.isSignedBy(signing.publicKey)) return;
+        people.logout(word);
+        await store.signIns.endSessions(word, word.beforeMs);
         return;
       }
       const signed = readSigned("revocation", message.value);
       const word = signed === null ? null : asRevocation(signed.body);
       if (signed === null || word === null || !signed.isSignedBy(signing.publicKey)) return;
-      people.revocation(word);
+      if (people.revocation(word) && word.revoked)
+        await store.signIns.endSessions({ ...word, sid: null }, Number.MAX_SAFE_INTEGER);
       await store.putRevocation({ identity: revocationKey(word), version: word.version, message: signed.text });
     },
     log,
@@ -190,7 +198,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
           revoke: async (revocation) => void (await revoke({ ...revocation, revoked: true })),
         },
         record: readFromStore(store),
-        signIn: options.signIn ?? null,
+        signIn: options.signIn ? { settings: options.signIn, store: store.signIns } : null,
       });
   } catch (error) {
     await close();

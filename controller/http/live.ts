@@ -14,13 +14,18 @@ export interface Live {
   close(): void;
 }
 
-export function liveRoute(app: FastifyInstance, personOf: (request: FastifyRequest) => Person | null): Live {
+export function liveRoute(app: FastifyInstance, personOf: (request: FastifyRequest) => Promise<Person | null>): Live {
   const streams = new Map<ServerResponse, FastifyRequest>();
   const beat = setInterval(() => {
     for (const [stream, request] of streams) {
       // Who was signed out meanwhile hears no more.
-      if (personOf(request) === null) stream.destroy();
-      else stream.write(": .\n\n");
+      personOf(request).then(
+        (person) => {
+          if (person === null) stream.destroy();
+          else if (streams.has(stream)) stream.write(": .\n\n");
+        },
+        () => stream.destroy(),
+      );
     }
   }, beatMs);
   beat.unref();

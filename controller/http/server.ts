@@ -10,6 +10,7 @@ import { Ajv } from "ajv";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
 import type { Approval, ApprovalStore } from "../approvals/store.ts";
+import type { SignInStore } from "../identity/kept.ts";
 import type { SignInSettings } from "../identity/settings.ts";
 import { createSignIn, type SignInOptions } from "../identity/sign-in.ts";
 import { approvalRoutes, shown } from "./approval-routes.ts";
@@ -43,7 +44,7 @@ export interface PageOptions {
   readonly stateDir: string;
   readonly state: HostState;
   /** Null: by the printed address alone. */
-  readonly signIn: SignInSettings | null;
+  readonly signIn: { readonly settings: SignInSettings; readonly store: SignInStore } | null;
   /** Default: the record of the agent in `stateDir`. The page closes it. */
   readonly record?: RecordReader;
 }
@@ -64,9 +65,9 @@ export async function startPage(options: PageOptions): Promise<Page> {
     routerOptions: { ignoreTrailingSlash: false, maxParamLength: 64 },
   });
   app.server.headersTimeout = headersWithinMs;
-  const signIn = options.signIn === null ? null : createSignIn(signInOptions(options, options.signIn));
-  const personOf = (request: FastifyRequest): Person | null =>
-    isTold(request, options.token) ? root : (signIn?.personOf(request) ?? null);
+  const signIn = options.signIn === null ? null : createSignIn({ ...signInOptions(options), ...options.signIn });
+  const personOf = async (request: FastifyRequest): Promise<Person | null> =>
+    isTold(request, options.token) ? root : ((await signIn?.personOf(request)) ?? null);
   await guard(app, personOf);
   // The page asks how one signs in before it knows whether one can.
   if (signIn === null)
@@ -92,7 +93,10 @@ export async function startPage(options: PageOptions): Promise<Page> {
 }
 
 /** Headers of every answer, who may ask, how often, and errors that say nothing of the inside. */
-async function guard(app: FastifyInstance, personOf: (request: FastifyRequest) => Person | null): Promise<void> {
+async function guard(
+  app: FastifyInstance,
+  personOf: (request: FastifyRequest) => Promise<Person | null>,
+): Promise<void> {
   app.removeAllContentTypeParsers();
   // Whatever a client calls it, a body is JSON; an empty one is none.
   app.addContentTypeParser("*", { parseAs: "string" }, (_request, body, done) => {
@@ -118,8 +122,11 @@ async function guard(app: FastifyInstance, personOf: (request: FastifyRequest) =
     reply.headers(securityHeaders);
     // RFC 9112 §3.2: only the origin form is ours; `*` would be taken for a wildcard.
     if (!request.raw.url?.startsWith("/")) return reply.code(400).send({ error: "bad request" });
+  });
+  // After the limit of rate: who asks is looked up in the store.
+  app.addHook("preParsing", async (request, reply) => {
     if (request.routeOptions.config.open === true) return;
-    const person = personOf(request);
+    const person = await personOf(request);
     if (person === null) return reply.code(401).send({ error: "Sign in, or open the address that Weir printed." });
     request.person = person;
   });
@@ -154,9 +161,8 @@ function isTold(request: FastifyRequest, token: string): boolean {
   return given.length === wanted.length && timingSafeEqual(given, wanted);
 }
 
-function signInOptions({ state }: PageOptions, settings: SignInSettings): SignInOptions {
+function signInOptions({ state }: PageOptions): Omit<SignInOptions, "settings" | "store"> {
   return {
-    settings,
     now: Date.now,
     note: (text) => state.note(`page: ${text}`),
     refusal: (person, sinceMs) => state.refusal(person, sinceMs),

@@ -19,7 +19,8 @@ import {
 } from "openid-client";
 import { isPlain, refused, type SignedIn, signedInBy } from "./claims.ts";
 import { boundedFetch } from "./fetch.ts";
-import { PendingSignIns } from "./pending.ts";
+import type { SignInStore } from "./kept.ts";
+import { keyOf, PendingSignIns } from "./pending.ts";
 import type { OidcSettings } from "./settings.ts";
 
 /** The issuer's document is read anew after this. */
@@ -27,7 +28,6 @@ const freshMs = 60 * 60_000;
 const answerSeconds = 10;
 /** Logout tokens are made for the moment. */
 const logoutTokenSecondsMax = 5 * 60;
-const logoutTokensMax = 10_000;
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout";
 
 export interface OidcLogout {
@@ -45,11 +45,15 @@ export interface OidcSignIn {
   logout(token: string): Promise<OidcLogout>;
 }
 
-export function oidcSignIn(settings: OidcSettings, callback: string, now: () => number): OidcSignIn {
+export function oidcSignIn(
+  settings: OidcSettings,
+  callback: string,
+  store: SignInStore,
+  now: () => number,
+): OidcSignIn {
   const { issuer, clientId, clientSecret, scope, ca } = settings;
   const fetch = boundedFetch(ca);
-  const pending = new PendingSignIns<{ nonce: string; verifier: string; returnTo: string }>(now);
-  const usedLogouts = new Map<string, number>();
+  const pending = new PendingSignIns<{ nonce: string; verifier: string; returnTo: string }>(store, "oidc", now);
   let known: { config: Promise<Configuration>; atMs: number } | null = null;
 
   async function read(): Promise<Configuration> {
@@ -84,20 +88,18 @@ export function oidcSignIn(settings: OidcSettings, callback: string, now: () => 
     return logoutKeys.keys;
   }
 
-  function mustBeNew(jti: string): void {
-    for (const [used, atMs] of usedLogouts) {
-      if (now() - atMs <= logoutTokenSecondsMax * 2_000 && usedLogouts.size < logoutTokensMax) break;
-      usedLogouts.delete(used);
-    }
-    if (usedLogouts.has(jti)) throw refused("its logout token was used before");
-    usedLogouts.set(jti, now());
+  async function mustBeNew(jti: string): Promise<void> {
+    const untilMs = now() + logoutTokenSecondsMax * 2_000;
+    // Beyond as many as are kept an old one may come again: it ends what is ended. A new one must not be refused.
+    if (!(await store.keep({ kind: "used-logout", key: keyOf(jti), value: "", untilMs }, now(), "evict")))
+      throw refused("its logout token was used before");
   }
 
   return {
     async begin(browser, returnTo) {
       const config = await configuration().catch(unreachable);
       const [state, nonce, verifier] = [randomState(), randomNonce(), randomPKCECodeVerifier()];
-      pending.add(state, browser, { nonce, verifier, returnTo });
+      await pending.add(state, browser, { nonce, verifier, returnTo });
       const challenge = await calculatePKCECodeChallenge(verifier);
       return buildAuthorizationUrl(config, {
         ...{ redirect_uri: callback, scope, state, nonce },
@@ -106,7 +108,7 @@ export function oidcSignIn(settings: OidcSettings, callback: string, now: () => 
     },
     async finish(browser, query) {
       const state = new URLSearchParams(query).getAll("state");
-      const begun = state.length === 1 ? pending.take(state[0] as string, browser) : null;
+      const begun = state.length === 1 ? await pending.take(state[0] as string, browser) : null;
       if (begun === null) throw refused("it was not begun in this browser, or is over (state)");
       const config = await configuration().catch(unreachable);
       try {
@@ -147,7 +149,7 @@ export function oidcSignIn(settings: OidcSettings, callback: string, now: () => 
         // Whom it means could not be told: logout tokens have no other claim that names him.
         if (sid === undefined && settings.subjectClaim !== "sub")
           throw new Error("it names no session (sid), which subjectClaim needs");
-        mustBeNew(jti);
+        await mustBeNew(jti);
         return { issuer, subject: sub ?? null, sid: (sid as string | undefined) ?? null };
       } catch (error) {
         throw refused(reasonOf(error), error);

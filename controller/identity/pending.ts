@@ -3,39 +3,43 @@
  * browser holds a random cookie, of which only the digest is kept here.
  */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import type { KeptOnce, SignInStore } from "./kept.ts";
 
 const pendingMsMax = 10 * 60_000;
-/** Beyond this the oldest go: whoever asks for many does not keep others out for longer than they take. */
-const pendingMax = 10_000;
 
 interface Pending<Value> {
   readonly value: Value;
-  readonly browser: Buffer;
-  readonly atMs: number;
+  readonly browser: string;
 }
 
 export class PendingSignIns<Value> {
-  readonly #all = new Map<string, Pending<Value>>();
+  readonly #store: SignInStore;
+  readonly #kind: KeptOnce["kind"];
   readonly #now: () => number;
 
-  constructor(now: () => number) {
+  constructor(store: SignInStore, kind: KeptOnce["kind"], now: () => number) {
+    this.#store = store;
+    this.#kind = kind;
     this.#now = now;
   }
 
-  add(key: string, browser: string, value: Value): void {
-    for (const [known, { atMs }] of this.#all) {
-      if (this.#all.size < pendingMax && this.#now() - atMs <= pendingMsMax) break;
-      this.#all.delete(known);
-    }
-    this.#all.set(key, { value, browser: digest(browser), atMs: this.#now() });
+  async add(key: string, browser: string, value: Value): Promise<void> {
+    const pending: Pending<Value> = { value, browser: keyOf(browser) };
+    const now = this.#now();
+    await this.#store.keep(
+      { kind: this.#kind, key: keyOf(key), value: JSON.stringify(pending), untilMs: now + pendingMsMax },
+      now,
+      // Whoever begins many does not keep others out for longer than they take.
+      "evict",
+    );
   }
 
   /** Null: nothing of that key is under way in this browser. Taken once, also when the browser is a wrong one. */
-  take(key: string, browser: string): Value | null {
-    const pending = this.#all.get(key);
-    this.#all.delete(key);
-    if (pending === undefined || this.#now() - pending.atMs > pendingMsMax) return null;
-    return timingSafeEqual(pending.browser, digest(browser)) ? pending.value : null;
+  async take(key: string, browser: string): Promise<Value | null> {
+    const found = await this.#store.take(this.#kind, keyOf(key), this.#now());
+    if (found === null) return null;
+    const pending = JSON.parse(found) as Pending<Value>;
+    return sameText(pending.browser, keyOf(browser)) ? pending.value : null;
   }
 }
 
@@ -43,6 +47,15 @@ export function randomText(): string {
   return randomBytes(32).toString("base64url");
 }
 
-export function digest(text: string): Buffer {
+export function sameText(a: string, b: string): boolean {
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+/** Under which a secret is kept. */
+export function keyOf(secret: string): string {
+  return digest(secret).toString("base64url");
+}
+
+function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }

@@ -10,10 +10,12 @@ export class RevokedPeople {
   readonly #revoked = new Map<string, RevocationWord>();
   readonly #loggedOut = new Map<string, number>();
 
-  /** Of one identity, an older word changes nothing. */
-  revocation(word: RevocationWord): void {
+  /** False: of this identity a newer word is known, so it changes nothing. */
+  revocation(word: RevocationWord): boolean {
     const key = nameOf(word.issuer, word.subject, null);
-    if (word.version > (this.#revoked.get(key)?.version ?? 0)) this.#revoked.set(key, word);
+    if (word.version <= (this.#revoked.get(key)?.version ?? 0)) return false;
+    this.#revoked.set(key, word);
+    return true;
   }
 
   logout({ issuer, subject, sid, beforeMs }: LogoutWord): void {

@@ -7,14 +7,13 @@
 import { type CacheProvider, type Profile, SAML, ValidateInResponseTo } from "@node-saml/node-saml";
 import { isPlain, refused, type SignedIn } from "./claims.ts";
 import { decryptedResponse } from "./decrypt.ts";
-import { PendingSignIns, randomText } from "./pending.ts";
+import type { SignInStore } from "./kept.ts";
+import { keyOf, PendingSignIns, randomText } from "./pending.ts";
 import type { SamlSettings } from "./settings.ts";
 
 const responseBytesMax = 256 * 1024;
 const requestMsMax = 10 * 60_000;
-const requestsMax = 10_000;
 const assertionMsMax = 10 * 60_000;
-const assertionsMax = 10_000;
 const clockSkewMs = 30_000;
 
 export interface SamlSignIn {
@@ -25,13 +24,16 @@ export interface SamlSignIn {
    * answer is a ticket for `finish`, which the browser then asks for itself.
    */
   answered(response: string, relayState: string): Promise<string>;
-  finish(browser: string, ticket: string): { person: SignedIn; returnTo: string };
+  finish(browser: string, ticket: string): Promise<{ person: SignedIn; returnTo: string }>;
 }
 
-export function samlSignIn(settings: SamlSettings, callback: string, now: () => number): SamlSignIn {
-  const pending = new PendingSignIns<string>(now);
-  const tickets = new Map<string, { person: SignedIn; relayState: string; atMs: number }>();
-  const used = new Map<string, number>();
+export function samlSignIn(
+  settings: SamlSettings,
+  callback: string,
+  store: SignInStore,
+  now: () => number,
+): SamlSignIn {
+  const pending = new PendingSignIns<string>(store, "saml", now);
   const saml = new SAML({
     callbackUrl: callback,
     entryPoint: settings.entryPoint,
@@ -48,13 +50,13 @@ export function samlSignIn(settings: SamlSettings, callback: string, now: () => 
     requestIdExpirationPeriodMs: requestMsMax,
     maxAssertionAgeMs: assertionMsMax,
     acceptedClockSkewMs: clockSkewMs,
-    cacheProvider: requestCache(now),
+    cacheProvider: requestCache(store, now),
   });
 
   return {
     async begin(browser, returnTo) {
       const relayState = randomText();
-      pending.add(relayState, browser, returnTo);
+      await pending.add(relayState, browser, returnTo);
       return saml.getAuthorizeUrlAsync(relayState, undefined, {});
     },
     async answered(response, relayState) {
@@ -66,26 +68,28 @@ export function samlSignIn(settings: SamlSettings, callback: string, now: () => 
         throw refused(error instanceof Error ? error.message.slice(0, 200) : "it cannot be read", error);
       }
       if (profile === null) throw refused("it holds no assertion");
-      mustBeNew(assertionId(profile));
-      forget(tickets, now() - requestMsMax);
+      await mustBeNew(assertionId(profile));
       const ticket = randomText();
-      tickets.set(ticket, { person: personOf(profile), relayState, atMs: now() });
+      const value = JSON.stringify({ person: personOf(profile), relayState } satisfies Ticket);
+      const untilMs = now() + requestMsMax;
+      await store.keep({ kind: "saml-ticket", key: keyOf(ticket), value, untilMs }, now(), "evict");
       return ticket;
     },
-    finish(browser, ticket) {
-      const found = tickets.get(ticket);
-      tickets.delete(ticket);
-      const returnTo = found === undefined ? null : pending.take(found.relayState, browser);
-      if (found === undefined || returnTo === null) throw refused("it was not begun in this browser, or is over");
+    async finish(browser, ticket) {
+      const text = await store.take("saml-ticket", keyOf(ticket), now());
+      const found = text === null ? null : (JSON.parse(text) as Ticket);
+      const returnTo = found === null ? null : await pending.take(found.relayState, browser);
+      if (found === null || returnTo === null) throw refused("it was not begun in this browser, or is over");
       return { person: found.person, returnTo };
     },
   };
 
-  function mustBeNew(id: unknown): void {
+  async function mustBeNew(id: unknown): Promise<void> {
     if (!isPlain(id)) throw refused("its assertion has no ID");
-    for (const [known, atMs] of used) if (now() - atMs > 2 * assertionMsMax) used.delete(known);
-    if (used.has(id) || used.size >= assertionsMax) throw refused("its assertion was used before");
-    used.set(id, now());
+    const untilMs = now() + 2 * assertionMsMax;
+    // Two controllers may have the same answer at the same time: one of them is first here.
+    if (!(await store.keep({ kind: "used-assertion", key: keyOf(id), value: "", untilMs }, now(), "refuse")))
+      throw refused("its assertion was used before");
   }
 
   function personOf(profile: Profile): SignedIn {
@@ -138,29 +142,22 @@ function assertionId(profile: Profile): unknown {
   return verified?.Assertion?.$?.ID;
 }
 
-/** Requests that wait for their answer: node-saml looks them up by InResponseTo, and each is answered once. */
-function requestCache(now: () => number): CacheProvider {
-  const all = new Map<string, { value: string; createdAt: number; atMs: number }>();
-  return {
-    async saveAsync(key, value) {
-      forget(all, now() - requestMsMax);
-      const item = { value, createdAt: now(), atMs: now() };
-      all.set(key, item);
-      return item;
-    },
-    async getAsync(key) {
-      const found = all.get(key);
-      return found === undefined || now() - found.atMs > requestMsMax ? null : found.value;
-    },
-    async removeAsync(key) {
-      return key !== null && all.delete(key) ? key : null;
-    },
-  };
+/** Who came, until his browser asks for it. */
+interface Ticket {
+  readonly person: SignedIn;
+  readonly relayState: string;
 }
 
-function forget(all: Map<string, { readonly atMs: number }>, beforeMs: number): void {
-  for (const [key, { atMs }] of all) {
-    if (atMs >= beforeMs && all.size < requestsMax) break;
-    all.delete(key);
-  }
+/** Requests that wait for their answer: node-saml looks them up by InResponseTo, and each is answered once. */
+function requestCache(store: SignInStore, now: () => number): CacheProvider {
+  const kind = "saml-request";
+  return {
+    async saveAsync(id, value) {
+      const createdAt = now();
+      await store.keep({ kind, key: keyOf(id), value, untilMs: createdAt + requestMsMax }, createdAt, "evict");
+      return { value, createdAt };
+    },
+    getAsync: (id) => store.kept(kind, keyOf(id), now()),
+    removeAsync: async (id) => (id !== null && (await store.take(kind, keyOf(id), now())) !== null ? id : null),
+  };
 }

@@ -6,10 +6,12 @@ import { generateServiceProviderMetadata } from "@node-saml/node-saml";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
 import { refused, type SignedIn } from "./claims.ts";
+import type { SignInStore } from "./kept.ts";
+import { sessionMsMax } from "./kept.ts";
 import { type OidcLogout, type OidcSignIn, oidcSignIn } from "./oidc.ts";
-import { randomText } from "./pending.ts";
+import { randomText, sameText } from "./pending.ts";
 import { type SamlSignIn, samlSignIn } from "./saml.ts";
-import { type PageSession, PageSessions, sameText, sessionMsMax } from "./sessions.ts";
+import { type PageSession, PageSessions } from "./sessions.ts";
 import type { SamlSettings, SignInSettings } from "./settings.ts";
 
 const signInSeconds = 600;
@@ -19,6 +21,7 @@ const csrfHeader = "x-weir-csrf";
 
 export interface SignInOptions {
   readonly settings: SignInSettings;
+  readonly store: SignInStore;
   now(): number;
   /** Why somebody who signed in then is not believed any more (revoked); asked with every request. */
   refusal(person: SignedIn, sinceMs: number): string | null;
@@ -38,35 +41,35 @@ interface SignedInPerson {
 export interface SignIn {
   /** Adds the routes below /auth; they ask for no sign-in (`config.open`). */
   routes(app: FastifyInstance): Promise<void>;
-  /** Null: not signed in. Throws an error with statusCode 403 when a request that changes something lacks its token. */
-  personOf(request: FastifyRequest): SignedInPerson | null;
+  /** Null: not signed in. Rejects with an error with statusCode 403 when a request that changes something lacks its token. */
+  personOf(request: FastifyRequest): Promise<SignedInPerson | null>;
 }
 
-export function createSignIn({ settings, now, refusal, loggedOut, note }: SignInOptions): SignIn {
+export function createSignIn({ settings, store, now, refusal, loggedOut, note }: SignInOptions): SignIn {
   const { origin } = settings;
-  const oidc = settings.oidc === null ? null : oidcSignIn(settings.oidc, `${origin}/auth/callback`, now);
-  const saml = settings.saml === null ? null : samlSignIn(settings.saml, `${origin}/auth/saml/acs`, now);
-  const sessions = new PageSessions(now);
+  const oidc = settings.oidc === null ? null : oidcSignIn(settings.oidc, `${origin}/auth/callback`, store, now);
+  const saml = settings.saml === null ? null : samlSignIn(settings.saml, `${origin}/auth/saml/acs`, store, now);
+  const sessions = new PageSessions(store, now);
   const cookies = cookieJar(origin.startsWith("https:"));
 
-  function sessionOf(request: FastifyRequest): PageSession | null {
+  async function sessionOf(request: FastifyRequest): Promise<PageSession | null> {
     const id = cookies.read(request, "session");
-    const session = id === null ? null : sessions.get(id);
+    const session = id === null ? null : await sessions.get(id);
     if (id === null || session === null || refusal(session.person, session.atMs) === null) return session;
-    sessions.close(id);
+    await sessions.close(id);
     return null;
   }
 
   /** The browser is through: what it had before counts no longer. */
-  function enter(request: FastifyRequest, reply: FastifyReply, person: SignedIn, returnTo: string): FastifyReply {
+  async function enter(request: FastifyRequest, reply: FastifyReply, person: SignedIn, returnTo: string) {
     const { groups } = settings;
     if (groups.length > 0 && !groups.some((group) => person.groups.includes(group)))
       throw refused(`${person.name} is in none of the groups ${groups.join(", ")}`);
     const against = refusal(person, now());
     if (against !== null) throw refused(against);
     const before = cookies.read(request, "session");
-    if (before !== null) sessions.close(before);
-    cookies.set(reply, "session", sessions.open(person), sessionMsMax / 1000);
+    if (before !== null) await sessions.close(before);
+    cookies.set(reply, "session", await sessions.open(person), sessionMsMax / 1000);
     note(`${person.subject} of ${person.issuer} signed in to the page`);
     return reply.redirect(returnTo, 303);
   }
@@ -85,8 +88,8 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
   }
 
   return {
-    personOf(request) {
-      const session = sessionOf(request);
+    async personOf(request) {
+      const session = await sessionOf(request);
       if (session === null) return null;
       if (!["GET", "HEAD"].includes(request.method)) mustBeOurPage(request, session, origin);
       const { subject, issuer, groups } = session.person;
@@ -110,17 +113,17 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
         auth.addHook("onSend", async (_request, reply) => void reply.header("cache-control", "no-store"));
 
         auth.get("/auth/status", open, async (request) => {
-          const session = sessionOf(request);
+          const session = await sessionOf(request);
           const methods = [...(oidc === null ? [] : ["oidc"]), ...(saml === null ? [] : ["saml"])];
           if (session === null) return { methods, person: null, csrf: null };
           const { subject, issuer, groups, name } = session.person;
           return { methods, person: { subject, issuer, groups, name }, csrf: session.csrf };
         });
         auth.post("/auth/logout", open, async (request, reply) => {
-          const session = sessionOf(request);
+          const session = await sessionOf(request);
           if (session !== null) mustBeOurPage(request, session, origin);
           const id = cookies.read(request, "session");
-          const person = id === null ? null : sessions.close(id);
+          const person = id === null ? null : await sessions.close(id);
           if (person !== null) note(`${person.subject} of ${person.issuer} signed out of the page`);
           cookies.clear(reply, "session");
           return reply.code(204).send();
@@ -144,7 +147,7 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
       if (typeof token !== "string") return reply.code(400).send({ error: "invalid_request" });
       try {
         const logout = await method.logout(token);
-        sessions.end(logout.issuer, logout.subject, logout.sid);
+        await sessions.end(logout);
         note(`${logout.issuer} says that ${logout.sid ?? logout.subject} logged out`);
         await loggedOut(logout);
         return { ok: true };
@@ -175,7 +178,7 @@ export function createSignIn({ settings, now, refusal, loggedOut, note }: SignIn
     auth.get("/auth/saml/finish", open, async (request, reply) => {
       const { ticket } = request.query as { ticket?: unknown };
       const browser = cookies.read(request, "signin") ?? "";
-      const { person, returnTo } = method.finish(browser, typeof ticket === "string" ? ticket : "");
+      const { person, returnTo } = await method.finish(browser, typeof ticket === "string" ? ticket : "");
       return enter(request, reply, person, returnTo);
     });
   }

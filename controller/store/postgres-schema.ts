@@ -1,6 +1,7 @@
 /** The tables of the PostgreSQL store, as in sqlite-schema.ts; the index is a column of `documents`. */
 import type { PoolClient } from "pg";
 import { WeirError } from "../../agent/errors.ts";
+import { signInTables } from "./postgres-sign-ins.ts";
 
 /** Controllers that start at the same time make the tables one after another. */
 const lockNumber = 7_214_022;
@@ -71,4 +72,4 @@ CREATE INDEX documents_session ON documents (session, at);
 `;
 
 /** Each makes the next version of the one before it. */
-const steps: readonly string[] = [tables, retention];
+const steps: readonly string[] = [tables, retention, signInTables];

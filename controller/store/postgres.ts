@@ -13,6 +13,7 @@ import { PostgresQueries } from "./postgres-queries.ts";
 import { keptAgents, oldestEntries, removeEntries } from "./postgres-removal.ts";
 import { migrate } from "./postgres-schema.ts";
 import { storeSessions } from "./postgres-sessions.ts";
+import { PostgresSignIns } from "./postgres-sign-ins.ts";
 import { type RemovedCount, type RetentionRules, removeOld } from "./retention.ts";
 import { type ApprovalRow, approvalsPageMax, type RevocationRow, type Store } from "./store.ts";
 
@@ -48,6 +49,7 @@ export async function openPostgresStore(url: string, now: () => number = Date.no
 }
 
 class PostgresStore extends PostgresQueries implements Store {
+  readonly signIns: PostgresSignIns;
   readonly #pool: pg.Pool;
   readonly #now: () => number;
   readonly #agents = new Map<string, number>();
@@ -58,6 +60,7 @@ class PostgresStore extends PostgresQueries implements Store {
 
   constructor(pool: pg.Pool, now: () => number) {
     super(pool);
+    this.signIns = new PostgresSignIns(pool);
     this.#pool = pool;
     this.#now = now;
     this.#timer = setInterval(() => void this.advance().catch(() => {}), advanceEveryMs);

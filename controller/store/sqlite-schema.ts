@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { WeirError } from "../../agent/errors.ts";
+import { signInTables } from "./sqlite-sign-ins.ts";
 
 export const storeFile = "controller.sqlite";
 /** Of the file, for one connection. */
@@ -89,4 +90,4 @@ CREATE INDEX found_session ON found (session, at);
 `;
 
 /** Each makes the next version of the one before it. */
-const steps: readonly string[] = [tables, retention];
+const steps: readonly string[] = [tables, retention, signInTables];

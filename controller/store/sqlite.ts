@@ -15,6 +15,7 @@ import { openStoreReader, type StoreReader } from "./sqlite-reader.ts";
 import { keptAgents, oldestEntries, removeEntries } from "./sqlite-removal.ts";
 import { openWriter } from "./sqlite-schema.ts";
 import { SqliteSessions } from "./sqlite-sessions.ts";
+import { SqliteSignIns } from "./sqlite-sign-ins.ts";
 import {
   type ApprovalRow,
   approvalsPageMax,
@@ -38,6 +39,7 @@ export function openSqliteStore(dir: string, now: () => number = Date.now): Stor
 }
 
 class SqliteStore implements Store {
+  readonly signIns: SqliteSignIns;
   readonly #db: DatabaseSync;
   readonly #reader: StoreReader;
   readonly #sessions: SqliteSessions;
@@ -53,6 +55,7 @@ class SqliteStore implements Store {
     this.#db = openWriter(dir);
     this.#now = now;
     this.#unlock = unlock;
+    this.signIns = new SqliteSignIns(this.#db);
     this.#sessions = new SqliteSessions(this.#db);
     this.#reader = openStoreReader(dir);
     this.#statements = {

@@ -5,9 +5,11 @@
 import { WeirError } from "../../agent/errors.ts";
 import type { ReadEntry, SessionSummary } from "../../agent/record/read.ts";
 import type { Fault, RecordSink } from "../consume/sink.ts";
+import type { SignInStore } from "../identity/kept.ts";
 import type { RemovedCount, RetentionRules } from "./retention.ts";
 
 export interface Store extends RecordSink, SessionQueries, ApprovalHistory, RevocationList {
+  readonly signIns: SignInStore;
   /** Follows each agent's chain as far as it is here now. It is done about once a second anyway. */
   advance(): Promise<void>;
   /** Takes out what is too old or too much; the proof stays (retention.ts). */

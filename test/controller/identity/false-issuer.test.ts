@@ -4,6 +4,7 @@ import { type TestContext, test } from "node:test";
 import { UnsecuredJWT } from "jose";
 import { oidcSignIn } from "../../../controller/identity/oidc.ts";
 import type { OidcSettings } from "../../../controller/identity/settings.ts";
+import { signInsInMemory } from "../../../controller/store/sqlite-sign-ins.ts";
 import { makeKey, serve, type TestKey } from "../../agent/identity/issuer.ts";
 
 const callback = "http://127.0.0.1:1/auth/callback";
@@ -70,6 +71,7 @@ async function open(t: TestContext, change: Partial<OidcSettings> = {}) {
       ...change,
     },
     callback,
+    signInsInMemory(),
     Date.now,
   );
   const attempt = async () => {

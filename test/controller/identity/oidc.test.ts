@@ -7,6 +7,7 @@ import fastify from "fastify";
 import { SignJWT } from "jose";
 import type { SignInSettings } from "../../../controller/identity/settings.ts";
 import { createSignIn, type SignInOptions } from "../../../controller/identity/sign-in.ts";
+import { signInsInMemory } from "../../../controller/store/sqlite-sign-ins.ts";
 import { Browser } from "../../support/browser.ts";
 import { signIn as fillIn, startOidcHere } from "../../support/oidc-server.ts";
 
@@ -17,6 +18,7 @@ async function openPage(t: TestContext, settings: (origin: string) => Promise<Si
   const loggedOut: unknown[] = [];
   const state = { skewMs: 0, revoked: "" };
   const options: Omit<SignInOptions, "settings"> = {
+    store: signInsInMemory(),
     now: () => Date.now() + state.skewMs,
     refusal: (person) => (state.revoked === person.subject ? "he is revoked" : null),
     loggedOut: (logout) => void loggedOut.push(logout),
@@ -25,7 +27,7 @@ async function openPage(t: TestContext, settings: (origin: string) => Promise<Si
   let signIn: ReturnType<typeof createSignIn> | null = null;
   app.addHook("onRequest", async (request, reply) => {
     if ((request.routeOptions.config as { open?: boolean }).open === true) return;
-    const person = signIn?.personOf(request) ?? null;
+    const person = (await signIn?.personOf(request)) ?? null;
     if (person === null) return reply.code(401).send({ error: "sign in" });
     Object.assign(request, { person });
   });
