@@ -36,7 +36,7 @@ export const sessionsMax = 10_000;
 export const keptMax = 10_000;
 
 export interface SignInStore {
-  addSession(session: KeptSession): Promise<void>;
+  addSession(session: KeptSession, max?: number): Promise<void>;
   session(key: string): Promise<KeptSession | null>;
   seenSession(key: string, seenMs: number): Promise<void>;
   /** Answers with whose it was. */
@@ -47,7 +47,7 @@ export interface SignInStore {
    * False: it is kept already, or there are too many. With `evict` the oldest go instead: right for what somebody begins,
    * wrong for what must not come twice.
    */
-  keep(once: KeptOnce, nowMs: number, full: "evict" | "refuse"): Promise<boolean>;
+  keep(once: KeptOnce, nowMs: number, full: "evict" | "refuse", max?: number): Promise<boolean>;
   kept(kind: KeptOnce["kind"], key: string, nowMs: number): Promise<string | null>;
   /** To one who asks, whichever controller is asked. */
   take(kind: KeptOnce["kind"], key: string, nowMs: number): Promise<string | null>;

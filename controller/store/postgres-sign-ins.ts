@@ -31,17 +31,20 @@ export class PostgresSignIns implements SignInStore {
   }
 
   // What another controller is deleting just now is skipped: two that wait for each other's rows would both fail.
-  async addSession({ key, person, atMs, seenMs }: KeptSession): Promise<void> {
+  async addSession({ key, person, atMs, seenMs }: KeptSession, max = sessionsMax): Promise<void> {
     await this.#pool.query(
       `DELETE FROM page_sessions WHERE key IN (
          SELECT key FROM page_sessions WHERE at < $1 OR seen < $2 FOR UPDATE SKIP LOCKED)`,
       [atMs - sessionMsMax, atMs - idleMsMax],
     );
-    await this.#pool.query(
-      `DELETE FROM page_sessions WHERE key IN (
-         SELECT key FROM page_sessions ORDER BY seen DESC OFFSET $1 FOR UPDATE SKIP LOCKED)`,
-      [sessionsMax - 1],
-    );
+    const { rows } = await this.#pool.query<{ count: string }>("SELECT count(*) AS count FROM page_sessions");
+    const over = Number(rows[0]?.count) - max + 1;
+    if (over > 0)
+      await this.#pool.query(
+        `DELETE FROM page_sessions WHERE key IN (
+           SELECT key FROM page_sessions ORDER BY seen LIMIT $1 FOR UPDATE SKIP LOCKED)`,
+        [over],
+      );
     const { issuer, subject, sid } = person;
     await this.#pool.query(
       "INSERT INTO page_sessions (key, issuer, subject, sid, person, at, seen) VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -79,7 +82,12 @@ export class PostgresSignIns implements SignInStore {
     );
   }
 
-  async keep({ kind, key, value, untilMs }: KeptOnce, nowMs: number, full: "evict" | "refuse"): Promise<boolean> {
+  async keep(
+    { kind, key, value, untilMs }: KeptOnce,
+    nowMs: number,
+    full: "evict" | "refuse",
+    max = keptMax,
+  ): Promise<boolean> {
     await this.#pool.query(
       `DELETE FROM page_once WHERE (kind, key) IN (
          SELECT kind, key FROM page_once WHERE until <= $1 FOR UPDATE SKIP LOCKED)`,
@@ -89,7 +97,7 @@ export class PostgresSignIns implements SignInStore {
       "SELECT count(*) AS count FROM page_once WHERE kind = $1",
       [kind],
     );
-    const over = Number(rows[0]?.count) - keptMax + 1;
+    const over = Number(rows[0]?.count) - max + 1;
     if (over > 0) {
       if (full === "refuse") return false;
       await this.#pool.query(

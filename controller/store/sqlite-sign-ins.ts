@@ -37,12 +37,14 @@ export class SqliteSignIns implements SignInStore {
     this.#db = db;
   }
 
-  async addSession({ key, person, atMs, seenMs }: KeptSession): Promise<void> {
+  async addSession({ key, person, atMs, seenMs }: KeptSession, max = sessionsMax): Promise<void> {
     this.#run("DELETE FROM page_sessions WHERE at < ? OR seen < ?", atMs - sessionMsMax, atMs - idleMsMax);
-    this.#run(
-      "DELETE FROM page_sessions WHERE key IN (SELECT key FROM page_sessions ORDER BY seen DESC LIMIT -1 OFFSET ?)",
-      sessionsMax - 1,
-    );
+    const { count } = this.#db.prepare("SELECT count(*) AS count FROM page_sessions").get() as { count: number };
+    if (count >= max)
+      this.#run(
+        "DELETE FROM page_sessions WHERE key IN (SELECT key FROM page_sessions ORDER BY seen LIMIT ?)",
+        count - max + 1,
+      );
     const { issuer, subject, sid } = person;
     this.#run(
       "INSERT INTO page_sessions (key, issuer, subject, sid, person, at, seen) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -73,17 +75,22 @@ export class SqliteSignIns implements SignInStore {
     );
   }
 
-  async keep({ kind, key, value, untilMs }: KeptOnce, nowMs: number, full: "evict" | "refuse"): Promise<boolean> {
+  async keep(
+    { kind, key, value, untilMs }: KeptOnce,
+    nowMs: number,
+    full: "evict" | "refuse",
+    max = keptMax,
+  ): Promise<boolean> {
     this.#run("DELETE FROM page_once WHERE until <= ?", nowMs);
     const { count } = this.#db.prepare("SELECT count(*) AS count FROM page_once WHERE kind = ?").get(kind) as {
       count: number;
     };
-    if (count >= keptMax) {
+    if (count >= max) {
       if (full === "refuse") return false;
       this.#run(
         `DELETE FROM page_once WHERE (kind, key) IN (
            SELECT kind, key FROM page_once WHERE kind = ? ORDER BY until LIMIT ?)`,
-        ...[kind, count - keptMax + 1],
+        ...[kind, count - max + 1],
       );
     }
     const { changes } = this.#db
