@@ -40,8 +40,12 @@ export interface ControllerOptions {
   readonly log?: (level: "info" | "warn", message: string) => void;
 }
 
+/** An agent with its own controller has its files at hand. */
+export const noPolicies: HostState["policies"] = { latest: () => [], version: () => null };
+
 const noState: HostState = {
   agents: () => [],
+  policies: noPolicies,
   live: () => [],
   end: () => false,
   revoke: () => Promise.reject(new WeirError("WEIR_CONTROL_REFUSED", "No agent is here to revoke for.")),

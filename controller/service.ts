@@ -2,7 +2,7 @@
  * `weir controller`: consumes what agents publish into the store, shows what they hold, and sends back what people decide.
  * Any number run side by side: they share the partitions of the record, and each hears of every approval.
  */
-import { randomBytes } from "node:crypto";
+import { type KeyObject, randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { WeirError } from "../agent/errors.ts";
 import { groupPrefixes } from "../agent/kafka/acls.ts";
@@ -26,8 +26,10 @@ import type { WitnessName } from "./audit/witnesses.ts";
 import { AgentsHealth } from "./consume/agents-health.ts";
 import { ApprovalQueue } from "./consume/approval-queue.ts";
 import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
+import { PublishedPolicies } from "./consume/published-policies.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
 import { type Page, startPage } from "./http/server.ts";
+import type { PolicyFile } from "./http/state-routes.ts";
 import type { OidcLogout } from "./identity/oidc.ts";
 import { RevokedPeople } from "./identity/revoked-people.ts";
 import type { SignInSettings } from "./identity/settings.ts";
@@ -49,6 +51,10 @@ export interface ServiceOptions {
   readonly signIn?: SignInSettings | null;
   /** Null: no page. */
   readonly listen: { readonly host: string; readonly port: number } | null;
+  /** Whose policies are shown; by default those that this controller signs. */
+  readonly policyKeys?: readonly KeyObject[];
+  /** Of a policy that was published, as an agent makes it; null: it is none. */
+  policyDigest(files: readonly PolicyFile[]): string | null;
   /** What the store keeps; all of it by default. */
   readonly retain?: RetentionRules | null;
   /** What is stored goes out as OCSF to `weir.ocsf.v1`, too. */
@@ -154,6 +160,20 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     log,
   });
 
+  const ownKey = options.policyKeys === undefined || options.policyKeys.length === 0;
+  const policies = new PublishedPolicies({
+    trusted: ownKey ? [signing.publicKey] : (options.policyKeys ?? []),
+    digestOf: options.policyDigest,
+    log,
+  });
+  const policyFeed = openFeed({
+    kafka,
+    groupId: `${options.groupId ?? groupPrefixes.controllers}-policies-${randomBytes(8).toString("hex")}`,
+    topics: [{ topic: topics.policies, from: "start" }],
+    take: (message) => policies.take(message),
+    log,
+  });
+
   async function revoke(said: Omit<RevocationWord, "version">): Promise<RevocationWord> {
     const identity = revocationKey(said);
     const last = (await store.revocations()).find((row) => row.identity === identity)?.version ?? 0;
@@ -172,7 +192,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
 
   async function close(): Promise<void> {
     await page?.close();
-    await Promise.all([feed.close(), healthFeed.close()]);
+    await Promise.all([feed.close(), healthFeed.close(), policyFeed.close()]);
     await consumer.close();
     await ocsf?.close();
     await audit.close();
@@ -190,6 +210,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
         stateDir: options.stateDir,
         state: {
           agents: async () => health.list(await store.agents(), Date.now()),
+          policies,
           live: () => [],
           end: () => false,
           refusal: (person, sinceMs) => people.against(person, sinceMs),

@@ -12,9 +12,10 @@ import { readRetention } from "../archive/settings.ts";
 import { WeirError } from "../errors.ts";
 import { type HealthSource, readMetricsAddress, startHealth } from "../health/server.ts";
 import { revocationMessage } from "../kafka/revocation-messages.ts";
-import { kafkaHelp, kafkaOptions, readKafkaSettings, readRegistry } from "../kafka/settings.ts";
+import { kafkaHelp, kafkaOptions, readKafkaSettings, readPublicKey, readRegistry } from "../kafka/settings.ts";
 import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
 import { readOtlp } from "../otlp/settings.ts";
+import { loadPolicy, type PolicyText } from "../policy/load.ts";
 import type { CommandIo } from "./io.ts";
 
 const stateDirDefault = "/var/lib/weir-controller";
@@ -43,6 +44,8 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
   --otlp URL                metrics to an OpenTelemetry receiver by OTLP/HTTP; also OTEL_EXPORTER_OTLP_ENDPOINT
                             (docs/soc.md; default: none)
   --publish-ocsf            what is stored goes out as OCSF JSON to weir.ocsf.v1, too, for SIEM connectors
+  --policy-key FILE         public key (PEM) of who publishes policies, repeatable (default: this controller's): the page
+                            shows the text of those
   --witness URL#KEY         a \`weir witness\` that cosigns the audit log's checkpoints (DIR/audit), repeatable
 ${kafkaHelp}`;
 
@@ -64,6 +67,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "listen-metrics": { type: "string" },
       otlp: { type: "string" },
       "publish-ocsf": { type: "boolean", default: false },
+      "policy-key": { type: "string", multiple: true, default: [] },
       witness: { type: "string", multiple: true, default: [] },
       issuer: { type: "string" },
       reason: { type: "string", default: "" },
@@ -103,6 +107,7 @@ interface ServeOptions {
     readonly "sign-in"?: string | undefined;
     readonly "listen-metrics"?: string | undefined;
     readonly otlp?: string | undefined;
+    readonly "policy-key": readonly string[];
     readonly witness: readonly string[];
     readonly "publish-ocsf": boolean;
   };
@@ -125,6 +130,8 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   const service = await startService({
     ...{ kafka, store, stateDir, listen, registry, signIn, witnesses, retain, log },
     publishOcsf: values["publish-ocsf"],
+    policyKeys: values["policy-key"].map((path) => readPublicKey("--policy-key", path)),
+    policyDigest,
     ...(values.group === undefined ? {} : { groupId: values.group }),
   }).catch(async (error: unknown) => {
     await store.close().catch(() => {});
@@ -147,6 +154,12 @@ async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): 
   await telling?.close();
   await service.close();
   return 0;
+}
+
+/** The page tells whether the text that it shows is what the agents have. */
+function policyDigest(files: readonly PolicyText[]): string | null {
+  const result = loadPolicy(files);
+  return "policy" in result ? result.policy.digest : null;
 }
 
 function healthOf(service: ControllerService): HealthSource {

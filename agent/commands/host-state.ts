@@ -1,5 +1,5 @@
 /** What the page tells about this agent, and the end of a session that it asks for. */
-import type { HostState } from "../../controller/main.ts";
+import { type HostState, noPolicies } from "../../controller/main.ts";
 import type { AgentConfig } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import type { AgentHealth } from "../kafka/health-messages.ts";
@@ -28,6 +28,7 @@ export function hostState(agent: () => Agent | null, config: AgentConfig, rest: 
       const { files } = running.policy;
       return [{ ...health, id, health: "alive", heardAtMs: Date.now(), record: null, policy: { ...policy, files } }];
     },
+    policies: noPolicies,
     live: () => [...(agent()?.sessions ?? [])].map(({ flow }) => flow.id),
     end(session, reason) {
       for (const live of agent()?.sessions ?? []) {

@@ -26,6 +26,8 @@ import { printable } from "./printable.ts";
 
 const stateDirDefault = "/var/lib/weir-controller";
 const nameCharactersMax = 512;
+/** Others that publish at the same moment, each of them once in front. */
+const publishTriesMax = 5;
 
 export const help = `weir policy publish FILE|DIR… --kafka HOST:PORT,… [options]
 weir policy published --kafka HOST:PORT,… [options]
@@ -100,31 +102,7 @@ async function publish({ kafka, key, id, version: wanted, paths, json }: Publish
   for (const problem of (await buildDetectors(policy.detectors)).problems.values())
     io.stderr.write(`weir warn: on this host: ${problem}\n`);
 
-  const last = await lastVersion(kafka, id, key);
-  const version = wanted ?? last + 1;
-  if (version <= last)
-    throw new WeirError("WEIR_USAGE", `--version ${version}: version ${last} of ${id} is published already.`);
-  const by = printable(`${userInfo().username} on ${hostname()}`, nameCharactersMax);
-  const bundle: PolicyBundle = { id, version, files, by, atMs: Date.now() };
-  const message = policyMessage(bundle, key);
-  if (judgePolicy(id, message.value, knowing(id, key)).what !== "newer")
-    throw new WeirError("WEIR_USAGE", `This is no policy that agents take: up to ${policyBytesMax} bytes, NAME.yaml.`);
-  const transport = await openTransport(kafka);
-  try {
-    await transport.send([message]);
-  } finally {
-    await transport.close();
-  }
-  // Who published at the same moment gave the same version: agents keep the one that came first, new ones the last.
-  const sent = message.value?.toString("utf8");
-  const behind = (await readWholeTopic(kafka, topics.policies, groupPrefixes.controllers))
-    .filter((one) => one.key === id)
-    .filter(({ key: name, value }) => judgePolicy(name, value, knowing(id, key, version - 1)).what === "newer");
-  if (behind.length !== 1 || behind[0]?.value?.toString("utf8") !== sent)
-    throw new WeirError(
-      "WEIR_CONTROL_REFUSED",
-      `Version ${version} of ${id}, or a later one, was published by somebody else at the same time. Publish again.`,
-    );
+  const version = await sendInTurn({ kafka, key, id, wanted, files });
   const { mode, digest } = policy;
   if (json) io.stdout.write(`${JSON.stringify({ id, version, signer: keyName(key), mode, digest })}\n`);
   else
@@ -134,17 +112,71 @@ async function publish({ kafka, key, id, version: wanted, paths, json }: Publish
   return 0;
 }
 
-function knowing(id: string, key: KeyObject, version = 0) {
-  return { id, version, text: "", trusted: [createPublicKey(key)] };
+interface Sending {
+  readonly kafka: KafkaSettings;
+  readonly key: KeyObject;
+  readonly id: string;
+  readonly wanted: number | null;
+  readonly files: PolicyBundle["files"];
 }
 
-async function lastVersion(kafka: KafkaSettings, id: string, key: KeyObject): Promise<number> {
-  let last = 0;
-  for (const { key: name, value } of await readWholeTopic(kafka, topics.policies, groupPrefixes.controllers)) {
-    const judged = judgePolicy(name, value, knowing(id, key));
-    if (judged.what === "newer") last = Math.max(last, judged.bundle.version);
+/**
+ * Who publishes at the same moment may give the same version. Agents keep the one that came first, and new ones would
+ * find the last one alone, so whose was not the first takes the next version: both are in force, one after the other.
+ */
+async function sendInTurn({ kafka, key, id, wanted, files }: Sending): Promise<number> {
+  const by = printable(`${userInfo().username} on ${hostname()}`, nameCharactersMax);
+  let last = (await versions(kafka, id, key)).at(-1)?.top ?? 0;
+  const transport = await openTransport(kafka);
+  try {
+    for (let tries = 1; ; tries += 1) {
+      const version = wanted ?? last + 1;
+      if (version <= last)
+        throw new WeirError("WEIR_USAGE", `--version ${version}: version ${last} of ${id} is published already.`);
+      const message = policyMessage({ id, version, files, by, atMs: Date.now() }, key);
+      if (judgePolicy(id, message.value, knowing(id, key)).what !== "newer")
+        throw new WeirError(
+          "WEIR_USAGE",
+          `This is no policy that agents take: up to ${policyBytesMax} bytes, NAME.yaml.`,
+        );
+      await transport.send([message]);
+      const there = await versions(kafka, id, key);
+      const own = there.find(({ text }) => text === message.value?.toString("utf8"));
+      if (own !== undefined && own.before < version) return version;
+      if (own === undefined || wanted !== null || tries >= publishTriesMax)
+        throw new WeirError(
+          "WEIR_CONTROL_REFUSED",
+          `Version ${version} of ${id}, or a later one, was published by somebody else at the same time. Publish again.`,
+        );
+      last = there.at(-1)?.top ?? 0;
+    }
+  } finally {
+    await transport.close();
   }
-  return last;
+}
+
+interface Published {
+  /** As it was sent. */
+  readonly text: string;
+  /** The highest version in front of it, and with it. */
+  readonly before: number;
+  readonly top: number;
+}
+
+/** What this key signed, in the order that agents read it. */
+async function versions(kafka: KafkaSettings, id: string, key: KeyObject): Promise<Published[]> {
+  const found: Published[] = [];
+  for (const { key: name, value } of await readWholeTopic(kafka, topics.policies, groupPrefixes.controllers)) {
+    const judged = name === id ? judgePolicy(name, value, knowing(id, key)) : null;
+    if (judged?.what !== "newer") continue;
+    const before = found.at(-1)?.top ?? 0;
+    found.push({ text: String(value), before, top: Math.max(before, judged.bundle.version) });
+  }
+  return found;
+}
+
+function knowing(id: string, key: KeyObject) {
+  return { id, version: 0, text: "", trusted: [createPublicKey(key)] };
 }
 
 async function list(kafka: KafkaSettings, key: KeyObject, json: boolean, io: CommandIo): Promise<number> {

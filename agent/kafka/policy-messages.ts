@@ -57,7 +57,7 @@ export function judgePolicy(key: string, value: Buffer | null, known: PolicyKnow
   if (signed === null) return refused("it cannot be read as a signed message");
   // The key first: what a stranger wrote is not looked into.
   const signer = known.trusted.find((one) => signed.isSignedBy(one));
-  if (signer === undefined) return refused("it is not signed by a key that this agent trusts");
+  if (signer === undefined) return refused("it is not signed by a key that is trusted");
   const bundle = asBundle(signed.body);
   if (bundle === null || bundle.id !== key) return refused("it is signed, and no policy of this name");
   if (bundle.version < known.version) return { what: "older", bundle };

@@ -96,7 +96,7 @@ export function readRegistry(text: string): string {
   return text;
 }
 
-function readPublicKey(flag: string, path: string): KeyObject {
+export function readPublicKey(flag: string, path: string): KeyObject {
   const pem = readText(flag, path);
   try {
     // A private key would be taken, too; it has no business on this host.

@@ -17,6 +17,7 @@ import { approvalRoutes, shown } from "./approval-routes.ts";
 import { assetRoutes } from "./assets.ts";
 import { liveRoute } from "./live.ts";
 import type { Person } from "./people.ts";
+import { policyRoutes } from "./policy-routes.ts";
 import { openRecordReader, type RecordReader } from "./record-reader.ts";
 import { recordRoutes } from "./record-routes.ts";
 import { type HostState, stateRoutes } from "./state-routes.ts";
@@ -76,6 +77,7 @@ export async function startPage(options: PageOptions): Promise<Page> {
   assetRoutes(app);
   approvalRoutes(app, options.approvals);
   recordRoutes(app, record);
+  policyRoutes(app, options.state);
   stateRoutes(app, options.state);
   const live = liveRoute(app, personOf);
   await listen(app, options);

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
 import type { AgentHealth } from "../../agent/kafka/health-messages.ts";
+import type { PublishedPolicies } from "../consume/published-policies.ts";
 import type { SignedIn } from "../identity/claims.ts";
 import type { OidcLogout } from "../identity/oidc.ts";
 import type { AgentRow } from "../store/store.ts";
@@ -30,6 +31,8 @@ export interface PolicyFile {
 /** What the page asks of the agents; the embedded agent answers directly. */
 export interface HostState {
   agents(): readonly AgentState[] | Promise<readonly AgentState[]>;
+  /** What was published for agents to follow. */
+  readonly policies: Pick<PublishedPolicies, "latest" | "version">;
   /** Ids of the sessions that are open now. */
   live(): readonly string[];
   /** Ends a live session with an error of its protocol; false: it is not live. */
@@ -52,11 +55,18 @@ export interface Revocation {
   readonly by: string;
 }
 
+/** They are asked for by themselves (policy-routes.ts). */
+function withoutTexts({ policy, ...agent }: AgentState): object {
+  if (policy === undefined) return agent;
+  const { files: _, ...rest } = policy;
+  return { ...agent, policy: rest };
+}
+
 const reasonCharactersMax = 500;
 const nameCharactersMax = 512;
 
 export function stateRoutes(app: FastifyInstance, state: HostState): void {
-  app.get("/api/agents", async () => state.agents());
+  app.get("/api/agents", async () => (await state.agents()).map(withoutTexts));
   app.get("/api/live", async () => state.live());
   app.post<{ Params: { id: string }; Body: { reason?: string } | undefined }>(
     "/api/sessions/:id(^[0-9a-f-]{36}$)/end",

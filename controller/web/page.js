@@ -2,6 +2,7 @@
 import { api, follow, signedIn, signOut } from "./api.js";
 import { approvalsView } from "./approvals.js";
 import { button, element } from "./dom.js";
+import { policiesView } from "./policies.js";
 import { sessionView } from "./replay.js";
 import { sessionsView } from "./sessions.js";
 import { agentsView, recordView } from "./state.js";
@@ -14,6 +15,7 @@ const views = {
   sessions: sessionsView,
   session: sessionView,
   agents: agentsView,
+  policy: policiesView,
   record: recordView,
 };
 let view = null;

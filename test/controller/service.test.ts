@@ -1,6 +1,6 @@
 /** Agent and controller over a real broker with SASL and access rules: records, approvals, revocations; and who lies. */
 import assert from "node:assert/strict";
-import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ import { type ApprovalDecision, approvalMessage, requestDigest } from "../../age
 import { type HealthWord, healthMessage } from "../../agent/kafka/health-messages.ts";
 import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
 import { type LogoutWord, logoutMessage } from "../../agent/kafka/logout-messages.ts";
-import { type PolicyBundle, policyMessage } from "../../agent/kafka/policy-messages.ts";
+import { judgePolicy, type PolicyBundle, policyMessage } from "../../agent/kafka/policy-messages.ts";
 import { receiptMessage } from "../../agent/kafka/receipt-messages.ts";
 import { revocationMessage } from "../../agent/kafka/revocation-messages.ts";
 import { topics } from "../../agent/kafka/topics.ts";
@@ -29,6 +29,7 @@ import { readReceipts } from "../../agent/record/receipts.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Approval, ApprovalStore } from "../../controller/approvals/store.ts";
 import { parseCheckpoint } from "../../controller/audit/checkpoint.ts";
+import type { PolicyInForce } from "../../controller/http/policy-routes.ts";
 import type { AgentState } from "../../controller/http/state-routes.ts";
 import { type ControllerService, startService } from "../../controller/service.ts";
 import { openSqliteStore } from "../../controller/store/sqlite.ts";
@@ -72,6 +73,7 @@ before(async () => {
     store,
     stateDir,
     listen: { host: "127.0.0.1", port: 0 },
+    policyDigest: () => null,
     publishOcsf: true,
     log,
   });
@@ -255,11 +257,13 @@ test("the controller's page lists, finds, opens and verifies what agents recorde
   assert.equal((await fetch(`${origin}/api/sessions`)).status, 401);
 });
 
-async function agentsShown(): Promise<AgentState[]> {
+async function ask<T>(path: string): Promise<T> {
   const { origin, hash } = new URL(String(service.url));
-  const response = await fetch(`${origin}/api/agents`, { headers: { authorization: `Bearer ${hash.slice(1)}` } });
-  return (await response.json()) as AgentState[];
+  const response = await fetch(`${origin}${path}`, { headers: { authorization: `Bearer ${hash.slice(1)}` } });
+  return (await response.json()) as T;
 }
+
+const agentsShown = (): Promise<AgentState[]> => ask("/api/agents");
 
 test("the page tells how each agent is: what it said last, and what its record shows", async () => {
   await until(async () => {
@@ -296,6 +300,14 @@ test("a word in an agent's name that it has not signed says nothing", async () =
   );
 });
 
+/** As a person does it, by the controller's user. */
+function publish(file: string, ...words: string[]): Promise<number> {
+  const reach = ["--kafka", kafka.brokers.join(","), "--kafka-user", "controller", "--state", join(dir, "controller")];
+  const stdout = new Writable({ write: (_, __, done) => done() });
+  const io = { stdout, stderr: stdout, env: { WEIR_KAFKA_PASSWORD: users.controller }, stateDir: dir };
+  return runPublish(["publish", file, ...reach, ...words], io);
+}
+
 test("a published policy is in force on the agent, its version on the page; what is no better is refused", async () => {
   const bundle = (version: number, text: string): PolicyBundle => ({
     ...{ id: "default", version, by: "eve", atMs: Date.now() },
@@ -321,33 +333,55 @@ test("a published policy is in force on the agent, its version on the page; what
   await until(async () => (await shownVersion()) === 9);
   assert.equal(refusedPolicies.length, 6);
   assert.match(refusedPolicies[3] ?? "", /version 2 is older than version 3/);
-  // As a person does it, by the controller's user.
+  // Whose text is shown with the version, and not that of a stranger.
+  const [inForce] = await ask<PolicyInForce[]>("/api/policies");
+  assert.deepEqual([inForce?.version, inForce?.agents.length, inForce?.published?.by], [9, 1, "eve"]);
+  assert.deepEqual(inForce?.files, [{ file: "a.yaml", text }]);
   const file = join(dir, "policy.yaml");
   writeFileSync(file, text);
-  const publish = (...words: string[]) => {
-    const reach = [
-      "--kafka",
-      kafka.brokers.join(","),
-      "--kafka-user",
-      "controller",
-      "--state",
-      join(dir, "controller"),
-    ];
-    const stdout = new Writable({ write: (_, __, done) => done() });
-    const io = { stdout, stderr: stdout, env: { WEIR_KAFKA_PASSWORD: users.controller }, stateDir: dir };
-    return runPublish(["publish", file, ...reach, ...words], io);
-  };
-  assert.equal(await publish(), 0);
+  assert.equal(await publish(file), 0);
   await until(async () => (await shownVersion()) === 10);
-  await assert.rejects(publish("--version", "10"), { code: "WEIR_USAGE" });
+  await assert.rejects(publish(file, "--version", "10"), { code: "WEIR_USAGE" });
   writeFileSync(file, "future: true\n");
-  assert.equal(await publish(), 2);
+  assert.equal(await publish(file), 2);
   // Agents may read policies, and write none.
   const asAgent = await openTransport(kafka.settingsFor("agent"));
   await assert.rejects(asAgent.send([policyMessage(bundle(11, text), controllerKey)]), {
     code: "WEIR_KAFKA_UNREACHABLE",
   });
   await asAgent.close();
+});
+
+test("several publish at the same moment: all are in force in turn, and a new agent finds where the others are", async () => {
+  const before = (await agentsShown())[0]?.policy?.version ?? 0;
+  const texts = [1, 2, 3].map((at) => `apiVersion: weir/v1\n# ${at}\n`);
+  const files = texts.map((text, at) => {
+    const file = join(dir, `racing-${at}.yaml`);
+    writeFileSync(file, text);
+    return file;
+  });
+  const refusals = refusedPolicies.length;
+  assert.deepEqual(await Promise.all(files.map((file) => publish(file))), [0, 0, 0]);
+  const known = { id: "default", version: before, text: "", trusted: [createPublicKey(controllerKey)] };
+  const inForce: { version: number; text: string }[] = [];
+  const all = (await readTopic(kafka.settings, topics.policies)).filter(({ key }) => key === "default");
+  // As an agent reads it that was there all the time.
+  for (const { key, value } of all) {
+    const judged = judgePolicy(key, value, known);
+    if (judged.what !== "newer") continue;
+    Object.assign(known, { version: judged.bundle.version, text: judged.text });
+    inForce.push({ version: known.version, text: judged.bundle.files[0]?.text ?? "" });
+  }
+  assert.deepEqual(
+    inForce.map(({ version }) => version),
+    [1, 2, 3].map((at) => before + at),
+  );
+  assert.deepEqual(inForce.map(({ text }) => text).sort(), texts);
+  // What compaction leaves.
+  const last = judgePolicy("default", all.at(-1)?.value ?? null, { ...known, version: 0, text: "" });
+  assert.equal(last.what === "newer" && last.text, known.text);
+  await until(async () => (await agentsShown())[0]?.policy?.version === before + 3);
+  assert.ok(refusedPolicies.slice(refusals).every((reason) => /which is in force|is older than/.test(reason)));
 });
 
 test("a held operation is shown by the controller, and a person's word there decides it once", async () => {

@@ -91,6 +91,7 @@ async function start(which: Which): Promise<ControllerService> {
     store: await openStore(storeUrl()),
     stateDir: join(dir, String(which)),
     listen: { host: "127.0.0.1", port: 0 },
+    policyDigest: () => null,
     signIn: {
       origin,
       oidc: {

@@ -239,11 +239,11 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
     await until(() => agent.output().includes(`policy ${digest}`));
     assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
     assert.equal((await publish(policy, "stranger")).code, 0);
-    await until(() => agent.output().includes("it is not signed by a key that this agent trusts"));
+    await until(() => agent.output().includes("it is not signed by a key that is trusted"));
     assert.match((await psql("SELECT amount FROM salaries").done).stderr, /Payroll is closed/);
     const record = await agent.weir(["export", "--format", "jsonl"]);
     assert.match(record.stdout, /policy-loaded.*version 2 of default over Kafka, signed by ed25519:[0-9a-f]{16}/);
-    assert.match(record.stdout, /policy-rejected.*it is not signed by a key that this agent trusts/);
+    assert.match(record.stdout, /policy-rejected.*it is not signed by a key that is trusted/);
     const status = JSON.parse((await agent.weir(["policy", "status", "--json"])).stdout) as Record<string, unknown>;
     assert.deepEqual([status["digest"], (status["origin"] as { version: number }).version], [digest, 2]);
   });
@@ -258,7 +258,7 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
   }
 
   test("the controller's page tells which version the agent runs, and what it refused", async () => {
-    const refused = /A policy was not taken: .*not signed by a key that this agent trusts/;
+    const refused = /A policy was not taken: .*not signed by a key that is trusted/;
     await until(async () => refused.test((await shown())?.problems.join() ?? ""));
     const { health, scope, policy: running } = (await shown()) as Shown;
     assert.deepEqual([health, scope, running?.version], ["alive", "run", 2]);

@@ -33,6 +33,25 @@ const held: ApprovalSummary = {
   language: "sql",
   digest: "d".repeat(64),
 };
+const hostile = 'apiVersion: weir/v1\n# <img src=x onerror="document.title=\'owned\'"> \u202e "x"\n';
+const bundle = {
+  ...{
+    id: "default",
+    version: 8,
+    by: "root on desk",
+    atMs: Date.now() - 60_000,
+    signer: "key-1",
+    digest: "ef".repeat(32),
+  },
+  files: [
+    { file: "a.yaml", text: hostile },
+    { file: "b.yaml", text: `# ${"long ".repeat(400)}` },
+  ],
+};
+const policies: HostState["policies"] = {
+  latest: () => [bundle],
+  version: (_, version) => (version === bundle.version ? bundle : null),
+};
 const limits = { timeoutMs: 600_000, onTimeout: "deny" } as const;
 let browser: Browser;
 
@@ -76,7 +95,7 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
           mode: "enforce",
           follows: "default",
           version: 7,
-          files: [{ file: "p.yaml", text: "apiVersion: weir/v1\n" }],
+          files: [{ file: "p.yaml", text: hostile }],
         },
       },
       {
@@ -88,6 +107,7 @@ async function open(t: TestContext, options: { dark?: boolean; phone?: boolean }
       },
       { ...{ id: "c3", name: "c3", health: "unknown", heardAtMs: null, record: null } },
     ],
+    policies,
     live: () => (ended.length === 0 ? [sessionA] : []),
     end: (session) => ended.push(session) > 0,
     refusal: () => null,
@@ -200,14 +220,37 @@ test("an identity is revoked after a second look", { skip }, async (t) => {
   assert.deepEqual(ended, ["bob of https://id.example by web page"]);
 });
 
-test("the record is verified, the agents and their policy are shown", { skip }, async (t) => {
+test("the policy in force: its version, who has it, and its text, which stays text", { skip }, async (t) => {
+  const { page, problems } = await open(t);
+  await go(page, "agents", "Agents");
+  await page.click("section.card a >> nth=0");
+  await page.waitForSelector("h2:text-is('Policy')");
+  const cards = await page.locator("section.policy").allTextContents();
+  assert.match(cards[0] ?? "", /default, version 8Published; no agent has said.*by root on desk.*signed bykey-1/s);
+  assert.match(cards[1] ?? "", /default, version 7in force onrunner-1modeenforcedigest(ab){32}.*p\.yaml/s);
+  assert.match(cards[2] ?? "", /default, version 6The text of version 6 is not here.*runner-<b>2<\/b> \(silent\)/s);
+  // The only file of a policy is open; by the keyboard it is closed and opened.
+  const text = page.locator("section.policy >> nth=1 >> pre");
+  assert.match((await text.textContent()) ?? "", /weir\/v1\n# <img src=x onerror=.*> \\u\{202e\}/s);
+  assert.ok(await text.isVisible());
+  await page.focus("summary:has-text('p.yaml')");
+  await page.keyboard.press("Enter");
+  assert.ok(!(await text.isVisible()));
+  await page.keyboard.press("Enter");
+  assert.ok(await text.isVisible());
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate("document.activeElement.tagName"), "PRE", "what scrolls is reached");
+  assert.equal(await page.evaluate(`document.querySelectorAll("img").length`), 0);
+  assert.notEqual(await page.title(), "owned");
+  assert.deepEqual(problems, []);
+});
+
+test("the record is verified, and how each agent is", { skip }, async (t) => {
   const { page } = await open(t);
   await go(page, "record", "Record");
   await page.click("text=Verify the record");
   await page.waitForSelector("output:has-text('OK:')");
   await go(page, "agents", "Agents");
-  await page.click("summary:has-text('p.yaml')");
-  await page.waitForSelector("pre:has-text('weir/v1')");
   const cards = await page.locator("section.card").allTextContents();
   assert.match(cards[0] ?? "", /alive, heard \d+ s ago.*version 7 of default/s);
   assert.match(cards[1] ?? "", /runner-<b>2<\/b>SILENT for 5 min.*The record cannot be written\./s);
@@ -232,9 +275,11 @@ for (const [name, options] of [
       ["sessions", "Sessions"],
       [`session/${sessionA}`, "Session"],
       ["agents", "Agents"],
+      ["policy", "Policy"],
       ["record", "Record"],
     ] as const) {
       await go(page, view, heading);
+      if (view === "policy") await page.click("summary:has-text('b.yaml')");
       await page.waitForLoadState("networkidle", { timeout: 1 }).catch(() => {});
       assert.deepEqual(await axe(page), [], view);
       const wide = await page.evaluate<number>("document.documentElement.scrollWidth - innerWidth");
