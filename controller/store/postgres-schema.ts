@@ -9,6 +9,8 @@ const lockNumber = 7_214_022;
 export async function migrate(client: PoolClient): Promise<void> {
   await client.query("BEGIN");
   try {
+    // A step over a large store, and the wait for who does it, take longer than any question may.
+    await client.query("SET LOCAL statement_timeout = 0");
     await client.query("SELECT pg_advisory_xact_lock($1)", [lockNumber]);
     await client.query("CREATE TABLE IF NOT EXISTS weir_schema (version integer NOT NULL)");
     const { rows } = await client.query<{ version: number }>("SELECT max(version) AS version FROM weir_schema");

@@ -2,8 +2,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, type TestContext } from "node:test";
+import pg from "pg";
 import { openSqliteStore } from "../../../controller/store/sqlite.ts";
+import { storeFile } from "../../../controller/store/sqlite-schema.ts";
 import { openStore, type Store } from "../../../controller/store/store.ts";
 import { type Postgres, startPostgres } from "../../support/postgres.ts";
 
@@ -11,6 +14,8 @@ export interface Opened {
   readonly store: Store;
   /** The same one again, after it was closed. */
   reopen(): Promise<Store>;
+  /** Past the store, while it is closed. */
+  sql(text: string): Promise<readonly object[]>;
 }
 
 export const stores: Readonly<Record<string, (t: TestContext) => Promise<Opened>>> = {
@@ -27,6 +32,13 @@ export const stores: Readonly<Record<string, (t: TestContext) => Promise<Opened>
         store = openSqliteStore(dir);
         return store;
       },
+      async sql(text) {
+        const db = new DatabaseSync(join(dir, storeFile));
+        const rows = text.startsWith("SELECT") ? db.prepare(text).all() : [];
+        if (!text.startsWith("SELECT")) db.exec(text);
+        db.close();
+        return rows;
+      },
     };
   },
   async postgres(t) {
@@ -41,6 +53,13 @@ export const stores: Readonly<Record<string, (t: TestContext) => Promise<Opened>
       async reopen() {
         store = await openStore(url);
         return store;
+      },
+      async sql(text) {
+        const client = new pg.Client(url);
+        await client.connect();
+        const { rows } = await client.query<object>(text);
+        await client.end();
+        return rows;
       },
     };
   },

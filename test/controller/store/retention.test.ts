@@ -1,16 +1,10 @@
 /** Retention in the controller's store: entries go, and what is left still proves that it follows from them. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import type { EntryBody } from "../../../agent/core/record.ts";
 import type { Head } from "../../../agent/record/heads.ts";
 import type { CheckedEntry } from "../../../controller/consume/sink.ts";
 import { parseSearch } from "../../../controller/store/search.ts";
-import { openSqliteStore } from "../../../controller/store/sqlite.ts";
-import { storeFile } from "../../../controller/store/sqlite-schema.ts";
 import type { Store } from "../../../controller/store/store.ts";
 import { flow, operation, sessionEnd } from "../../agent/record/sample.ts";
 import { batch, Writer } from "./checked.ts";
@@ -146,23 +140,62 @@ for (const [which, open] of Object.entries(stores)) {
   });
 }
 
-test("sqlite: a store of before there was retention is taken over", async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), "weir-store-"));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const { old, oldHead, young, head } = twoTimes();
-  const before = openSqliteStore(dir);
-  await before.store({ entries: [...old, ...young], heads: [oldHead, head], faults: [] });
-  await before.close();
-  const db = new DatabaseSync(join(dir, storeFile));
-  db.exec(`ALTER TABLE agents DROP COLUMN removed; ALTER TABLE agents DROP COLUMN removed_link;
-    ALTER TABLE agents DROP COLUMN bytes; ALTER TABLE sessions DROP COLUMN first; DROP TABLE removed;
-    DROP INDEX found_session; CREATE INDEX found_at ON found (at); PRAGMA user_version = 1;`);
-  db.close();
-  const store = openSqliteStore(dir);
-  t.after(() => store.close());
-  const bytes = [...old, ...young].reduce((sum, { payload }) => sum + payload.length, 0);
-  assert.deepEqual(await store.remove({ ageMs: null, bytes }), { entries: 0, sessions: 0 });
-  assert.deepEqual(await store.remove({ ageMs: null, bytes: bytes - 1 }), { entries: 1, sessions: 0 });
-  assert.deepEqual(await store.remove(older), { entries: 7, sessions: 2 });
-  assert.deepEqual(await foundBy(store, "fruit"), [name(3), name(4)]);
-});
+/** Back to the tables that there were before sign-ins stood in the store, and before there was retention. */
+const withoutSignIns = "DROP TABLE page_sessions; DROP TABLE page_once;";
+const withoutRetention = `ALTER TABLE agents DROP COLUMN removed; ALTER TABLE agents DROP COLUMN removed_link;
+  ALTER TABLE agents DROP COLUMN bytes; ALTER TABLE sessions DROP COLUMN first; DROP TABLE removed;`;
+const before: Readonly<Record<string, readonly [string, string]>> = {
+  sqlite: [
+    `${withoutSignIns} PRAGMA user_version = 2;`,
+    `${withoutSignIns} ${withoutRetention} DROP INDEX found_session; CREATE INDEX found_at ON found (at);
+     PRAGMA user_version = 1;`,
+  ],
+  postgres: [
+    `${withoutSignIns} DELETE FROM weir_schema WHERE version > 2`,
+    `${withoutSignIns} ${withoutRetention} DROP INDEX documents_session; DELETE FROM weir_schema WHERE version > 1`,
+  ],
+};
+const schemaOf: Readonly<Record<string, string>> = {
+  sqlite: `SELECT m.name || ' ' || c.name || ' ' || c.type || ' ' || coalesce(c.dflt_value, '') AS line
+    FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.name NOT LIKE 'documents%'
+    UNION SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY 1`,
+  postgres: `SELECT table_name || ' ' || column_name || ' ' || data_type || ' ' || coalesce(column_default, '') AS line
+    FROM information_schema.columns WHERE table_schema = 'public'
+    UNION SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1`,
+};
+
+for (const [which, open] of Object.entries(stores))
+  for (const [at, sql] of (before[which] ?? []).entries())
+    test(`${which}: a store of version ${2 - at} is taken over as it stands, by whoever starts`, async (t) => {
+      const { store, reopen, sql: ask } = await open(t);
+      const { old, oldHead, young, head } = twoTimes();
+      await store.store({ entries: [...old, ...young], heads: [oldHead, head], faults: [] });
+      await store.putRevocation({ identity: "ada", version: 7, message: "{}" });
+      await store.close();
+      const fresh = await ask(schemaOf[which] ?? "");
+      await ask(sql);
+      assert.notDeepEqual(await ask(schemaOf[which] ?? ""), fresh);
+      // Controllers side by side start at the same time; of SQLite there is one.
+      const all = await Promise.all(which === "sqlite" ? [reopen()] : [reopen(), reopen(), reopen()]);
+      assert.deepEqual(await ask(schemaOf[which] ?? ""), fresh);
+      for (const one of all.slice(1)) await one.close();
+      const [taken] = all as [Store];
+      assert.equal((await taken.revocations())[0]?.version, 7);
+      const person = { subject: "ada", issuer: "i", groups: [], name: "Ada", sid: null };
+      await taken.signIns.addSession({ key: "k", person, atMs: 1, seenMs: 1 });
+      assert.deepEqual((await taken.signIns.session("k"))?.person, person);
+      const bytes = [...old, ...young].reduce((sum, { payload }) => sum + payload.length, 0);
+      assert.deepEqual(await taken.remove({ ageMs: null, bytes }), { entries: 0, sessions: 0 });
+      assert.deepEqual(await taken.remove({ ageMs: null, bytes: bytes - 1 }), { entries: 1, sessions: 0 });
+      assert.deepEqual(await taken.remove(older), { entries: 7, sessions: 2 });
+      assert.deepEqual(await foundBy(taken, "fruit"), [name(3), name(4)]);
+      await taken.close();
+    });
+
+for (const [which, open] of Object.entries(stores))
+  test(`${which}: a store of a later version is left alone`, async (t) => {
+    const { store, reopen, sql } = await open(t);
+    await store.close();
+    await sql(which === "sqlite" ? "PRAGMA user_version = 99" : "INSERT INTO weir_schema VALUES (99)");
+    await assert.rejects(async () => reopen(), { code: "WEIR_CONFIG_INVALID", message: /later version of Weir/ });
+  });
