@@ -27,6 +27,7 @@ import { AgentsHealth } from "./consume/agents-health.ts";
 import { ApprovalQueue } from "./consume/approval-queue.ts";
 import { type ConsumerStatus, startConsumer } from "./consume/consumer.ts";
 import { PublishedPolicies } from "./consume/published-policies.ts";
+import { RevocationWords } from "./consume/revocation-words.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
 import { type Page, startPage } from "./http/server.ts";
 import type { PolicyFile } from "./http/state-routes.ts";
@@ -123,6 +124,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     log,
   });
   const retention = options.retain ? startRetention(store, options.retain, log) : null;
+  const words = new RevocationWords({ send: (message) => outbox.send(message), now: Date.now, log });
   const feed = openFeed({
     kafka,
     groupId: `${options.groupId ?? groupPrefixes.controllers}-${randomBytes(8).toString("hex")}`,
@@ -132,17 +134,20 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
     ],
     async take(message) {
       if (message.topic === topics.approvals) return queue.take(message);
+      if (message.value === null) return words.tombstone(message.key);
       if (String(message.headers[kindHeader]) === logoutKind) {
         const signed = readSigned(logoutKind, message.value);
         const word = signed === null ? null : asLogout(signed.body);
         if (word === null || !signed?.isSignedBy(signing.publicKey)) return;
         people.logout(word);
+        words.logout(message, word.beforeMs);
         await store.signIns.endSessions(word, word.beforeMs);
         return;
       }
       const signed = readSigned("revocation", message.value);
       const word = signed === null ? null : asRevocation(signed.body);
       if (signed === null || word === null || !signed.isSignedBy(signing.publicKey)) return;
+      words.revocation(message, word.version);
       if (people.revocation(word) && word.revoked)
         await store.signIns.endSessions({ ...word, sid: null }, Number.MAX_SAFE_INTEGER);
       await store.putRevocation({ identity: revocationKey(word), version: word.version, message: signed.text });
@@ -192,6 +197,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
 
   async function close(): Promise<void> {
     await page?.close();
+    words.close();
     await Promise.all([feed.close(), healthFeed.close(), policyFeed.close()]);
     await consumer.close();
     await ocsf?.close();

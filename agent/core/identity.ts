@@ -4,6 +4,12 @@ import type { Identity, ProcessInfo } from "./flow.ts";
 /** Asymmetric ones only: with HS256 whoever can verify can sign, and a public key would do as the secret. */
 export type TokenAlgorithm = "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "EdDSA";
 
+const dayMs = 86_400_000;
+/** A proof counts for so long after the issuer made it, whatever it says itself: a logout of before need not be known for ever. */
+export const provenMsMax = 30 * dayMs;
+/** Logouts are remembered for so long: by then no proof of before counts, on no clock. */
+export const logoutKeptMs = provenMsMax + dayMs;
+
 /** `github` and `gitlab`: a CI system's job tokens, whose claims give groups and the job. */
 export type IssuerKind = "oidc" | "github" | "gitlab";
 

@@ -4,7 +4,7 @@
  * nobody: it is refused, so that nobody gets more by losing an identity than by having it.
  */
 import type { Identity, JobHint, ProcessInfo } from "../core/flow.ts";
-import { type IdentitySettings, policyIssuer } from "../core/identity.ts";
+import { type IdentitySettings, policyIssuer, provenMsMax } from "../core/identity.ts";
 import { WeirError } from "../errors.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { type Claimed, type RevocationKey, Revocations } from "./revocations.ts";
@@ -66,8 +66,8 @@ export function openIdentities(options: RegistryOptions): Identities {
   const { cgroups, now, path } = options;
   const kept = readState(path);
   const still = ({ cgroup, cgroupId }: Binding | Block): boolean => cgroups.idOf(cgroup) === cgroupId;
-  const bindings = new Map(kept.bindings.filter(still).map((binding) => [binding.cgroup, binding]));
-  const logins = new Map(kept.logins.map((login) => [login.uid, login]));
+  const bindings = new Map(kept.bindings.filter(still).map((binding) => [binding.cgroup, ending(binding)]));
+  const logins = new Map(kept.logins.map((login) => [login.uid, ending(login)]));
   let blocks = kept.blocks.filter(still);
   const revocations = new Revocations(kept.revocations);
   let settings = options.settings();
@@ -254,4 +254,9 @@ const goneReason =
 /** The same cgroup, or one below it. */
 function isWithin(cgroup: string, parent: string): boolean {
   return cgroup === parent || cgroup.startsWith(`${parent}/`);
+}
+
+/** What an earlier version kept knows no such end. */
+function ending<Kept extends Binding | Login>(kept: Kept): Kept {
+  return { ...kept, untilMs: Math.min(kept.untilMs, (kept.issuedAtMs ?? kept.sinceMs) + provenMsMax) };
 }

@@ -1,4 +1,5 @@
 /** Who is revoked. A logout is a revocation of the tokens made before it; what an operator revokes stays revoked. */
+import { logoutKeptMs } from "../core/identity.ts";
 import { WeirError } from "../errors.ts";
 import type { Revocation } from "./state-file.ts";
 import type { Proven } from "./verify.ts";
@@ -25,13 +26,15 @@ export class Revocations {
     return [...this.#all.values()];
   }
 
-  /** False: he is revoked for good, or logged out later, already; an earlier logout adds nothing to that. */
+  /** False: he is revoked for good, or logged out later, already; an earlier logout adds nothing to that, nor one that is over. */
   add(revocation: Revocation): boolean {
     const key = keyOf(revocation);
     const known = this.#all.get(key);
     const logout = revocation.beforeMs !== null;
     if (logout && known !== undefined && (known.beforeMs ?? Number.POSITIVE_INFINITY) >= (revocation.beforeMs ?? 0))
       return false;
+    if (logout && isOver(revocation, revocation.atMs)) return false;
+    for (const [kept, one] of this.#all) if (isOver(one, revocation.atMs)) this.#all.delete(kept);
     const alike = this.list().filter(({ beforeMs }) => (beforeMs !== null) === logout);
     if (!logout && alike.length >= revocationsMax && known === undefined)
       throw new WeirError("WEIR_LIMIT_REACHED", `There are more than ${revocationsMax} revocations.`);
@@ -63,6 +66,11 @@ export class Revocations {
     }
     return null;
   }
+}
+
+/** No proof of before it counts any more. */
+function isOver({ beforeMs }: Revocation, nowMs: number): boolean {
+  return beforeMs !== null && beforeMs + logoutKeptMs <= nowMs;
 }
 
 function keyOf({ subject, sid, issuer }: RevocationKey): string {

@@ -5,7 +5,7 @@
  */
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import type { Identity, JobHint } from "../core/flow.ts";
-import type { IdentityIssuer, IdentitySettings } from "../core/identity.ts";
+import { type IdentityIssuer, type IdentitySettings, provenMsMax } from "../core/identity.ts";
 import { WeirError } from "../errors.ts";
 import { ciGroups, ciJob } from "./ci-claims.ts";
 import { claimOf, groupsOf, isPlain, subjectOf } from "./claims.ts";
@@ -61,7 +61,8 @@ async function prove(token: string, issuer: IdentityIssuer, keys: JWTVerifyGetKe
       algorithms: [...issuer.algorithms],
       clockTolerance: clockToleranceSeconds,
       currentDate: new Date(nowMs),
-      requiredClaims: ["exp"],
+      // Without `iat` nobody knows whether a logout is about it (OpenID Connect Core, section 2: required).
+      requiredClaims: ["exp", "iat"],
     });
     // A logout token has the same issuer, key and audience (RFC 8725, section 3.11).
     const type = verified.protectedHeader.typ?.toLowerCase().replace(/^application\//, "") ?? "jwt";
@@ -85,12 +86,15 @@ async function prove(token: string, issuer: IdentityIssuer, keys: JWTVerifyGetKe
   if (sid !== undefined && (typeof sid !== "string" || !isPlain(sid)))
     throw invalid("its session (sid) is no short text");
   const expiresAtMs = ((payload.exp as number) + clockToleranceSeconds) * 1000;
+  const issuedAtMs = (payload.iat as number) * 1000;
+  const endMs = issuedAtMs + provenMsMax;
+  if (endMs <= nowMs) throw invalid(`it was made ${at(payload.iat)}, more than ${provenMsMax / 86_400_000} days ago`);
   return {
     identity,
     job: ciJob(issuer.kind, payload),
-    issuedAtMs: payload.iat === undefined ? null : payload.iat * 1000,
+    issuedAtMs,
     sid: sid ?? null,
-    untilMs: issuer.lifetimeMs === null ? expiresAtMs : nowMs + issuer.lifetimeMs,
+    untilMs: Math.min(endMs, issuer.lifetimeMs === null ? expiresAtMs : nowMs + issuer.lifetimeMs),
   };
 }
 

@@ -41,7 +41,10 @@ export const topicPlans: readonly TopicPlan[] = [
   plan(topics.checkpoints, "agent id", "both", { partitions: 1, agentsRead: true, retentionMs: forEver }),
   plan(topics.approvals, "approval id", "both", { agentsRead: true, retentionMs: 30 * dayMs }),
   plan(topics.policies, "policy id", "controllers", { partitions: 1, compacted: true, agentsRead: true }),
-  plan(topics.revocations, "identity", "controllers", { partitions: 1, compacted: true, agentsRead: true }),
+  // A logout that is over is taken away: the names in it, too, are gone within days.
+  plan(topics.revocations, "identity", "controllers", {
+    ...{ partitions: 1, compacted: true, agentsRead: true, compactedWithinMs: 7 * dayMs },
+  }),
   // Words come every few seconds, and controllers read it from its start: what is replaced goes within the hour.
   plan(topics.agents, "agent id", "agents", { partitions: 1, compacted: true, compactedWithinMs: hourMs }),
   plan(topics.ocsf, "session id", "controllers", { retentionMs: 7 * dayMs }),

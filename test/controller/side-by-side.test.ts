@@ -10,10 +10,15 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { logoutKeptMs } from "../../agent/core/identity.ts";
 import { createTopics } from "../../agent/kafka/admin.ts";
 import { approvalMessage } from "../../agent/kafka/approval-messages.ts";
+import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
+import { asLogout, type LogoutWord, logoutMessage } from "../../agent/kafka/logout-messages.ts";
+import { asRevocation, revocationMessage } from "../../agent/kafka/revocation-messages.ts";
 import { topics } from "../../agent/kafka/topics.ts";
 import { openTransport, type Transport } from "../../agent/kafka/transport.ts";
+import { linkRevocations } from "../../agent/publish/revocation-link.ts";
 import { type ControllerService, startService } from "../../controller/service.ts";
 import { openSigningKey } from "../../controller/signing-key.ts";
 import { openStore } from "../../controller/store/store.ts";
@@ -44,7 +49,8 @@ const logoutTokens: string[] = [];
 before(async () => {
   dir = mkdtempSync(join(tmpdir(), "weir-side-"));
   [kafka, postgres] = await Promise.all([
-    startKafka(),
+    // Compaction looks at the topic all the time.
+    startKafka({ settings: { "log.cleaner.backoff.ms": "100" } }),
     startPostgres({ tls: false, hba: ["host all all 127.0.0.1/32 trust"] }),
   ]);
   await createTopics(kafka.settings, { partitions: 3, replicas: 1 });
@@ -279,3 +285,63 @@ test("a controller that starts anew keeps people signed in, but not who was revo
   assert.equal((await status(1, bob)).name, null);
   assert.equal((await status(1, carol)).name, "carol");
 });
+
+test("a logout that is over goes from the topic; what holds stays there, also when it is taken away, for who comes late", async () => {
+  const { privateKey, publicKey } = openSigningKey(join(dir, "0"));
+  const word = (subject: string, beforeMs: number): LogoutWord => ({
+    ...{ issuer: "https://late.example", subject, sid: null, beforeMs, by: "the issuer" },
+  });
+  const over = logoutMessage(word("over", Date.now() - logoutKeptMs - 1), privateKey);
+  const live = logoutMessage(word("live", Date.now() - logoutKeptMs / 2), privateKey);
+  const older = logoutMessage(word("live", Date.now() - logoutKeptMs + 60_000), privateKey);
+  const [first] = services as [ControllerService];
+  const revoked = await first.revoke({ subject: "rex", issuer: null, revoked: true, reason: "", by: "eve" });
+  const rex = revocationMessage(revoked, privateKey);
+  await forge.send([over, live, { ...live, value: null }, older, { ...rex, value: null }]);
+  const lastOf = async (key: string) =>
+    (await readTopic(kafka.settings, topics.revocations))
+      .filter((one) => one.key === key)
+      .at(-1)
+      ?.value.toString();
+  await until(async () => (await lastOf(over.key)) === "");
+  await until(async () => (await lastOf(live.key)) === live.value?.toString());
+  await until(async () => asRevocation(JSON.parse(JSON.parse((await lastOf(rex.key)) || "{}").body ?? "{}")) !== null);
+  await compacted(topics.revocations, over.key);
+  // An agent that comes now has nothing but this.
+  const heard: string[] = [];
+  const take = linkRevocations({
+    ...{ path: join(dir, "late.json"), trusted: [publicKey] },
+    apply: ({ subject, revoked: is }) => void heard.push(`${subject} ${is}`),
+    loggedOut: ({ subject, beforeMs }) => void heard.push(`${subject} ${beforeMs}`),
+    log: () => {},
+  });
+  for (const { key, value, headers } of await readTopic(kafka.settings, topics.revocations))
+    take({ topic: topics.revocations, key, value: value.length === 0 ? null : value, headers, timeMs: 0 });
+  assert.ok(
+    heard.includes(`live ${asLogout(JSON.parse(JSON.parse(String(live.value)).body))?.beforeMs}`),
+    heard.join(),
+  );
+  assert.ok(heard.includes("rex true"), heard.join());
+  assert.ok(
+    heard.every((line) => !line.startsWith("over")),
+    heard.join(),
+  );
+});
+
+/** Until the broker's cleaner has nothing of this key any more. */
+async function compacted(topic: string, key: string): Promise<void> {
+  const admin = kafkajsClient(kafka.settings).admin();
+  await admin.connect();
+  const settings = { "segment.ms": "50", "min.cleanable.dirty.ratio": "0.001", "delete.retention.ms": "0" };
+  const configEntries = Object.entries({ ...settings, "cleanup.policy": "compact" }).map(([name, value]) => ({
+    name,
+    value,
+  }));
+  await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] });
+  await admin.disconnect();
+  // The last segment is never cleaned: something has to come behind.
+  await until(async () => {
+    await forge.send([{ topic, key: "filler", value: null }]);
+    return (await readTopic(kafka.settings, topic)).every((one) => one.key !== key);
+  });
+}

@@ -42,6 +42,18 @@ test("a token of the issuer proves subject, groups, session and time", async (t)
   assert.equal((await verifierOf(t).verify(await ec.sign({}))).identity.subject, "alice");
 });
 
+test("a proof has an end that the token cannot move: 30 days after it was made; one that says no time is none", async (t) => {
+  const dayMs = 86_400_000;
+  const long = { exp: (nowMs + 900 * dayMs) / 1000 };
+  const made = (agoMs: number) => rsa.sign({ ...long, iat: (nowMs - agoMs) / 1000 });
+  const week = verifierOf(t, { lifetimeMs: 7 * dayMs });
+  assert.equal((await verifierOf(t).verify(await made(dayMs))).untilMs, nowMs + 29 * dayMs);
+  assert.equal((await week.verify(await made(29 * dayMs))).untilMs, nowMs + dayMs);
+  assert.equal((await week.verify(await made(dayMs))).untilMs, nowMs + 7 * dayMs);
+  await assert.rejects(week.verify(await made(30 * dayMs)), refused(/it was made .*, more than 30 days ago/));
+  await assert.rejects(week.verify(await rsa.sign({ iat: undefined })), refused(/its claim iat is missing/));
+});
+
 test("alg none, and nothing at all, are no signature", async (t) => {
   const none = [{ alg: "none" }, standardClaims()].map((part) =>
     Buffer.from(JSON.stringify(part)).toString("base64url"),
