@@ -152,6 +152,7 @@ describe("identity, from a token to the audit log", { skip: process.getuid?.() =
       .setIssuer(githubIssuer)
       .setSubject("repo:acme/shop:environment:production")
       .setAudience("weir")
+      .setIssuedAt()
       .setExpirationTime("5m")
       .sign(ciKey);
     const begun = performance.now();
