@@ -12,7 +12,7 @@ import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { describeStatement } from "../wire/postgres/describe/index.ts";
 import { mayCarry } from "../wire/postgres/describe/may-carry.ts";
-import type { CatalogColumn } from "../wire/protocol.ts";
+import type { CatalogColumn, ColumnName } from "../wire/protocol.ts";
 import type { UpstreamLogin } from "./ports.ts";
 
 /** A name that was read is used this long; a rename inside it still masks by the old name. */
@@ -23,6 +23,8 @@ const catalogIdleMs = 30_000;
 const catalogQueryMs = 5_000;
 /** Views of views are followed this deep; deeper ones stay unknown. */
 const viewDepthMax = 8;
+/** Tables of one family by inheritance whose names are read; of more, every table counts. */
+const relativesMax = 500;
 
 export type OpenUpstream = (flow: Flow, target: Target) => Promise<Socket>;
 
@@ -45,12 +47,16 @@ export class CatalogReader {
     this.#open = open;
   }
 
-  /** Columns of these tables; an object id that is not found is simply absent. Throws when the server cannot be asked. */
+  /**
+   * Columns of these tables; an object id that is not found is simply absent. Throws when the server cannot be asked.
+   * `fresh`: as they are now, whatever was read before.
+   */
   async columns(
     flow: Flow,
     target: Target,
     login: UpstreamLogin,
     tableOids: readonly number[],
+    fresh = false,
   ): Promise<CatalogColumn[]> {
     const server = `${flow.destination.address}:${flow.destination.port}/${login.database}`;
     const now = Date.now();
@@ -58,7 +64,7 @@ export class CatalogReader {
     const missing: number[] = [];
     for (const oid of tableOids) {
       const cached = this.#tables.get(`${server}#${oid}`);
-      if (cached !== undefined && cached.untilMs > now) known.push(...cached.columns);
+      if (!fresh && cached !== undefined && cached.untilMs > now) known.push(...cached.columns);
       else missing.push(oid);
     }
     if (missing.length === 0) return known;
@@ -144,11 +150,28 @@ export class CatalogReader {
 
 const columnsQuery = `
   SELECT c.oid::int8 AS oid, a.attnum AS attnum, n.nspname AS schema, c.relname AS table, a.attname AS column,
+         a.attgenerated <> '' AS generated, c.relhassubclass OR c.relispartition OR a.attinhcount > 0 AS family,
          CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END AS view
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
    WHERE c.oid = ANY ($1::oid[])`;
+
+/**
+ * Tables above and below by inheritance, to the limit: their rows may be the same ones. A column that came by
+ * inheritance has the same name in all of them.
+ */
+const familyQuery = `
+  WITH RECURSIVE
+    above(oid) AS (SELECT inhparent FROM pg_inherits WHERE inhrelid = $1::oid
+                   UNION SELECT i.inhparent FROM pg_inherits i JOIN above ON i.inhrelid = above.oid),
+    below(oid) AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = $1::oid
+                   UNION SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = below.oid)
+  SELECT n.nspname AS schema, c.relname AS table
+    FROM (SELECT oid FROM above UNION SELECT oid FROM below) AS family
+    JOIN pg_class c ON c.oid = family.oid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+   LIMIT $2`;
 
 /** The tables a view reads, by the dependencies of its rule. */
 const basesQuery = `
@@ -165,14 +188,28 @@ interface ColumnRow {
   table: string;
   column: string;
   view: string | null;
+  generated: boolean;
+  family: boolean;
+}
+
+interface Relative {
+  readonly schema: string;
+  readonly table: string;
 }
 
 async function readColumns(client: Client, oids: readonly number[], depth = 0): Promise<CatalogColumn[]> {
   const { rows } = await client.query<ColumnRow>(columnsQuery, [oids]);
-  const dependsOn = new Map<string, readonly string[]>();
+  const dependsOn = new Map<string, readonly ColumnName[]>();
   for (const row of rows) {
     if (row.view === null || dependsOn.has(row.oid)) continue;
-    dependsOn.set(row.oid, depth < viewDepthMax ? await baseColumns(client, row.oid, row.view, depth) : ["*.*.*"]);
+    dependsOn.set(row.oid, depth < viewDepthMax ? await baseColumns(client, row.oid, row.view, depth) : [anyColumn]);
+  }
+  const relatives = new Map<string, readonly Relative[]>();
+  for (const { oid, family } of rows) {
+    if (!family || relatives.has(oid)) continue;
+    const found = await client.query<Relative>(familyQuery, [oid, relativesMax + 1]);
+    // Too many to name: the column of that name in any table.
+    relatives.set(oid, found.rows.length > relativesMax ? [{ schema: "*", table: "*" }] : found.rows);
   }
   return rows.map((row) => ({
     tableOid: Number(row.oid),
@@ -181,22 +218,26 @@ async function readColumns(client: Client, oids: readonly number[], depth = 0): 
     table: row.table,
     column: row.column,
     dependsOn: dependsOn.get(row.oid) ?? null,
+    relatives: (relatives.get(row.oid) ?? []).map((table) => ({ ...table, column: row.column })),
+    generated: row.generated,
   }));
 }
 
-/** The base columns that a view's text can carry, as `schema.table.column`. */
-async function baseColumns(client: Client, viewOid: string, text: string, depth: number): Promise<string[]> {
+const anyColumn: ColumnName = { schema: "*", table: "*", column: "*" };
+
+/** The base columns that a view's text can carry. */
+async function baseColumns(client: Client, viewOid: string, text: string, depth: number): Promise<ColumnName[]> {
   const { rows } = await client.query<{ oid: string }>(basesQuery, [viewOid]);
   const bases = rows.map((row) => Number(row.oid));
   if (bases.length === 0) return [];
   const info = describeStatement(text);
-  const found = new Set<string>();
+  const found = new Map<string, ColumnName>();
   for (const column of await readColumns(client, bases, depth + 1)) {
     if (!mayCarry(info, column) && !info.columns.includes(column.column) && !info.columns.includes("*")) continue;
-    found.add(`${column.schema}.${column.table}.${column.column}`);
-    for (const further of column.dependsOn ?? []) found.add(further);
+    for (const { schema, table, column: name } of [column, ...(column.dependsOn ?? []), ...(column.relatives ?? [])])
+      found.set(JSON.stringify([schema, table, name]), { schema, table, column: name });
   }
-  return [...found];
+  return [...found.values()];
 }
 
 /** `pg` wants to connect its stream itself; ours is connected and secured already. */

@@ -94,6 +94,7 @@ export interface SessionPorts {
     target: Target,
     login: UpstreamLogin,
     tableOids: readonly number[],
+    fresh: boolean,
   ): Promise<readonly CatalogColumn[]>;
   cancels: {
     register(flow: Flow, key: Buffer, cancel: () => boolean): void;

@@ -244,7 +244,7 @@ export class Session implements FlowSession {
         void this.#terminateClient(command.leftover, command.alpn);
         return;
       case "catalog":
-        void this.#catalog(command.tableOids);
+        void this.#catalog(command.tableOids, command.fresh === true);
         return;
       case "login":
         clearTimeout(this.#opening);
@@ -425,13 +425,13 @@ export class Session implements FlowSession {
     }
   }
 
-  async #catalog(tableOids: readonly number[]): Promise<void> {
+  async #catalog(tableOids: readonly number[], fresh: boolean): Promise<void> {
     this.#paused.server = true;
     this.#steer("server");
     let event: WireEvent = { type: "catalog", columns: [], failed: true };
     if (this.#login !== null) {
       try {
-        const columns = await this.#ports.catalog(this.flow, this.target, this.#login, tableOids);
+        const columns = await this.#ports.catalog(this.flow, this.target, this.#login, tableOids, fresh);
         event = { type: "catalog", columns, failed: false };
       } catch (error) {
         this.#ports.log("warn", `${this.flow.id}: catalog: ${error instanceof Error ? error.message : String(error)}`);

@@ -47,15 +47,23 @@ export interface TlsFacts {
   readonly certificate: Buffer | null;
 }
 
-/** One row of the server's catalog: which table and column a (table oid, attribute number) is. */
-export interface CatalogColumn {
-  readonly tableOid: number;
-  readonly attribute: number;
+/** A column by its name; `*` stands for any part that is not known. */
+export interface ColumnName {
   readonly schema: string;
   readonly table: string;
   readonly column: string;
-  /** For a view's column: the base columns it may depend on, as `schema.table.column`; null for a table. */
-  readonly dependsOn: readonly string[] | null;
+}
+
+/** One row of the server's catalog: which table and column a (table oid, attribute number) is. */
+export interface CatalogColumn extends ColumnName {
+  readonly tableOid: number;
+  readonly attribute: number;
+  /** For a view's column: the base columns it may depend on; null for a table. */
+  readonly dependsOn: readonly ColumnName[] | null;
+  /** Of partitions and inheritance: the same column in tables above and below, whose rows these may be. */
+  readonly relatives?: readonly ColumnName[];
+  /** Computed by the server, and left out by a COPY without a column list. */
+  readonly generated?: boolean;
 }
 
 export type WireEvent =
@@ -124,7 +132,12 @@ export type Command =
   | { readonly type: "withdraw"; readonly askId: number; readonly reason: string }
   | { readonly type: "record"; readonly body: EntryBody }
   /** Names of the columns of these tables are needed; nothing more is read from the server before the answer. */
-  | { readonly type: "catalog"; readonly tableOids: readonly number[] }
+  | {
+      readonly type: "catalog";
+      readonly tableOids: readonly number[];
+      /** Read now: what was read before may not be used. */
+      readonly fresh?: boolean;
+    }
   /** Stop or go on reading a side. */
   | { readonly type: "pause"; readonly side: Side }
   | { readonly type: "resume"; readonly side: Side }

@@ -417,6 +417,10 @@ export class Backend implements FrameReader {
     const { run } = head;
     let reply: Buffer | null = head.response;
     if (reply === null && !this.#state.dropping) reply = this.results.maskError(bytes, start, end, run);
+    if (run?.probe === "asked" && head.ours) {
+      run.probe = "failed";
+      reply = reply === null ? withoutPosition(bytes, start, end) : withoutPosition(reply, 0, reply.length);
+    }
     if (run !== null) {
       if (run.error === null) {
         const fields = reply === null ? readErrorFields(bytes, start, end) : readErrorFields(reply, 0, reply.length);
@@ -458,6 +462,7 @@ export class Backend implements FrameReader {
         expected.push(entry("sync"));
         state.batch += 1;
         state.batchDirty = false;
+        state.batchRan = false;
         return;
       }
     }
@@ -525,8 +530,7 @@ export class Backend implements FrameReader {
   #copyOut(bytes: Buffer, start: number, end: number): Fate {
     const run = this.#rowRun();
     if (this.#state.dropping) return take;
-    this.results.copyBegin(run, readCopyResponse(bytes, start, end));
-    return pass;
+    return this.results.copyBegin(run, readCopyResponse(bytes, start, end)) === "wait" ? stop : pass;
   }
 
   #copyBoth(): Fate {
@@ -535,6 +539,12 @@ export class Backend implements FrameReader {
     this.#state.copy = { run, starts: 1, dones: 0, syncKept: false };
     return pass;
   }
+}
+
+/** A place in a text that is not the client's (P, and p with the text q) tells it nothing. */
+function withoutPosition(bytes: Buffer, start: number, end: number): Buffer {
+  const fields = [...readErrorFields(bytes, start, end)].filter(([field]) => !"Ppq".includes(field));
+  return message(backend.error, Buffer.from(`${fields.map(([field, value]) => `${field}${value}\0`).join("")}\0`));
 }
 
 function endsWithReady(head: Entry): boolean {

@@ -5,6 +5,7 @@
 import type { Decision } from "../../core/verdict.ts";
 import { PeerError } from "../../errors.ts";
 import { message, readyForQuery } from "./backend-messages.ts";
+import { copyProbe, isProbed } from "./copy-probe.ts";
 import { entry } from "./expected.ts";
 import { type Fate, type FrameReader, Framer, type PartialFate, pass, stop, take } from "./framer.ts";
 import {
@@ -36,6 +37,7 @@ import { inTransaction, isBarrier, type SessionState } from "./state.ts";
 const substituteText = Buffer.from("weir_denied_statement\0");
 const substituteQuery = message(frontend.query, substituteText);
 const substituteParse = message(frontend.parse, Buffer.concat([Buffer.from([0]), substituteText, Buffer.from([0, 0])]));
+const syncMessage = message(frontend.sync, Buffer.alloc(0));
 const flushMessage = message(frontend.flush, Buffer.alloc(0));
 
 export class Frontend implements FrameReader {
@@ -280,6 +282,18 @@ export class Frontend implements FrameReader {
       return this.#ask(newRun(state.nextAskId++, operation, info, known(through)));
     }
     if (!this.#admit(run)) return this.#refuseSimple(run);
+    if (isProbed(run, state) && !state.batchDirty) {
+      this.#answered = run;
+      return this.#probe(run);
+    }
+    if (run.probe === "failed") {
+      // The client has the server's error; what it waits for now is ReadyForQuery.
+      this.framer.flush();
+      state.sendServer(syncMessage);
+      state.expected.push(entry("sync"));
+      this.#endBatch();
+      return take;
+    }
     state.expected.push(entry("query", { run }));
     this.#begun(run);
     this.#endBatch();
@@ -407,6 +421,10 @@ export class Frontend implements FrameReader {
       run.finished = false;
       run.startedMs = state.context.now();
     }
+    if (isProbed(run, state) && !state.batchRan) {
+      state.batchDirty = true;
+      return this.#probe(run);
+    }
     const undescribed = portal?.prepared?.description == null || portal.resultFormats === null;
     if (undescribed && portal?.described !== true && needsFields(run)) {
       this.framer.flush();
@@ -418,6 +436,18 @@ export class Frontend implements FrameReader {
     this.#begun(run);
     state.batchDirty = true;
     return pass;
+  }
+
+  /** In the transaction in which the COPY will run, so that the locks of the one hold for the other. */
+  #probe(run: Run): Fate {
+    const state = this.#state;
+    run.probe = "asked";
+    this.framer.flush();
+    state.sendServer(copyProbe(run), run.permit ?? state.permit);
+    for (const awaited of ["parse", "describe", "close"] as const)
+      state.expected.push(entry(awaited, { run, ours: true }));
+    this.#draining = true;
+    return stop;
   }
 
   #close(bytes: Buffer, start: number, end: number): Fate {
@@ -485,6 +515,7 @@ export class Frontend implements FrameReader {
   #begun(run: Run): void {
     const state = this.#state;
     const { info } = run;
+    state.batchRan = true;
     if (info === null || isBarrier(info)) state.barrier = true;
     if (info?.traits.includes("copy-in")) state.copy = { run, starts: 0, dones: 0, syncKept: false };
   }
@@ -492,6 +523,7 @@ export class Frontend implements FrameReader {
   #endBatch(): void {
     this.#state.batch += 1;
     this.#state.batchDirty = false;
+    this.#state.batchRan = false;
   }
 
   /** Null: the message is treated as at any other time. */

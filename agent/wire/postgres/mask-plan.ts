@@ -6,7 +6,8 @@ import { type OwnDetectors, planSpecsOf } from "../../mask/plan.ts";
 import type { CatalogColumn } from "../protocol.ts";
 import type { ResultField } from "./backend-messages.ts";
 import type { CopyInfo, StatementInfo } from "./describe/statement-info.ts";
-import { planCopyRows, planRows } from "./rows/plan.ts";
+import { planCopyRows } from "./rows/copy.ts";
+import { planRows } from "./rows/plan.ts";
 import type { MessageStream } from "./rows/stream.ts";
 
 export type MaskPlan =
@@ -37,6 +38,11 @@ export interface CopyUnderMasks {
   readonly columns: number;
   readonly masks: readonly MaskSpec[];
   readonly statements: readonly StatementInfo[];
+  /** As the server described a SELECT of the same columns; null: it was not asked, so that origins are not known. */
+  readonly fields: readonly ResultField[] | null;
+  /** Null: the names could not be read. */
+  readonly catalog: readonly CatalogColumn[] | null;
+  readonly encoding: string;
 }
 
 export interface Masking {

@@ -156,9 +156,20 @@ export class Results {
     this.#current = null;
   }
 
-  copyBegin(run: Run, copy: { readonly format: number; readonly formats: readonly number[] }): void {
+  /** A COPY begins, and has locked what it reads: the names of its columns are read anew, before a row leaves. */
+  copyBegin(run: Run, copy: { readonly format: number; readonly formats: readonly number[] }): "wait" | "ready" {
     const masks = run.verdict?.transforms.masks ?? none;
-    if (masks.length === 0) return;
+    if (masks.length === 0) return "ready";
+    const described = run.probe === "asked" ? run.description : null;
+    const fields = described === null ? null : readRowDescription(described, 0, described.length);
+    const tableOids = [...new Set(fields?.map(({ tableOid }) => tableOid))].filter((oid) => oid !== 0);
+    if (tableOids.length > 0 && this.#copyNamed !== run) {
+      this.#copyNamed = run;
+      this.waiting = true;
+      this.#asked = tableOids;
+      this.#state.out.push({ type: "catalog", tableOids, fresh: true });
+      return "wait";
+    }
     const plan = planCopy(
       {
         copy: run.info?.copy ?? null,
@@ -166,11 +177,20 @@ export class Results {
         columns: copy.formats.length,
         masks,
         statements: statementsOf(run),
+        fields,
+        catalog: fields === null || this.#catalogFailed ? null : this.#columnsOf(fields),
+        encoding: this.#state.encoding,
       },
       this.#masking,
     );
+    this.#copyNamed = null;
+    this.#catalogFailed = false;
     this.#current = this.#open(run, plan, none, none);
+    return "ready";
   }
+
+  /** The COPY whose names were asked for. */
+  #copyNamed: Run | null = null;
 
   /** What the copy masker still holds. */
   copyEnd(): Buffer | null {

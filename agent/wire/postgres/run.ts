@@ -71,6 +71,8 @@ export interface Run {
   rowsMax: number;
   /** The statement's RowDescription, as the server sent it for this run. */
   description: Buffer | null;
+  /** A COPY under column masks is described first (copy-probe.ts); null: not yet, or not needed. */
+  probe: "asked" | "failed" | null;
 }
 
 const none: readonly never[] = Object.freeze([]);
@@ -100,6 +102,7 @@ export function newRun(
     finished: false,
     rowsMax: Number.POSITIVE_INFINITY,
     description: null,
+    probe: null,
   };
 }
 

@@ -43,6 +43,8 @@ export class SessionState {
   batch = 0;
   /** Something of this batch went to the server. */
   batchDirty = false;
+  /** A statement of this batch ran: what it changed (an encoding, say) is told only behind the batch. */
+  batchRan = false;
   /** A text was sent that may change what the next one means: it is answered first. */
   barrier = false;
   copy: CopyIn | null = null;

@@ -1,8 +1,8 @@
 /** Which of a result's columns are masked whole, looked into, or make the result impossible. */
 import type { MaskSpec } from "../../../core/verdict.ts";
-import type { CatalogColumn } from "../../protocol.ts";
+import type { CatalogColumn, ColumnName } from "../../protocol.ts";
 import type { ResultField } from "../backend-messages.ts";
-import { mayCarry, originProves, type StatementInfo } from "../describe/index.ts";
+import { type CopyInfo, mayCarry, originProves, type StatementInfo } from "../describe/index.ts";
 
 export type ColumnFate =
   | { readonly kind: "open" }
@@ -59,6 +59,9 @@ export function fateOf(
   if (origin !== undefined) {
     const named = patterns.find((pattern) => isColumn(pattern, origin.schema, origin.table, origin.column));
     if (named !== undefined) return { kind: "whole", spec: named.spec };
+    // A row of a partition is a row of the table above it, and the other way round.
+    const related = patterns.find((pattern) => origin.relatives?.some((name) => isBase(pattern, name)) === true);
+    if (related !== undefined) return { kind: "whole", spec: related.spec };
     const behind = patterns.find((pattern) => origin.dependsOn?.some((base) => isBase(pattern, base)) === true);
     if (behind !== undefined) return derived(behind, `column "${field.name}" comes from a view over it`);
     if (statements.every(originProves) && !statements.some(({ traits }) => traits.includes("statistics"))) return open;
@@ -73,36 +76,34 @@ export function fateOf(
   return carried === undefined ? open : derived(carried, `column "${field.name}" is computed, and may hold it`);
 }
 
-/** Column masks over a COPY, which names no origins. `columns` are the parts of the list that was written. */
-export function copyFates(
+/** A COPY whose columns are not known, or not for sure: hidden whole, or denied, when it may carry a masked one. */
+export function unknownCopyFate(
   patterns: readonly Pattern[],
-  relation: readonly string[] | null,
-  columns: readonly string[] | null,
+  copy: CopyInfo | null,
   statements: readonly StatementInfo[],
-): ColumnFate[] | ColumnFate {
-  if (patterns.length === 0) return open;
-  if (relation !== null && columns !== null) {
-    const table = relation.at(-1) ?? "";
-    const schema = relation.length > 1 ? (relation.at(-2) ?? null) : null;
-    return columns.map((column) => {
-      const named = patterns.find(
-        (pattern) =>
-          pattern.column.test(column.toLowerCase()) &&
-          (pattern.table === null || pattern.table.test(table.toLowerCase())) &&
-          (schema === null || pattern.schema === null || pattern.schema.test(schema.toLowerCase())),
-      );
-      return named === undefined ? open : ({ kind: "whole", spec: named.spec } as const);
-    });
-  }
-  const carried = patterns.find((pattern) => {
-    if (relation === null)
-      return statements.length === 0 || statements.some((info) => carries(info, pattern, statements));
-    return pattern.table === null || pattern.table.test((relation.at(-1) ?? "").toLowerCase());
-  });
-  if (carried === undefined) return open;
-  return derived(
-    carried,
-    relation === null ? "the copied query may hold it" : "COPY without a column list copies it too; name the columns",
+  why: string,
+): ColumnFate {
+  const carried = patterns.find(
+    (pattern) =>
+      copy === null ||
+      copy.relation !== null ||
+      statements.length === 0 ||
+      statements.some((info) => info.statements !== 1 || carries(info, pattern, statements)),
+  );
+  return carried === undefined ? open : derived(carried, why);
+}
+
+/** The columns of a COPY, with what each is: of a table without a column list the computed ones are not sent. */
+export function copiedFields(
+  copy: CopyInfo,
+  fields: readonly ResultField[],
+  catalog: readonly CatalogColumn[] | null,
+): readonly ResultField[] {
+  if (copy.relation === null || copy.columns !== null) return fields;
+  return fields.filter(
+    ({ tableOid, attribute }) =>
+      catalog?.some((one) => one.tableOid === tableOid && one.attribute === attribute && one.generated === true) !==
+      true,
   );
 }
 
@@ -134,8 +135,7 @@ function isColumn(pattern: Pattern, schema: string, table: string, column: strin
   );
 }
 
-function isBase(pattern: Pattern, base: string): boolean {
-  const [schema = "*", table = "*", column = "*"] = base.split(".");
+function isBase(pattern: Pattern, { schema, table, column }: ColumnName): boolean {
   const either = (glob: RegExp | null, name: string): boolean =>
     name === "*" || glob === null || glob.test(name.toLowerCase());
   return either(pattern.column, column) && either(pattern.table, table) && either(pattern.schema, schema);

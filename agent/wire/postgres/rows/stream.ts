@@ -30,11 +30,13 @@ export function streamRow(
   columns: readonly StreamedColumn[],
   masker: Masker | null,
   found: (values: number) => void,
+  /** Of a binary COPY's own head, before the count. */
+  headBytes = 0,
 ): MessageStream {
   let column = -1;
   /** Bytes of the current head (message header and count, or a value's length) that are here. */
   let head = Buffer.alloc(0);
-  let headWanted = headerBytes + 2;
+  let headWanted = headerBytes + headBytes + 2;
   let valueLeft = 0;
   let value: ValueStream | null = null;
   return {
