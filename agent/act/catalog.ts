@@ -10,9 +10,10 @@ import { Duplex } from "node:stream";
 import { Client } from "pg";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
+import { WeirError } from "../errors.ts";
 import { describeStatement } from "../wire/postgres/describe/index.ts";
 import { mayCarry } from "../wire/postgres/describe/may-carry.ts";
-import type { CatalogColumn, ColumnName } from "../wire/protocol.ts";
+import type { CatalogColumn, CatalogQuestion, ColumnName, TableName } from "../wire/protocol.ts";
 import type { UpstreamLogin } from "./ports.ts";
 
 /** A name that was read is used this long; a rename inside it still masks by the old name. */
@@ -25,6 +26,8 @@ const catalogQueryMs = 5_000;
 const viewDepthMax = 8;
 /** Tables of one family by inheritance whose names are read; of more, every table counts. */
 const relativesMax = 500;
+/** Tables by the names of one text, over all schemas. */
+const sameNamesMax = 2_000;
 
 export type OpenUpstream = (flow: Flow, target: Target) => Promise<Socket>;
 
@@ -55,20 +58,23 @@ export class CatalogReader {
     flow: Flow,
     target: Target,
     login: UpstreamLogin,
-    tableOids: readonly number[],
-    fresh = false,
+    { tableOids, tables = [], fresh = false }: CatalogQuestion,
   ): Promise<CatalogColumn[]> {
     const server = `${flow.destination.address}:${flow.destination.port}/${login.database}`;
     const now = Date.now();
     const known: CatalogColumn[] = [];
     const missing: number[] = [];
-    for (const oid of tableOids) {
+    const key = `${server}@${login.user}`;
+    const ask = <T>(question: (client: Client) => Promise<T>): Promise<T> =>
+      this.#ask(key, flow, target, login, question);
+    const named = tables.length === 0 ? [] : await ask((client) => readOids(client, tables));
+    for (const oid of new Set([...tableOids, ...named])) {
       const cached = this.#tables.get(`${server}#${oid}`);
       if (!fresh && cached !== undefined && cached.untilMs > now) known.push(...cached.columns);
       else missing.push(oid);
     }
     if (missing.length === 0) return known;
-    const read = await this.#read(`${server}@${login.user}`, flow, target, login, missing);
+    const read = await ask((client) => readColumns(client, missing));
     if (this.#tables.size > catalogTablesMax) this.#tables.clear();
     for (const oid of missing) {
       const columns = read.filter((column) => column.tableOid === oid);
@@ -88,19 +94,19 @@ export class CatalogReader {
     await connection.client.end();
   }
 
-  async #read(
+  async #ask<T>(
     key: string,
     flow: Flow,
     target: Target,
     login: UpstreamLogin,
-    oids: readonly number[],
-  ): Promise<CatalogColumn[]> {
+    question: (client: Client) => Promise<T>,
+  ): Promise<T> {
     const pending = this.#connections.get(key) ?? this.#connect(key, flow, target, login);
     this.#connections.set(key, pending);
     try {
       const { client, idle } = await pending;
       idle.refresh();
-      return await readColumns(client, oids);
+      return await question(client);
     } catch (error) {
       this.#connections.delete(key);
       pending.then((connection) => this.#end(connection)).catch(() => {});
@@ -190,6 +196,24 @@ interface ColumnRow {
   view: string | null;
   generated: boolean;
   family: boolean;
+}
+
+/** Every table and view of a name; where its schema is not written, of any: what the session's search_path is stays its own. */
+const namesQuery = `
+  SELECT c.oid::int8 AS oid
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN unnest($1::text[], $2::text[]) AS asked(schema, name) ON c.relname = asked.name
+                                                             AND n.nspname = coalesce(asked.schema, n.nspname)
+   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+   LIMIT $3`;
+
+async function readOids(client: Client, tables: readonly TableName[]): Promise<number[]> {
+  const names = [tables.map(([schema]) => schema), tables.map(([, name]) => name)];
+  const { rows } = await client.query<{ oid: string }>(namesQuery, [...names, sameNamesMax + 1]);
+  if (rows.length > sameNamesMax)
+    throw new WeirError("WEIR_LIMIT_REACHED", `more than ${sameNamesMax} tables by these names`);
+  return rows.map(({ oid }) => Number(oid));
 }
 
 interface Relative {

@@ -7,7 +7,7 @@ import type { Flow } from "../core/flow.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
-import type { Command, Conversation, Side, TlsFacts, WireEvent } from "../wire/protocol.ts";
+import type { CatalogQuestion, Command, Conversation, Side, TlsFacts, WireEvent } from "../wire/protocol.ts";
 import { Desk } from "./desk.ts";
 import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
 import type { CertificateNames, SessionPorts, UpstreamLogin } from "./ports.ts";
@@ -244,7 +244,7 @@ export class Session implements FlowSession {
         void this.#terminateClient(command.leftover, command.alpn);
         return;
       case "catalog":
-        void this.#catalog(command.tableOids, command.fresh === true);
+        void this.#catalog(command);
         return;
       case "login":
         clearTimeout(this.#opening);
@@ -425,14 +425,15 @@ export class Session implements FlowSession {
     }
   }
 
-  async #catalog(tableOids: readonly number[], fresh: boolean): Promise<void> {
+  async #catalog(asked: CatalogQuestion): Promise<void> {
     this.#paused.server = true;
     this.#steer("server");
-    let event: WireEvent = { type: "catalog", columns: [], failed: true };
+    const tables = asked.tables === undefined ? {} : { tables: asked.tables };
+    let event: WireEvent = { type: "catalog", columns: [], failed: true, ...tables };
     if (this.#login !== null) {
       try {
-        const columns = await this.#ports.catalog(this.flow, this.target, this.#login, tableOids, fresh);
-        event = { type: "catalog", columns, failed: false };
+        const columns = await this.#ports.catalog(this.flow, this.target, this.#login, asked);
+        event = { type: "catalog", columns, failed: false, ...tables };
       } catch (error) {
         this.#ports.log("warn", `${this.flow.id}: catalog: ${error instanceof Error ? error.message : String(error)}`);
       }

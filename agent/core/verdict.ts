@@ -52,6 +52,8 @@ export interface MaskSpec {
   readonly json?: string;
   readonly with: MaskStyle;
   readonly derived: DerivedAction;
+  /** What becomes of a statement that stores the column elsewhere in the server; left out: `deny` when `derived` is. */
+  readonly copied?: "deny" | "allow";
 }
 
 /** What is taken out of a request before it leaves; `placeholder`: the reply gets the real value back. */

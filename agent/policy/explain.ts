@@ -69,7 +69,10 @@ export function explain(policy: Policy, asked: PolicyCase): string {
 }
 
 export function maskText(mask: MaskSpec): string {
-  if (mask.column !== null) return `column ${mask.column} with ${mask.with}, derived ${mask.derived}`;
+  if (mask.column !== null) {
+    const copied = mask.copied === undefined ? "" : `, copied ${mask.copied}`;
+    return `column ${mask.column} with ${mask.with}, derived ${mask.derived}${copied}`;
+  }
   if (mask.json !== undefined) return `json ${mask.json} with ${mask.with}`;
   return `${[...(mask.detectors ?? []), ...(mask.custom ?? [])].join(", ")} with ${mask.with}`;
 }

@@ -43,6 +43,11 @@ const mask = {
         "What becomes of a result column that may carry the masked one but has no origin (an expression, row_to_json, a view): deny (default), mask, or detect.",
       enum: ["deny", "mask", "detect"],
     },
+    copied: {
+      description:
+        "What becomes of a statement that stores the masked column in another one (CREATE TABLE AS, SELECT INTO, INSERT … SELECT, UPDATE, MERGE), where no mask knows it: deny (default when derived is deny), or allow.",
+      enum: ["deny", "allow"],
+    },
   },
 };
 const redaction = {

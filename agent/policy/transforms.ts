@@ -18,6 +18,7 @@ export interface RawMask {
   json?: string;
   with?: MaskStyle | null;
   derived?: DerivedAction;
+  copied?: "deny" | "allow";
 }
 
 export interface RawRedaction {
@@ -40,8 +41,11 @@ export function compileMask(rule: string, raw: RawMask, custom: readonly string[
   const given = [raw.column, raw.detector, raw.json].filter((what) => what !== undefined).length;
   if (given !== 1) complain("a mask has either a column, a detector or a json path.");
   const style = raw.with === undefined ? "redact" : (raw.with ?? "null");
-  if (raw.column !== undefined)
-    return { rule, column: raw.column, detectors: null, with: style, derived: raw.derived ?? "deny" };
+  if (raw.column !== undefined) {
+    const spec = { rule, column: raw.column, detectors: null, with: style, derived: raw.derived ?? "deny" };
+    return raw.copied === undefined ? spec : { ...spec, copied: raw.copied };
+  }
+  if (raw.copied !== undefined) complain("`copied` is for masks of columns; what others find has no column.");
   if (raw.derived !== undefined) complain("`derived` is for masks of columns; others look at every value anyway.");
   if (raw.json !== undefined) {
     const wrong = wrongWithJsonPath(raw.json);

@@ -66,6 +66,17 @@ export interface CatalogColumn extends ColumnName {
   readonly generated?: boolean;
 }
 
+/** As a text writes it; a schema that is not written is null: any. */
+export type TableName = readonly [schema: string | null, table: string];
+
+export interface CatalogQuestion {
+  readonly tableOids: readonly number[];
+  /** Every table and view of these names, too. */
+  readonly tables?: readonly TableName[];
+  /** Read now: what was read before may not be used. */
+  readonly fresh?: boolean;
+}
+
 export type WireEvent =
   | { readonly type: "client-bytes"; readonly bytes: Buffer }
   | { readonly type: "server-bytes"; readonly bytes: Buffer }
@@ -85,7 +96,13 @@ export type WireEvent =
       readonly retryAfterSeconds?: number;
     }
   /** The answer to `catalog`: the columns of the asked tables; `failed` when they could not be read. */
-  | { readonly type: "catalog"; readonly columns: readonly CatalogColumn[]; readonly failed: boolean }
+  | {
+      readonly type: "catalog";
+      readonly columns: readonly CatalogColumn[];
+      readonly failed: boolean;
+      /** As it was asked. */
+      readonly tables?: readonly TableName[];
+    }
   /** A CancelRequest for this session came in on another flow. */
   | { readonly type: "cancel" }
   /** The wait that `wake` asked for is over. */
@@ -132,12 +149,7 @@ export type Command =
   | { readonly type: "withdraw"; readonly askId: number; readonly reason: string }
   | { readonly type: "record"; readonly body: EntryBody }
   /** Names of the columns of these tables are needed; nothing more is read from the server before the answer. */
-  | {
-      readonly type: "catalog";
-      readonly tableOids: readonly number[];
-      /** Read now: what was read before may not be used. */
-      readonly fresh?: boolean;
-    }
+  | ({ readonly type: "catalog" } & CatalogQuestion)
   /** Stop or go on reading a side. */
   | { readonly type: "pause"; readonly side: Side }
   | { readonly type: "resume"; readonly side: Side }

@@ -274,4 +274,83 @@ print(d.count(b"*"), d.count(b"5"), len(d))`),
       /^7700011 0 13700\d+\n/,
     );
   });
+
+  test("a statement that would store a masked column elsewhere never reaches the server", async () => {
+    await server.admin("CREATE TABLE notes (id int, t text); CREATE TABLE untold (id int, ssn text)");
+    for (const sql of [
+      "CREATE TABLE laundered AS SELECT ssn FROM people",
+      "CREATE TABLE laundered AS TABLE people",
+      "CREATE TEMP TABLE people AS SELECT * FROM people",
+      "SELECT ssn AS x INTO laundered FROM people",
+      "SELECT 1; CREATE TABLE laundered AS SELECT left(ssn, 5) FROM people; SELECT 2",
+      "INSERT INTO notes (t) SELECT ssn FROM people",
+      "INSERT INTO notes SELECT 1, p::text FROM people p",
+      "INSERT INTO notes VALUES (1, (SELECT max(ssn) FROM people))",
+      "INSERT INTO notes SELECT id, harmless FROM over_people",
+      "INSERT INTO notes SELECT id, ssn FROM family.one",
+      "WITH q AS (SELECT ssn AS a FROM people) INSERT INTO notes (t) SELECT a FROM q",
+      "WITH q AS (SELECT * FROM people), i AS (INSERT INTO notes (t) SELECT q.ssn FROM q) SELECT 1",
+      "WITH gone AS (DELETE FROM people WHERE false RETURNING *) INSERT INTO notes SELECT id, ssn FROM gone",
+      "EXPLAIN ANALYZE INSERT INTO notes (t) SELECT ssn FROM people",
+      "PREPARE l AS INSERT INTO notes (t) SELECT ssn FROM people",
+      "UPDATE people SET note = ssn",
+      "UPDATE people SET (note, ssn) = (SELECT ssn, ssn FROM people LIMIT 1)",
+      "UPDATE notes SET t = p.ssn FROM people p WHERE p.id = notes.id",
+      "UPDATE untold SET ssn = (SELECT ssn FROM people LIMIT 1)",
+      "INSERT INTO people (id) VALUES (1) ON CONFLICT DO UPDATE SET note = people.ssn",
+      "MERGE INTO notes n USING people p ON n.id = p.id WHEN NOT MATCHED THEN INSERT VALUES (p.id, p.ssn)",
+      "DO $$ BEGIN INSERT INTO notes (t) SELECT ssn FROM people; END $$",
+      "COPY (INSERT INTO notes (t) SELECT ssn FROM people RETURNING 1) TO STDOUT",
+    ])
+      assert.match(await run(sql), /42501: the statement was not sent: rule "pii" masks people.ssn/, sql);
+    assert.match(
+      await run("PREPARE q AS SELECT ssn FROM people", "CREATE TABLE laundered AS EXECUTE q"),
+      /42501: the statement was not sent/,
+    );
+    assert.match(
+      await py(`for p in [True, False]:
+    try: c.execute("INSERT INTO notes SELECT %s, ssn FROM people", (1,), prepare=p)
+    except psycopg.Error as e: print(e.diag.sqlstate, c.info.transaction_status.name)
+with psycopg.connect() as d:
+    d.execute("INSERT INTO notes SELECT 5, 'x'")
+    try: d.execute("INSERT INTO notes SELECT %s, ssn FROM people", (1,))
+    except psycopg.Error as e: print(d.info.transaction_status.name)
+with psycopg.connect(autocommit=True) as d:
+    try:
+        with d.pipeline():
+            d.execute("SELECT 1/0"); d.execute("INSERT INTO notes SELECT 6, ssn FROM people"); d.execute("INSERT INTO notes VALUES (7)")
+    except psycopg.Error as e: print(e.diag.sqlstate)
+    print(d.execute("SELECT 5").fetchone())`),
+      /^42501 IDLE\n42501 IDLE\nINERROR\n22012\n\(5,\)\n/,
+    );
+    await server.admin("DO $$ BEGIN IF EXISTS (SELECT FROM notes) THEN RAISE 'something was stored'; END IF; END $$");
+  });
+
+  test("what copies no masked column is not held up", async () => {
+    for (const sql of [
+      "BEGIN; CREATE TABLE made AS SELECT id, note FROM people WHERE ssn IS NOT NULL; INSERT INTO made SELECT * FROM made; ROLLBACK",
+      "INSERT INTO untold (ssn) VALUES ('x')",
+      "INSERT INTO notes SELECT id, ssn FROM untold",
+      "BEGIN; UPDATE people SET ssn = trim(ssn), note = 'x' WHERE ssn LIKE '5%'; ROLLBACK",
+      "CREATE TABLE keyed (id int PRIMARY KEY, ssn text)",
+      "INSERT INTO keyed VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET ssn = excluded.ssn",
+      "EXPLAIN INSERT INTO notes (t) SELECT ssn FROM people",
+      "CREATE MATERIALIZED VIEW stored AS SELECT ssn AS harmless FROM people",
+    ])
+      assert.doesNotMatch(await run(sql), /ERROR/, sql);
+    await denied("SELECT harmless FROM stored");
+  });
+
+  test("`copied: allow` lets it be stored", async () => {
+    const text = policy(server.port).replace("with: last4 }", "with: last4, copied: allow }");
+    const open = await startRelay({ server, policy: text });
+    try {
+      const output = await psql({ ...env, PGPORT: String(open.port) }, [
+        "INSERT INTO notes (t) SELECT ssn FROM people",
+      ]);
+      assert.equal(output, "");
+    } finally {
+      await open.close();
+    }
+  });
 });

@@ -75,8 +75,10 @@ export class PostgresConversation implements Conversation {
           server.decided(event.decision, event.approvalId, event.by ?? "");
         break;
       case "catalog":
-        server.results.catalog(event.columns, event.failed);
+        if (event.tables === undefined) server.results.catalog(event.columns, event.failed);
+        else client.copied.answered(event.tables, event.columns, event.failed);
         state.wakeBackend = true;
+        state.wakeFrontend = true;
         break;
       case "cancel":
         client.cancelled("cancelled by the client");

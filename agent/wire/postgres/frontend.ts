@@ -5,6 +5,7 @@
 import type { Decision } from "../../core/verdict.ts";
 import { PeerError } from "../../errors.ts";
 import { message, readyForQuery } from "./backend-messages.ts";
+import { CopiedColumns } from "./copied-columns.ts";
 import { copyProbe, isProbed } from "./copy-probe.ts";
 import { entry } from "./expected.ts";
 import { type Fate, type FrameReader, Framer, type PartialFate, pass, stop, take } from "./framer.ts";
@@ -21,6 +22,7 @@ import {
 import { pipelineMessagesMax, statementBytesMax } from "./limits.ts";
 import { plainOperation, statementOperation, withParameters } from "./operation.ts";
 import {
+  copyDeniedResponse,
   deniedResponse,
   deniedText,
   heldNotice,
@@ -56,9 +58,11 @@ export class Frontend implements FrameReader {
   /** The server heard nothing of the batch, so its Sync is answered here. */
   #skippingHere = false;
   #draining = false;
+  readonly copied: CopiedColumns;
 
   constructor(state: SessionState) {
     this.#state = state;
+    this.copied = new CopiedColumns(state);
   }
 
   untouched(bytes: Buffer): void {
@@ -179,6 +183,10 @@ export class Frontend implements FrameReader {
     if (!state.batchDirty || this.#skipping) return;
     this.#skipping = true;
     this.#skippingHere = false;
+    // Decided, and waiting for what the server tells of it: it is skipped, and must not stand for a later message.
+    if (this.#answered !== null) state.finish(this.#answered);
+    this.#answered = null;
+    this.#bind = null;
     if (this.waiting === null) return;
     if (this.held)
       state.out.push({ type: "withdraw", askId: this.waiting.askId, reason: "an earlier message of the batch failed" });
@@ -282,6 +290,8 @@ export class Frontend implements FrameReader {
       return this.#ask(newRun(state.nextAskId++, operation, info, known(through)));
     }
     if (!this.#admit(run)) return this.#refuseSimple(run);
+    const stored = this.#stores(run);
+    if (stored !== "no") return stored === "wait" ? stop : this.#refuseSimple(run);
     if (isProbed(run, state) && !state.batchDirty) {
       this.#answered = run;
       return this.#probe(run);
@@ -352,6 +362,9 @@ export class Frontend implements FrameReader {
     const bind = this.#bind ?? readBind(bytes, start, end, length > end - start);
     this.#bind = null;
     if (!this.#admit(run)) return this.#refuseExtended(run);
+    const stored = this.#stores(run);
+    if (stored === "wait") this.#bind = bind;
+    if (stored !== "no") return stored === "wait" ? stop : this.#refuseExtended(run);
     const prepared = state.names.statements.find(bind.statement, state.batch);
     const portal: Portal = {
       name: bind.portal,
@@ -436,6 +449,20 @@ export class Frontend implements FrameReader {
     this.#begun(run);
     state.batchDirty = true;
     return pass;
+  }
+
+  /** Whether it may not go because it would store a masked column elsewhere; `wait`: its names are not known yet. */
+  #stores(run: Run): "no" | "yes" | "wait" {
+    const reason = this.copied.refusal(run);
+    if (reason === null) return "no";
+    if (reason === "wait") {
+      this.#answered = run;
+      return "wait";
+    }
+    this.#response = copyDeniedResponse(reason);
+    run.error = { code: "42501", message: reason };
+    this.#state.finish(run);
+    return "yes";
   }
 
   /** In the transaction in which the COPY will run, so that the locks of the one hold for the other. */

@@ -59,6 +59,17 @@ export function maskDeniedResponse(reason: string): Buffer {
   });
 }
 
+/** A statement that would copy a masked value inside the server. */
+export function copyDeniedResponse(reason: string): Buffer {
+  return errorResponse({
+    severity: "ERROR",
+    code: insufficientPrivilege,
+    message: `the statement was not sent: ${reason}`,
+    detail: `WEIR_MASK_IMPOSSIBLE: ${errorTable.WEIR_MASK_IMPOSSIBLE}`,
+    hint: "Leave the masked column out, or ask whoever keeps the policy for `copied: allow` on the mask.",
+  });
+}
+
 /** 57P05 and its like are told apart by drivers: a state of SQL for each of our codes. */
 const states: Readonly<Partial<Record<string, string>>> = {
   WEIR_UPSTREAM_UNREACHABLE: "08001",

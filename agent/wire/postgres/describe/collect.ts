@@ -1,5 +1,13 @@
 /** What a walk gathers over one text; `finish` turns it into the frozen StatementInfo. */
-import type { CopyInfo, NamedStatement, Setting, StatementInfo, Trait, TransactionControl } from "./statement-info.ts";
+import type {
+  CopyInfo,
+  NamedStatement,
+  Setting,
+  StatementInfo,
+  StorageFlow,
+  Trait,
+  TransactionControl,
+} from "./statement-info.ts";
 
 export class Collector {
   statements = 0;
@@ -25,6 +33,13 @@ export class Collector {
   /** Single names in the select list: no mention, for they have an origin, unless they name a row. */
   readonly bare = new Set<string>();
   readonly tables: (readonly [string | null, string])[] = [];
+  copies = false;
+  star = false;
+  /** Columns whose values go somewhere, and those that an assignment to the very column reads. */
+  readonly values = new Set<string>();
+  readonly kept = new Set<string>();
+  readonly storage: StorageFlow[] = [];
+  readonly sources: (readonly [string | null, string])[] = [];
   unnamed = false;
   opaque = false;
   named = false;
@@ -41,6 +56,11 @@ export class Collector {
     for (const name of inner.rowNames) this.rowNames.add(name);
     for (const name of inner.bare) this.bare.add(name);
     this.tables.push(...inner.tables);
+    for (const name of inner.values) this.values.add(name);
+    for (const name of inner.kept) this.kept.add(name);
+    this.sources.push(...inner.sources);
+    this.copies ||= inner.copies;
+    this.star ||= inner.star;
     this.writes ||= inner.writes;
     this.unnamed ||= inner.unnamed;
     this.opaque ||= inner.opaque;
@@ -49,6 +69,7 @@ export class Collector {
   }
 
   finish(): StatementInfo {
+    this.statementEnd();
     return Object.freeze({
       statements: this.statements,
       verbs: freeze(this.verbs),
@@ -67,6 +88,7 @@ export class Collector {
       copy: this.copy,
       sets: freeze(this.sets),
       problem: this.problem,
+      storage: freeze(this.storage),
       flow: Object.freeze({
         mentioned: this.mentioned,
         unnamed: this.unnamed || this.namesRow(),
@@ -76,6 +98,32 @@ export class Collector {
         tables: freeze(this.tables),
       }),
     });
+  }
+
+  /** One statement of the text has been walked. */
+  statementEnd(): void {
+    const sources = new Map(this.sources.map((source) => [JSON.stringify(source), source]));
+    // `SET a = upper(a)` keeps it where it is, when nothing else is read.
+    if (sources.size > 1) {
+      for (const name of this.kept) this.values.add(name);
+      this.copies ||= this.kept.size > 0;
+    }
+    let unnamed = this.star || this.unnamed;
+    for (const name of this.rowNames) unnamed ||= this.values.has(name);
+    if (this.copies || sources.size > 0)
+      this.storage.push(
+        Object.freeze({
+          copies: this.copies,
+          values: new Set(this.values),
+          unnamed,
+          sources: freeze(sources.values()),
+        }),
+      );
+    this.copies = false;
+    this.star = false;
+    this.values.clear();
+    this.kept.clear();
+    this.sources.length = 0;
   }
 
   private namesRow(): boolean {

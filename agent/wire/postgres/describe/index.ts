@@ -75,7 +75,10 @@ function parse(sql: string, found: Collector, depth: number): boolean {
   if (statements.length === 0) found.traits.add("empty");
   if (statements.length > 1) found.traits.add("multi-statement");
   try {
-    for (const raw of statements) statement(fieldsOf(raw) ?? {}, sql, found, depth);
+    for (const raw of statements) {
+      statement(fieldsOf(raw) ?? {}, sql, found, depth);
+      if (depth === 0) found.statementEnd();
+    }
   } catch (error) {
     // Deeper than the stack: what was found so far stays, and the rest is undecided.
     found.traits.add("unparsable");

@@ -38,6 +38,8 @@ export interface StatementInfo {
   readonly problem: string | null;
   /** What `mayCarry` works on. */
   readonly flow: ColumnFlow;
+  /** What each of its statements reads and stores in the server; those that read nothing are left out. */
+  readonly storage: readonly StorageFlow[];
 }
 
 export interface NamedStatement {
@@ -95,6 +97,18 @@ export interface ColumnFlow {
   readonly stores: boolean;
   /** Relations read, each as [schema or null, table]. */
   readonly tables: readonly (readonly [string | null, string])[];
+}
+
+/** What a statement reads and may store in another column: CREATE TABLE AS, SELECT INTO, INSERT … SELECT, UPDATE, MERGE. */
+export interface StorageFlow {
+  /** It stores something that it reads. */
+  readonly copies: boolean;
+  /** Names of columns read, but for places whose values go nowhere (WHERE, ON, …), and a column kept in its own place. */
+  readonly values: ReadonlySet<string>;
+  /** A star or a whole row: columns are read without being named. */
+  readonly unnamed: boolean;
+  /** Relations read, each as [schema or null, table]. */
+  readonly sources: readonly (readonly [string | null, string])[];
 }
 
 /** A base column, or a view's column; null stands for any. */

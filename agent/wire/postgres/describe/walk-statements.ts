@@ -63,18 +63,26 @@ const specials: Readonly<Record<string, Special>> = {
       found.writes = true;
       target(walk, into.rel);
     } else if (top && walk.executed && isUnlimited(fields)) found.traits.add("no-limit");
-    walk.select(fields, top);
+    if (into === undefined) walk.select(fields, top);
+    else walk.storing(() => walk.select(fields, false));
+  },
+  CreateTableAsStmt(walk, fields) {
+    target(walk, fieldsOf(fields.into)?.rel);
+    // Where a materialized view's columns come from is known of it when it is read.
+    if (fields.objtype === "OBJECT_MATVIEW") walk.value(fields.query);
+    else walk.storing(() => walk.value(fields.query));
   },
   InsertStmt(walk, fields, top) {
     const { found } = walk;
     walk.withClause(fields.withClause, () => {
       target(walk, fields.relation);
       walk.assignments(fields.cols);
-      walk.value(fields.selectStmt);
+      walk.storing(() => walk.value(fields.selectStmt));
       const conflict = fieldsOf(fields.onConflictClause);
       if (conflict !== undefined) {
         walk.blindly(conflict.infer, conflict.whereClause);
-        walk.assignments(conflict.targetList);
+        if (conflict.action === "ONCONFLICT_UPDATE") source(walk, fields.relation);
+        walk.assignments(conflict.targetList, true);
         if (conflict.action === "ONCONFLICT_UPDATE") {
           found.verbs.add("update");
           found.traits.add("upsert");
@@ -86,6 +94,7 @@ const specials: Readonly<Record<string, Special>> = {
   UpdateStmt(walk, fields, top) {
     walk.withClause(fields.withClause, () => {
       target(walk, fields.relation);
+      source(walk, fields.relation);
       walk.assignments(fields.targetList);
       walk.value(fields.fromClause);
       condition(walk, fields.whereClause);
@@ -95,6 +104,7 @@ const specials: Readonly<Record<string, Special>> = {
   DeleteStmt(walk, fields, top) {
     walk.withClause(fields.withClause, () => {
       target(walk, fields.relation);
+      source(walk, fields.relation);
       walk.value(fields.usingClause);
       condition(walk, fields.whereClause);
       walk.returning(fields.returningClause, top);
@@ -103,6 +113,7 @@ const specials: Readonly<Record<string, Special>> = {
   MergeStmt(walk, fields, top) {
     walk.withClause(fields.withClause, () => {
       target(walk, fields.relation);
+      source(walk, fields.relation);
       walk.value(fields.sourceRelation);
       walk.blindly(fields.joinCondition);
       for (const item of listOf(fields.mergeWhenClauses))
@@ -141,7 +152,8 @@ const specials: Readonly<Record<string, Special>> = {
     const before = walk.executed;
     walk.executed = before && analyze;
     // A plan shows no values.
-    walk.blindly(fields.query);
+    if (analyze) walk.unshown(fields.query);
+    else walk.blindly(fields.query);
     walk.executed = before;
   },
   PrepareStmt(walk, fields) {
@@ -157,6 +169,7 @@ const specials: Readonly<Record<string, Special>> = {
   ExecuteStmt(walk, fields) {
     walk.found.executes.push(textOf(fields.name));
     walk.found.named = true;
+    walk.carried(null);
     walk.value(fields.params);
   },
   FetchStmt(walk, fields) {
@@ -206,6 +219,11 @@ export function target(walk: Walk, relation: Value): void {
   if (fields !== undefined) walk.relation(only(relation, "RangeVar") ?? fields, true);
 }
 
+function source(walk: Walk, relation: Value): void {
+  const fields = fieldsOf(relation);
+  if (fields !== undefined) walk.source(only(relation, "RangeVar") ?? fields);
+}
+
 function targets(walk: Walk, relations: Value): void {
   for (const relation of listOf(relations)) target(walk, relation);
 }
@@ -234,7 +252,7 @@ function mergeAction(walk: Walk, merge: Fields, clause: Fields): void {
     walk.found.traits.add("no-where");
   walk.blindly(clause.condition);
   walk.assignments(clause.targetList);
-  walk.value(clause.values);
+  walk.storing(() => walk.value(clause.values));
 }
 
 /** The statement of PREPARE or DECLARE, described for itself: it is what EXECUTE and FETCH run. */

@@ -31,6 +31,13 @@ const valueStores = /^pg_(statistic|stats)(_|$)|^pg_largeobject$|^pg_toast_\d/;
 export class Walk {
   /** Above zero where no value can reach the result: WHERE, ON, ORDER BY, EXISTS … */
   #blind = 0;
+  /** The same for what is stored: below EXPLAIN ANALYZE values do get there. */
+  #hidden = 0;
+  /** Above zero where a value that is read is stored. */
+  #stored = 0;
+  /** The column that is assigned. */
+  #assigned: string | null = null;
+  #inConflict = false;
   /** False below a plain EXPLAIN. */
   executed = true;
   #scope: Scope | null = null;
@@ -67,9 +74,36 @@ export class Walk {
 
   /** Walks where values do not reach the result. */
   blindly(...values: Value[]): void {
+    this.#hidden++;
+    this.unshown(...values);
+    this.#hidden--;
+  }
+
+  /** Walks what runs, and gives no value back. */
+  unshown(...values: Value[]): void {
     this.#blind++;
     for (const value of values) this.value(value);
     this.#blind--;
+  }
+
+  /** Walks where values are stored. */
+  storing(body: () => void): void {
+    this.#stored++;
+    body();
+    this.#stored--;
+  }
+
+  /** Values reach where they go from here. */
+  carried(name: string | null): void {
+    const { found } = this;
+    if (this.#hidden > 0) return;
+    if (name !== null && name === this.#assigned) {
+      found.kept.add(name);
+      return;
+    }
+    if (name === null) found.star = true;
+    else found.values.add(name);
+    if (this.#stored > 0) found.copies = true;
   }
 
   node(type: string, fields: Fields, top: boolean): void {
@@ -86,6 +120,7 @@ export class Walk {
         return;
       case "A_Star":
         if (this.#blind === 0) this.found.unnamed = true;
+        this.carried(null);
         this.found.columns.add("*");
         return;
       case "A_Indirection":
@@ -154,6 +189,7 @@ export class Walk {
 
   #mention(name: string): void {
     this.found.columns.add(name);
+    this.carried(name);
     if (this.#blind === 0) this.found.mentioned.add(name);
   }
 
@@ -162,11 +198,14 @@ export class Walk {
     const last = parts[parts.length - 1];
     if (only(last, "A_Star") !== undefined) {
       this.found.columns.add("*");
+      this.carried(null);
       if (!bare && this.#blind === 0) this.found.unnamed = true;
       return;
     }
     const name = stringOf(last) ?? "";
     this.found.columns.add(name);
+    // EXCLUDED is the row that the text brings, not one that it reads.
+    if (!(this.#inConflict && parts.length === 2 && stringOf(parts[0]) === "excluded")) this.carried(name);
     if (this.#blind > 0) return;
     if (parts.length > 1 && wholeRowFunctions.has(name)) {
       // `c.row_to_json` is row_to_json(c).
@@ -231,11 +270,19 @@ export class Walk {
     this.#alias(fields.alias, true);
     this.found.rowNames.add(name);
     if (!target && schema === null && this.#isCte(name)) return;
+    if (!target) this.source(fields);
     this.addRelation(catalog === null ? (schema === null ? [name] : [schema, name]) : [catalog, schema ?? "", name]);
     if (valueStores.test(name)) {
       this.found.traits.add("statistics");
       this.found.opaque = true;
     }
+  }
+
+  /** A relation whose values are read. */
+  source(fields: Fields): void {
+    if (this.#hidden > 0) return;
+    const schema = typeof fields.schemaname === "string" ? fields.schemaname : null;
+    this.found.sources.push([schema, textOf(fields.relname)]);
   }
 
   addRelation(parts: readonly string[]): void {
@@ -312,14 +359,20 @@ export class Walk {
   }
 
   /** `SET a = …` and column lists: the names of the targets and the values. */
-  assignments(list: Value): void {
+  assignments(list: Value, conflict = false): void {
+    const [assigned, inConflict] = [this.#assigned, this.#inConflict];
+    this.#inConflict = conflict;
+    this.#stored++;
     for (const item of listOf(list)) {
       const target = only(item, "ResTarget");
       if (target === undefined) continue;
       if (typeof target.name === "string") this.found.columns.add(target.name);
+      this.#assigned = typeof target.name === "string" ? target.name : null;
       this.value(target.val);
       this.value(target.indirection);
     }
+    this.#stored--;
+    [this.#assigned, this.#inConflict] = [assigned, inConflict];
   }
 }
 

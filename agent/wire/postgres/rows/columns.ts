@@ -11,7 +11,7 @@ export type ColumnFate =
 
 const open: ColumnFate = { kind: "open" };
 
-interface Pattern {
+export interface Pattern {
   readonly spec: MaskSpec;
   readonly schema: RegExp | null;
   readonly table: RegExp | null;
@@ -74,6 +74,15 @@ export function fateOf(
     (pattern) => statements.length === 0 || statements.some((info) => carries(info, pattern, statements)),
   );
   return carried === undefined ? open : derived(carried, `column "${field.name}" is computed, and may hold it`);
+}
+
+/** The mask of a column, of one that it comes from, or of one whose rows it shares. */
+export function maskedBehind(column: CatalogColumn, patterns: readonly Pattern[]): Pattern | undefined {
+  return patterns.find(
+    (pattern) =>
+      isColumn(pattern, column.schema, column.table, column.column) ||
+      [...(column.relatives ?? []), ...(column.dependsOn ?? [])].some((name) => isBase(pattern, name)),
+  );
 }
 
 /** A COPY whose columns are not known, or not for sure: hidden whole, or denied, when it may carry a masked one. */

@@ -108,3 +108,38 @@ test("COPY TO has a probe with the same columns", () => {
   assert.deepEqual({ ...copy.options }, { format: "csv", header: "true", delimiter: ";" });
   assert.equal(describeStatement("copy t to stdout with binary").copy!.format, "binary");
 });
+
+/** `values | sources` of each statement that stores what it reads; `*`: without a name. */
+function stored(text: string): string[] {
+  return describeStatement(text)
+    .storage.filter(({ copies }) => copies)
+    .map(
+      ({ values, unnamed, sources }) =>
+        `${[...values, ...(unnamed ? ["*"] : [])].join(" ")} | ${sources.map((parts) => parts.filter((part) => part !== null).join(".")).join(" ")}`,
+    );
+}
+
+test("what a text stores of what it reads", () => {
+  for (const [text, ...expected] of [
+    ["create table x as select a, upper(b) from s.t where c = 1", "a b | s.t"],
+    ["create materialized view x as select a from t"],
+    ["select t.* into x from t", "* | t"],
+    ["insert into x (a) select b from t returning c", "b c | t"],
+    ["insert into x (a) values ($1)"],
+    ["insert into x values (1) on conflict (a) do update set a = excluded.a, b = excluded.b"],
+    ["insert into x values (1) on conflict (a) do update set a = x.b", "b | x"],
+    ["with q as (select a from t) insert into x select * from q", "a * | t"],
+    ["update t set a = upper(a) where b = 1"],
+    ["update t set a = b", "b | t"],
+    ["update t set a = u.a from u", "a | t u"],
+    ["update t set a = 5"],
+    ["delete from t where a = (select b from u)"],
+    ["explain insert into x select a from t"],
+    ["explain analyze insert into x select a from t", "a | t"],
+    ["select a from t; insert into x select b from u; insert into x select c from v", "b | u", "c | v"],
+    ["merge into t using u on t.a = u.a when matched then update set b = u.c", "c | t u"],
+    ["prepare p as insert into x select a from t", "a | t"],
+    ["select a from t where exists (select b from u)"],
+  ] as const)
+    assert.deepEqual(stored(text), expected, text);
+});

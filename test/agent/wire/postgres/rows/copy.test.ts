@@ -58,7 +58,7 @@ function copyData(line: string): Buffer {
 }
 
 /** `field` as PostgreSQL writes it (copyto.c), NULL left out. */
-function written(field: string, csv: boolean, delimiter: string, quote: string, escaping: string): string {
+function written(field: string, [csv, delimiter, quote, escaping]: readonly [boolean, string, string, string]): string {
   if (!csv)
     return [...field]
       .map((sign) => ({ "\n": "\\n", "\t": "\\t", "\\": "\\\\" })[sign] ?? (sign === delimiter ? `\\${sign}` : sign))
@@ -84,7 +84,7 @@ test("the same line leaves whole and in pieces of any size", () => {
     for (const [index, filling] of fillings.entries()) {
       const hidden = `${secret}${fillings[(index * 3 + 1) % fillings.length]}${secret.repeat(3)}`;
       const values = [filling, hidden, fillings[(index + 4) % fillings.length] ?? "", secret];
-      const bytes = copyData(`${values.map((value) => written(value, ...dialect)).join(dialect[1])}\n`);
+      const bytes = copyData(`${values.map((value) => written(value, dialect)).join(dialect[1])}\n`);
       const whole = Buffer.from(bytes);
       assert.equal(masking(options).row(whole, 0, whole.length), null);
       assert.ok(!whole.toString("latin1", 5, whole.length - 1).includes("ZZZZ"));
