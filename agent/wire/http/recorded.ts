@@ -10,13 +10,14 @@ const textCharactersMax = 32 * 1024;
 
 /** JSON for the entry of a result; the text of the reply only where the rule says that it is kept. */
 export function resultDetails(status: number, summary: ReplySummary | null, keepsText: boolean): string {
+  if (summary === null) return `{"status":${status}}`;
   return JSON.stringify({
     status,
-    ...(summary?.inputTokens == null ? {} : { inputTokens: summary.inputTokens }),
-    ...(summary?.outputTokens == null ? {} : { outputTokens: summary.outputTokens }),
-    ...(summary === null || summary.toolCalls.length === 0 ? {} : { toolCalls: summary.toolCalls }),
-    ...(summary?.error == null ? {} : { error: summary.error }),
-    ...(keepsText && summary !== null ? { text: summary.text } : {}),
+    ...(summary.inputTokens === null ? {} : { inputTokens: summary.inputTokens }),
+    ...(summary.outputTokens === null ? {} : { outputTokens: summary.outputTokens }),
+    ...(summary.toolCalls.length === 0 ? {} : { toolCalls: summary.toolCalls }),
+    ...(summary.error === null ? {} : { error: summary.error }),
+    ...(keepsText ? { text: summary.text } : {}),
   });
 }
 

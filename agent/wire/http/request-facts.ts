@@ -165,6 +165,7 @@ function normalPath(path: string): string {
 
 /** A server may read such a path differently: dot segments, backslashes, NUL, broken escapes, escaped escapes. */
 function isAmbiguous(path: string): boolean {
+  if (!/[%\\]|(?:^|\/)\./.test(path)) return false;
   return (
     /(?:^|\/|%2f)(?:\.|%2e){1,2}(?:\/|%2f|$)/i.test(path) ||
     /\\|%5c|%00|%25(?:2e|2f|5c)/i.test(path) ||

@@ -12,7 +12,7 @@ const control = /[\0-\x08\x0a-\x1f\x7f]/;
 export function requestLine(text: string, raw: Buffer, scheme: "http" | "https"): RequestHead {
   const lines = headLines(text);
   const line = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])$/.exec(lines[0] as string);
-  if (line === null) throw new PeerError("WEIR_FRAME_INVALID", "the request line is none of HTTP/1.1");
+  if (line === null) throw invalid(lines[0] as string, "the request line is none of HTTP/1.1");
   const [, method, target, minor] = line as unknown as [string, string, string, string];
   if (target.length > targetCharactersMax)
     throw new PeerError("WEIR_FRAME_TOO_LARGE", `the request target is longer than ${targetCharactersMax} characters`);
@@ -34,7 +34,7 @@ export function requestLine(text: string, raw: Buffer, scheme: "http" | "https")
 export function statusLine(text: string, raw: Buffer, method: string): ResponseHead {
   const lines = headLines(text);
   const line = /^HTTP\/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?$/.exec(lines[0] as string);
-  if (line === null) throw new PeerError("WEIR_FRAME_INVALID", "the status line is none of HTTP/1.1");
+  if (line === null) throw invalid(lines[0] as string, "the status line is none of HTTP/1.1");
   const headers = new Headers(fieldsOf(lines, 1));
   const version = line[1] === "1" ? "1.1" : "1.0";
   const status = Number(line[2]);
@@ -46,13 +46,14 @@ export function statusLine(text: string, raw: Buffer, method: string): ResponseH
   return { status, reason: line[3] ?? "", headers, version, body, raw };
 }
 
+/** Where one half of a line end stands alone, the line holds it, and is refused with what is read of it. */
 export function headLines(text: string): string[] {
-  const lines = text.split("\r\n");
-  for (const line of lines) {
-    if (line.includes("\n") || line.includes("\r"))
-      throw new PeerError("WEIR_FRAME_INVALID", "a line ends without a carriage return and a line feed");
-  }
-  return lines;
+  return text.split("\r\n");
+}
+
+function invalid(line: string, problem: string): PeerError {
+  const reason = /[\r\n]/.test(line) ? "a line ends without a carriage return and a line feed" : problem;
+  return new PeerError("WEIR_FRAME_INVALID", reason);
 }
 
 /** `[name, value, …]` of the lines from `first` on. */
@@ -65,20 +66,32 @@ export function fieldsOf(lines: readonly string[], first: number): string[] {
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(colon, 0));
     // A line that begins with white space (obs-fold), or white space before the colon, is no token: refused.
-    if (!token.test(name)) throw new PeerError("WEIR_FRAME_INVALID", "a field has no valid name");
-    const value = line.slice(colon + 1).replace(/^[\t ]+|[\t ]+$/g, "");
-    if (control.test(value))
-      throw new PeerError("WEIR_FRAME_INVALID", `the field ${name} has control characters in it`);
+    if (!token.test(name)) throw invalid(line, "a field has no valid name");
+    const value = trimmed(line, colon + 1);
+    if (control.test(value)) throw invalid(line, `the field ${name} has control characters in it`);
     fields.push(name, value);
   }
   return fields;
 }
 
+/** Without the optional white space around a value (RFC 9110 §5.6.3). */
+function trimmed(line: string, from: number): string {
+  let start = from;
+  let end = line.length;
+  while (start < end && isBlank(line.charCodeAt(start))) start += 1;
+  while (end > start && isBlank(line.charCodeAt(end - 1))) end -= 1;
+  return line.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
 /** null: neither length nor coding is given. Both, or two lengths, are how requests are smuggled (RFC 9112 §6.3, §11.2). */
 function lengthOf(headers: Headers, version: "1.0" | "1.1"): BodyLength | null {
-  const codings = headers.all("transfer-encoding");
   const lengths = headers.all("content-length");
-  if (codings.length > 0) {
+  if (headers.has("transfer-encoding")) {
+    const codings = headers.all("transfer-encoding");
     if (lengths.length > 0)
       throw new PeerError("WEIR_FRAME_INVALID", "both Content-Length and Transfer-Encoding are given");
     if (version === "1.0") throw new PeerError("WEIR_FRAME_INVALID", "HTTP/1.0 has no Transfer-Encoding");
