@@ -263,7 +263,8 @@ class StreamDriver implements ExchangeSink {
   #serverTrailers: Headers | null = null;
   #replyTrailers: Headers | null = null;
   #decoder: BodyDecoder | null = null;
-  #stopWork: () => void = () => {};
+  /** Of each way at most one body is worked on. */
+  readonly #works = new Set<() => void>();
   #replyPaused = false;
   #over = false;
 
@@ -482,10 +483,17 @@ class StreamDriver implements ExchangeSink {
 
   work(task: LargeTask): void {
     const { ports, http } = this.#options;
-    this.#stopWork = ports.largeBodies.work(task, http, (done) => {
+    const stop = ports.largeBodies.work(task, http, (done) => {
+      this.#works.delete(stop);
       this.#exchange?.worked(done);
       this.#steerClient();
     });
+    this.#works.add(stop);
+  }
+
+  #stopWork(): void {
+    for (const stop of this.#works) stop();
+    this.#works.clear();
   }
 
   pauseReply(paused: boolean): void {

@@ -9,7 +9,7 @@ import { type DetectorRecipe, recipeOf } from "../mask/custom.ts";
 import type { Detector } from "../mask/detector.ts";
 import type { HttpContext } from "../wire/http/context.ts";
 import type { LargeDone, LargeTask } from "../wire/http/large-body.ts";
-import { answerTo, keyOf, type Question } from "../wire/large-task.ts";
+import { answerTo, type Question } from "../wire/large-task.ts";
 
 /** Without work for so long the thread ends, and gives its memory back. */
 const idleMsDefault = 120_000;
@@ -38,8 +38,10 @@ export interface LargeBodiesOptions {
 /** To the thread. */
 export type WorkerOrder =
   | { readonly type: "detectors"; readonly recipes: readonly DetectorRecipe[]; readonly gone: readonly string[] }
+  | { readonly type: "descriptors"; readonly bytes: Uint8Array | null }
   | { readonly type: "task"; readonly id: number; readonly task: LargeTask; readonly maskKey: Uint8Array }
-  | { readonly type: "answers"; readonly id: number; readonly answers: readonly (readonly [string, unknown])[] };
+  /** In the order of the questions. */
+  | { readonly type: "answers"; readonly id: number; readonly answers: readonly unknown[] };
 
 /** From the thread. */
 export type WorkerReport =
@@ -63,6 +65,7 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
   let worker: Worker | null = null;
   /** Detectors that the thread has, by name. */
   let known = new Map<string, Detector>();
+  let knownDescriptors: Buffer | null = null;
   let timer: NodeJS.Timeout | null = null;
 
   function start(): Worker {
@@ -70,6 +73,7 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
       resourceLimits: { maxOldGenerationSizeMb: oldHeapMb },
     });
     known = new Map();
+    knownDescriptors = null;
     started.on("message", (report: WorkerReport) => {
       if (started === worker) void take(started, report);
     });
@@ -94,11 +98,18 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
     waitingBytes -= job.bytes;
     worker ??= start();
     worker.ref();
-    teach(worker, job.context.custom);
     const { id, task, context } = job;
+    teach(worker, context.custom);
+    if (task.family === "grpc") describe(worker, context.grpcDescriptors ?? null);
     const body = ownMemory(task.body);
     const order: WorkerOrder = { type: "task", id, task: { ...task, body }, maskKey: context.maskKey };
-    worker.postMessage(order, [body.buffer]);
+    try {
+      worker.postMessage(order, [body.buffer]);
+    } catch (error) {
+      // What is nested too deep cannot be sent.
+      const message = `The body cannot be handed out: ${error instanceof Error ? error.message : error}`;
+      setImmediate(() => finish(job, failure(job, "WEIR_LIMIT_REACHED", message)));
+    }
   }
 
   /** The thread has the detectors of the policy in force before it gets the body. */
@@ -114,21 +125,24 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
     to.postMessage({ type: "detectors", recipes, gone } satisfies WorkerOrder);
   }
 
+  /** What a call's messages are; the buffer of a set is the same as long as the set is. */
+  function describe(to: Worker, descriptors: Buffer | null): void {
+    if (descriptors === knownDescriptors) return;
+    knownDescriptors = descriptors;
+    to.postMessage({ type: "descriptors", bytes: descriptors } satisfies WorkerOrder);
+  }
+
   async function take(from: Worker, report: WorkerReport): Promise<void> {
     const job = current;
     if (job === null || report.id !== job.id) return;
     if (report.type === "questions") {
       // What is asked has an answer in microseconds each; the thread asks for some of them at a time.
       try {
-        const answers = report.questions.map((question) => [keyOf(question), answerTo(question, job.context)] as const);
+        const answers = report.questions.map((question) => answerTo(question, job.context));
         await nextTurn();
         if (from === worker) from.postMessage({ type: "answers", id: job.id, answers } satisfies WorkerOrder);
       } catch (error) {
-        finish(job, {
-          is: "failed",
-          code: "WEIR_INTERNAL",
-          message: error instanceof Error ? error.message : `${error}`,
-        });
+        finish(job, failure(job, "WEIR_INTERNAL", error instanceof Error ? error.message : `${error}`));
       }
       return;
     }
@@ -151,7 +165,7 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
     const job = current;
     if (job === null) return;
     log("warn", `${code}: a body of ${job.bytes} bytes could not be read: ${what}`);
-    finish(job, { is: "failed", code, message: `The body cannot be read: ${what}.` });
+    finish(job, failure(job, code, `The body cannot be read: ${what}.`));
   }
 
   function after(ms: number): void {
@@ -178,7 +192,7 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
       // Never inside of the caller's own turn.
       setImmediate(() => {
         if (!isFull) next();
-        else job.done?.({ is: "failed", code: "WEIR_LIMIT_REACHED", message: "Too many long bodies wait to be read." });
+        else job.done?.(failure(job, "WEIR_LIMIT_REACHED", "Too many long bodies wait to be read."));
       });
       return () => {
         job.done = null;
@@ -199,6 +213,10 @@ export function openLargeBodies({ log, ...given }: LargeBodiesOptions): LargeBod
       await old?.terminate();
     },
   };
+}
+
+function failure({ task }: Job, code: string, message: string): LargeDone {
+  return { is: "failed", of: task.step.do, code, message };
 }
 
 /** Memory that is nobody else's, so that it can be given away. */

@@ -17,6 +17,18 @@ export const heldCharactersMax = 20_000;
 /** A value of any length whose style needs it whole (`hash`) is held up to this; a longer one is hidden by stars. */
 export const wholeCharactersMax = 16_384;
 
+/** What a scanner knows between two pieces, as plain data: another one of the same steps goes on from it. */
+export interface ScannerState {
+  readonly text: string;
+  readonly context: number;
+  readonly cursors: Int32Array;
+  readonly phases: Int32Array;
+  readonly starts: Int32Array;
+  readonly covered: Int32Array;
+  readonly marks: readonly Mark[];
+  readonly masked: number;
+}
+
 /** Hidden part of a text, by the step that found it: of two on one place the later step's is seen. */
 export interface Mark extends Hidden {
   readonly step: number;
@@ -52,6 +64,24 @@ export class TextScanner {
 
   get held(): number {
     return this.#text.length - this.#context;
+  }
+
+  save(): ScannerState {
+    return {
+      ...{ text: this.#text, context: this.#context, marks: this.#marks, masked: this.masked },
+      ...{ cursors: this.#cursors, phases: this.#phases, starts: this.#starts, covered: this.#covered },
+    };
+  }
+
+  restore({ text, context, cursors, phases, starts, covered, marks, masked }: ScannerState): void {
+    this.#text = text;
+    this.#context = context;
+    this.#cursors.set(cursors);
+    this.#phases.set(phases);
+    this.#starts.set(starts);
+    this.#covered.set(covered);
+    this.#marks = [...marks];
+    this.masked = masked;
   }
 
   /** `seen` is what `mayMatch` says of all that is held, with the context and the piece. */

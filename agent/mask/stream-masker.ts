@@ -10,6 +10,9 @@ export interface StreamMasker {
   push(text: string): string;
   /** The text has ended: what was held back, masked. */
   end(): string;
+  /** What it knows between two pieces, as plain data: a masker of the same plan goes on from it. */
+  save(): unknown;
+  restore(state: unknown): void;
   /** Values masked so far. */
   readonly masked: number;
   /** Characters held back now; never above `heldCharactersMax`, or `wholeTextCharactersMax` where a text is judged as one. */
@@ -22,6 +25,8 @@ export function createStreamMasker(plan: MaskPlan): StreamMasker {
   return {
     push: (text) => (text === "" ? "" : scanner.push(text, false)),
     end: () => scanner.push("", true),
+    save: () => scanner.save(),
+    restore: (state) => scanner.restore(state as never),
     get masked() {
       return scanner.masked;
     },

@@ -5,14 +5,25 @@
 
 import type { TextKind } from "./chars.ts";
 import type { MaskPlan } from "./plan.ts";
-import { type Step, TextScanner } from "./scanner.ts";
+import { type ScannerState, type Step, TextScanner } from "./scanner.ts";
 import { hiddenIn } from "./style.ts";
 
 /** Characters that are judged together, and held back for it. */
 export const wholeTextCharactersMax = 1024 * 1024;
 
 /** What the maskers of streams use: a scanner, or one behind a text that is held. */
-export type PieceScanner = Pick<TextScanner, "push" | "held" | "kept" | "masked">;
+export type PieceScanner = Pick<TextScanner, "push" | "held" | "kept" | "masked"> & {
+  /** Plain data, for a scanner of the same plan. */
+  save(): unknown;
+  restore(state: never): void;
+};
+
+interface HeldState {
+  readonly scanner: ScannerState;
+  readonly text: string;
+  readonly hides: boolean;
+  readonly found: number;
+}
 
 export function scannerOf({ steps, key }: MaskPlan, kind: TextKind): PieceScanner {
   const all = steps[kind];
@@ -40,6 +51,18 @@ class HeldScanner implements PieceScanner {
 
   get held(): number {
     return this.#length + this.#scanner.held;
+  }
+
+  save(): HeldState {
+    return { scanner: this.#scanner.save(), text: this.#pieces.join(""), hides: this.#hides, found: this.#found };
+  }
+
+  restore({ scanner, text, hides, found }: HeldState): void {
+    this.#scanner.restore(scanner);
+    this.#pieces = [text];
+    this.#length = text.length;
+    this.#hides = hides;
+    this.#found = found;
   }
 
   /** Nothing of it is told by a look at the bytes. */

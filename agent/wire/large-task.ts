@@ -2,10 +2,12 @@
 import type { Verdict } from "../core/verdict.ts";
 import { WeirError } from "../errors.ts";
 import type { OwnDetectors } from "../mask/plan.ts";
-import type { Described, DialectContext, DialectExchange } from "./http/dialect.ts";
+import { grpcDialect } from "./grpc/dialect.ts";
+import type { Described, DialectContext, DialectExchange, ReplyReader } from "./http/dialect.ts";
 import {
   asBuffer,
   type LargeDone,
+  type LargeReply,
   type LargeTask,
   requestHeadOf,
   responseHeadOf,
@@ -28,6 +30,8 @@ export type Answers = Map<string, unknown>;
 export interface TaskContext {
   readonly maskKey: Buffer;
   readonly custom: OwnDetectors;
+  /** Of a gRPC target; the same buffer for the same set, as it is read once. */
+  readonly grpcDescriptors?: Buffer | null;
   readonly answers: Answers;
 }
 
@@ -46,13 +50,14 @@ export function runLargeTask(task: LargeTask, context: TaskContext): LargeDone |
       targetProtocol: task.targetProtocol,
       maskKey: context.maskKey,
       custom: context.custom,
+      grpcDescriptors: context.grpcDescriptors ?? null,
       would: (described) => answer({ about: "would", described }, allowed) as Verdict,
       pin: (name, digest, text) =>
         answer({ about: "pin", name, digest, text }, null) as ReturnType<DialectContext["pin"]>,
       pinned: (name) => answer({ about: "pinned", name }, null) as ReturnType<DialectContext["pinned"]>,
     });
   } catch (error) {
-    done = failedBy(error);
+    done = failedBy(error, task.step.do);
   }
   return open.size > 0 ? [...open.values()] : done;
 }
@@ -82,10 +87,10 @@ export function answerTo(question: Question, context: Pick<DialectContext, "woul
 /** Stands for an answer that is still to come. */
 const allowed = { action: "allow" };
 
-function failedBy(error: unknown): LargeDone {
-  if (error instanceof WeirError) return { is: "failed", code: error.code, message: error.message };
+function failedBy(error: unknown, of: LargeTask["step"]["do"]): LargeDone {
+  if (error instanceof WeirError) return { is: "failed", of, code: error.code, message: error.message };
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { is: "failed", code: "WEIR_INTERNAL", message };
+  return { is: "failed", of, code: "WEIR_INTERNAL", message };
 }
 
 function run(task: LargeTask, context: DialectContext): LargeDone {
@@ -105,18 +110,40 @@ function run(task: LargeTask, context: DialectContext): LargeDone {
       const fields = head.headers.changed ? head.headers.fields : null;
       return { is: "rewritten", changed: rewritten !== body, fields, state: twin.save(), body: rewritten };
     }
-    case "reply": {
-      const reader = exchange.reply(responseHeadOf(step.reply), step.verdict);
-      if (reader === null) throw new WeirError("WEIR_INTERNAL", "A reply was handed out that nobody reads.");
-      const out = Buffer.concat([reader.push(body), reader.end()]);
-      return { is: "reply", body: out, masked: reader.masked, summary: reader.summary() };
-    }
+    case "forward":
+      return { is: "forwarded", ...read(exchange.forward?.(step.verdict) ?? null, body) };
+    case "reply":
+      return { is: "reply", ...replied(exchange, step, body) };
   }
 }
 
+type ReplyStep = Extract<LargeTask["step"], { do: "reply" }>;
+
+function replied(exchange: DialectExchange, { verdict, reply, stream }: ReplyStep, body: Buffer): LargeReply {
+  const reader =
+    reply === null ? (exchange.tunnel?.(verdict).reply ?? null) : exchange.reply(responseHeadOf(reply), verdict);
+  if (stream === undefined) return read(reader, body);
+  if (reader?.restore === undefined || reader.part === undefined) throw unread();
+  reader.restore(stream);
+  const out = reader.part(body);
+  return { body: out, masked: reader.masked, summary: reader.summary(), stream: reader.save?.() };
+}
+
+function read(reader: ReplyReader | null, body: Buffer): LargeReply {
+  if (reader === null) throw unread();
+  const out = Buffer.concat([reader.push(body), reader.end()]);
+  return { body: out, masked: reader.masked, summary: reader.summary() };
+}
+
+function unread(): WeirError {
+  return new WeirError("WEIR_INTERNAL", "A body was handed out that nobody reads.");
+}
+
+const dialects = { llm: llmDialect, mcp: mcpDialect, grpc: grpcDialect } as const;
+
 function open({ family }: LargeTask, head: RequestHead, context: DialectContext): DialectExchange {
   if (family === "plain") return plainExchange(head, context);
-  const exchange = (family === "llm" ? llmDialect : mcpDialect).open(head, context);
+  const exchange = dialects[family].open(head, context);
   if (exchange === null) throw new WeirError("WEIR_INTERNAL", `The request is none of ${family} here.`);
   return exchange;
 }

@@ -113,7 +113,11 @@ async function main(): Promise<void> {
     writeFileSync(join(dir, "1k"), "x".repeat(1024));
     chmodSync(join(dir, "1k"), 0o644);
     children.push(
-      await startNginx(net.b.name, join(dir, "origin"), `server { listen ${net.b.address4}:443 ssl http2; root ${dir}; }`),
+      await startNginx(
+        net.b.name,
+        join(dir, "origin"),
+        `server { listen ${net.b.address4}:443 ssl http2; root ${dir}; }`,
+      ),
     );
     const peer = await startNginx(
       net.a.name,

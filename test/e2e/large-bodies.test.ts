@@ -21,6 +21,7 @@ import { gzipSync } from "node:zlib";
 import type { LargeBodies } from "../../agent/act/large-bodies.ts";
 import type { FlowSession } from "../../agent/act/session.ts";
 import { largeBodyBytesMin } from "../../agent/wire/http/large-body.ts";
+import { MessageReader, writeMessage } from "../../agent/wire/websocket/messages.ts";
 import { testCa } from "../agent/tls/pki.ts";
 import { open, redactOf, verdictOf } from "../agent/wire/llm/exchange.ts";
 import { type Origin, startOrigin } from "../support/origin.ts";
@@ -196,6 +197,112 @@ describe("long bodies", () => {
     assert.equal(said.body, String(answer.body).replaceAll(email, "*".repeat(email.length)));
   });
 
+  test("events of a model's stream keep their order around long ones, and go on in each other", async () => {
+    const delta = (content: string): string =>
+      `data: ${JSON.stringify({ id: "x", choices: [{ index: 0, delta: { content } }] })}\n\n`;
+    const half = email.length / 2;
+    const texts = [
+      ...["first ", `${email.slice(0, half)}`, `${email.slice(half)} ${prose(2 * mebi)} ${email.slice(0, 5)}`],
+      ...[`${email.slice(5)} third `, `${"y".repeat(largeBodyBytesMin)} <EMA`, "IL_1> last"],
+    ];
+    answer = {
+      type: "text/event-stream",
+      body: `${texts.map((text) => `${delta(text)}: beat\n\n`).join("")}data: [DONE]\n\n`,
+    };
+    const asked = Buffer.from(
+      JSON.stringify({ model: "m", stream: true, messages: [{ role: "user", content: "for bob@example.com" }] }),
+    );
+    const said = await post("openai", chat, asked);
+    const events = said.body.split("\n\n").filter((event) => event.startsWith("data: {"));
+    const told = events.map(
+      (event) => (JSON.parse(event.slice(6)) as { choices: [{ delta: { content: string } }] }).choices,
+    );
+    const whole = texts.join("").replaceAll(email, "*".repeat(email.length)).replace("<EMAIL_1>", "bob@example.com");
+    assert.ok(
+      told
+        .map(
+          ([
+            {
+              delta: { content },
+            },
+          ]) => content,
+        )
+        .join("") === whole,
+    );
+    assert.equal(said.body.split(": beat").length, texts.length + 1);
+    assert.ok(said.body.endsWith("data: [DONE]\n\n"));
+  });
+
+  test("messages of a realtime session keep their order around long ones, both ways", async () => {
+    const event = (more: object): Buffer => Buffer.from(JSON.stringify(more));
+    const delta = (text: string): Buffer =>
+      event({
+        type: "response.output_text.delta",
+        response_id: "r",
+        item_id: "i",
+        output_index: 0,
+        content_index: 0,
+        delta: text,
+      });
+    const text = `${email} ${prose(2 * mebi)}`;
+    const parts = [delta("first ada.love"), delta(`lace@example.com ${text}`), Buffer.from("ping"), delta("last")];
+    const done = event({ type: "response.done", response: { id: "r", usage: { input_tokens: 3, output_tokens: 4 } } });
+    const got: Buffer[] = [];
+    origin.upgrade((server) => {
+      const reader = new MessageReader(true);
+      server.on("data", (bytes: Buffer) => {
+        for (const part of reader.push(bytes)) {
+          if (part.kind !== "message") continue;
+          got.push(part.payload);
+          if (got.length < 3) continue;
+          for (const one of parts)
+            server.write(String(one) === "ping" ? Buffer.from([0x89, 0]) : writeMessage(1, one, null));
+          server.write(writeMessage(1, done, null));
+        }
+      });
+    });
+    const socket = dial("openai", relay);
+    socket.write(
+      `GET /v1/realtime?model=m HTTP/1.1\r\nHost: openai.internal:${origin.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    const item = (said: string): Buffer =>
+      event({
+        type: "conversation.item.create",
+        item: { type: "message", role: "user", content: [{ type: "input_text", text: said }] },
+      });
+    const sent = [item("short"), item(`long ${prose(mebi)}`), item("after")];
+    const parse = new MessageReader(false);
+    let head = "";
+    const told: string[] = [];
+    await new Promise<void>((resolve, reject) => {
+      socket.on("error", reject);
+      socket.on("close", () => reject(new Error(`closed: ${head} ${told}`)));
+      socket.on("data", (bytes: Buffer) => {
+        let rest = bytes;
+        if (!head.includes("\r\n\r\n")) {
+          head += bytes.toString("latin1");
+          const end = head.indexOf("\r\n\r\n");
+          if (end < 0) return;
+          for (const one of sent) socket.write(writeMessage(1, one, Buffer.from([1, 2, 3, 4])));
+          rest = Buffer.from(head.slice(end + 4), "latin1");
+        }
+        for (const part of parse.push(rest)) told.push(part.kind === "message" ? part.payload.toString() : "ping");
+        if (told.at(-1)?.includes("response.done") === true) resolve();
+      });
+    });
+    socket.removeAllListeners("close");
+    socket.destroy();
+    const reached = got.map(
+      (one) => (JSON.parse(one.toString()) as { item: { content: [{ text: string }] } }).item.content[0].text,
+    );
+    assert.deepEqual(reached, ["short", `long ${prose(mebi).replaceAll(email, "<EMAIL_1>")}`, "after"]);
+    const deltas = told.map((one) => (one === "ping" ? one : (JSON.parse(one) as { delta?: string }).delta));
+    // The client's own value came back where the model said its name; what the server knew of itself is hidden.
+    const hidden = text.replaceAll(email, "*".repeat(email.length));
+    assert.deepEqual(deltas, ["first ", `${"*".repeat(email.length)} ${hidden}`, "ping", "", "last", undefined]);
+  });
+
   test("the event loop turns while a body of 16 MiB is worked on", async () => {
     answer = { type: "application/json", body: "{}" };
     const body = prompt(prose(16 * mebi));
@@ -270,8 +377,8 @@ describe("long bodies", () => {
       // What becomes of a real one is told by the thread's own tests.
       const largeBodies: LargeBodies = {
         isRunning: false,
-        work(_task, _context, done) {
-          setImmediate(() => done({ is: "failed", code: "WEIR_LIMIT_REACHED", message: why }));
+        work({ step }, _context, done) {
+          setImmediate(() => done({ is: "failed", of: step.do, code: "WEIR_LIMIT_REACHED", message: why }));
           return () => {};
         },
         close: () => Promise.resolve(),

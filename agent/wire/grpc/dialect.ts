@@ -8,13 +8,15 @@ import { WeirError } from "../../errors.ts";
 import { createBodyMasker } from "../../mask/body-masker.ts";
 import { maskerOf } from "../../mask/masker.ts";
 import type { Described, Dialect, DialectContext, DialectExchange, Refusal, ReplyReader } from "../http/dialect.ts";
+import { type LargeReply, largeBodyBytesMin, type Twin } from "../http/large-body.ts";
 import { plansOf } from "../http/mask-plans.ts";
 import { type Headers, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
 import { type GrpcSchema, type MethodType, readDescriptorSet } from "./descriptors.ts";
-import { type Frame, FrameReader, frameOf, plainMessage } from "./frames.ts";
+import { type Frame, FrameReader, frameOf, messageBytesMax, plainMessage } from "./frames.ts";
 import { messageJson } from "./message-json.ts";
 import { maskMessage } from "./message-mask.ts";
+import { MessageByMessage } from "./messages.ts";
 import { BareReply, NoReply, TypedReply } from "./replies.ts";
 import { maskStatus, percentEncoded } from "./status.ts";
 
@@ -35,17 +37,22 @@ export const grpcDialect: Dialect = {
   },
 };
 
+/** What an exchange and its twin have in common: messages that the verdict has seen, and those that went on. */
+interface State {
+  readonly judged: number;
+  readonly passed: number;
+}
+
 class GrpcExchange implements DialectExchange {
   readonly reads: "head" | "first";
+  readonly forward: DialectExchange["forward"];
+  readonly twin: Twin;
   readonly #head: RequestHead;
   readonly #context: DialectContext;
   readonly #service: string;
   readonly #method: string;
   readonly #schema: GrpcSchema | null;
   readonly #types: MethodType | null;
-  /** Of the request's messages: what goes on is read here. */
-  readonly #frames = new FrameReader();
-  /** Messages that the verdict has seen, and those that went on. */
   #judged = 0;
   #passed = 0;
 
@@ -57,13 +64,35 @@ class GrpcExchange implements DialectExchange {
     this.#schema = context.grpcDescriptors == null ? null : readDescriptorSet(context.grpcDescriptors);
     this.#types = this.#schema?.method(service, method) ?? null;
     this.reads = this.#types === null ? "head" : "first";
+    this.forward = this.#types === null ? undefined : (verdict) => this.#forward(verdict);
+    this.twin = {
+      family: "grpc",
+      save: (): State => ({ judged: this.#judged, passed: this.#passed }),
+      restore: (state) => {
+        const { judged, passed } = state as State;
+        this.#judged = judged;
+        this.#passed = passed;
+      },
+      isLong: (body) => this.#isLong(body),
+    };
   }
 
-  enough(body: Buffer): boolean {
+  needs(body: Buffer): number {
+    const frames = new FrameReader();
     try {
-      return new FrameReader().push(body).length > 0;
+      return frames.push(body).length > 0 ? 0 : frames.neededBytes;
     } catch {
-      return true;
+      return 0;
+    }
+  }
+
+  /** In gzip some bytes may be a long message. */
+  #isLong(body: Buffer): boolean {
+    try {
+      const [frame] = new FrameReader().push(body);
+      return frame !== undefined && plainMessage(frame, this.#coding(), largeBodyBytesMin) === "long";
+    } catch {
+      return false;
     }
   }
 
@@ -107,8 +136,12 @@ class GrpcExchange implements DialectExchange {
   }
 
   #view(frame: Frame, traits: string[]): unknown {
+    const message = plainMessage(frame, this.#coding(), messageBytesMax);
+    return this.#viewPlain(message === "long" ? null : message, traits);
+  }
+
+  #viewPlain(message: Buffer | null, traits: string[]): unknown {
     const types = this.#types as MethodType;
-    const message = plainMessage(frame, this.#coding());
     if (message === null) {
       traits.push("unreadable-body");
       return null;
@@ -132,18 +165,22 @@ class GrpcExchange implements DialectExchange {
     return body;
   }
 
-  forward(bytes: Buffer, verdict: Verdict): Buffer {
-    if (this.#types === null) return bytes;
-    return Buffer.concat(this.#frames.push(bytes).map((frame) => this.#pass(frame, verdict)));
+  #forward(verdict: Verdict): ReplyReader {
+    return new ForwardedMessages(this.#coding(), {
+      change: (frame, message) => this.#pass(frame, message, verdict),
+      worked: () => {
+        this.#passed += 1;
+      },
+    });
   }
 
   /** One message of the client on its way: a later one is judged as the first one was. */
-  #pass(frame: Frame, verdict: Verdict): Buffer {
+  #pass(frame: Frame, message: Buffer | null, verdict: Verdict): Buffer {
     const types = this.#types as MethodType;
     this.#passed += 1;
     if (this.#passed > this.#judged) {
       const traits: string[] = [];
-      const described = this.#describe(this.#view(frame, traits), traits);
+      const described = this.#describe(this.#viewPlain(message, traits), traits);
       const said = this.#context.would({ ...described, http: factsOf(this.#head) });
       if (said.action !== "allow")
         throw new WeirError(
@@ -153,7 +190,6 @@ class GrpcExchange implements DialectExchange {
     }
     const { request } = plansOf(verdict, this.#context);
     if (request === null) return frame.raw;
-    const message = plainMessage(frame, this.#coding());
     if (message === null) throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A message cannot be decompressed.");
     const copy = Buffer.from(message);
     const masks = { masker: maskerOf(request), paths: [], key: this.#context.maskKey };
@@ -201,5 +237,40 @@ class GrpcExchange implements DialectExchange {
     }
     if (this.#schema !== null && paths.length > 0) return new NoReply();
     return reply === null ? null : new BareReply(createBodyMasker(reply), coding);
+  }
+}
+
+interface ForwardedOptions {
+  change(frame: Frame, message: Buffer | null): Buffer;
+  worked(): void;
+}
+
+/** What the client sends, message by message. */
+class ForwardedMessages extends MessageByMessage implements ReplyReader {
+  readonly preservesLength = false;
+  readonly masked = 0;
+  readonly #options: ForwardedOptions;
+
+  constructor(coding: string, options: ForwardedOptions) {
+    super(coding);
+    this.#options = options;
+  }
+
+  protected override message(frame: Frame, message: Buffer | null): Buffer {
+    return this.#options.change(frame, message);
+  }
+
+  override worked(done: LargeReply): Buffer {
+    this.#options.worked();
+    return super.worked(done);
+  }
+
+  /** The server says what it makes of half a message. */
+  end(): Buffer {
+    return Buffer.alloc(0);
+  }
+
+  summary() {
+    return { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
   }
 }

@@ -40,6 +40,11 @@ export class FrameReader {
     return frames;
   }
 
+  /** Bytes of the message at hand from its beginning on, or of its head as long as that is not there. */
+  get neededBytes(): number {
+    return this.#needed();
+  }
+
   /** True when the stream ended in the middle of a message. */
   get isOpen(): boolean {
     return this.#bytes > 0;
@@ -68,15 +73,23 @@ export function frameOf(message: Buffer): Buffer {
   return Buffer.concat([head, message]);
 }
 
-/** The message as it is without its compression; null: the coding is not known, or it cannot be undone. */
-export function plainMessage({ isCompressed, message }: Frame, coding: string): Buffer | null {
+/**
+ * The message as it is without its compression; null: the coding is not known, or it cannot be undone. `long`: there is
+ * more of it than `bytesMax`.
+ */
+export function plainMessage(
+  { isCompressed, message }: Frame,
+  coding: string,
+  bytesMax: number,
+): Buffer | null | "long" {
+  if (message.length > bytesMax) return "long";
   if (!isCompressed) return message;
-  const options = { maxOutputLength: messageBytesMax };
+  const options = { maxOutputLength: bytesMax };
   try {
     if (coding === "gzip") return gunzipSync(message, options);
     if (coding === "deflate") return inflateSync(message, options);
-  } catch {
-    return null;
+  } catch (error) {
+    return (error as { code?: unknown }).code === "ERR_BUFFER_TOO_LARGE" ? "long" : null;
   }
   return null;
 }

@@ -3,47 +3,46 @@ import { WeirError } from "../../errors.ts";
 import type { BodyMasker } from "../../mask/body-masker.ts";
 import type { ReplyReader } from "../http/dialect.ts";
 import type { JsonMasks } from "../http/json-mask.ts";
+import type { LargeReply } from "../http/large-body.ts";
 import type { GrpcSchema, MessageType } from "./descriptors.ts";
-import { FrameReader, frameOf, plainMessage } from "./frames.ts";
+import { type Frame, frameOf } from "./frames.ts";
 import { maskMessage } from "./message-mask.ts";
+import { MessageByMessage } from "./messages.ts";
 
 const noSummary = { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
 
 /** Each message is read whole, and leaves without compression. */
-export class TypedReply implements ReplyReader {
+export class TypedReply extends MessageByMessage implements ReplyReader {
   readonly preservesLength = false;
   masked = 0;
-  readonly #frames = new FrameReader();
   readonly #type: MessageType;
   readonly #schema: GrpcSchema;
   readonly #masks: JsonMasks;
   readonly #coding: string;
 
   constructor(type: MessageType, schema: GrpcSchema, masks: JsonMasks, coding: string) {
+    super(coding);
     this.#type = type;
     this.#schema = schema;
     this.#masks = masks;
     this.#coding = coding;
   }
 
-  get heldBytes(): number {
-    return this.#frames.heldBytes;
+  protected override message(frame: Frame, message: Buffer | null): Buffer {
+    if (message === null) throw compressed(this.#coding);
+    const copy = Buffer.from(message);
+    const masked = maskMessage(copy, this.#type, this.#schema, this.#masks);
+    this.masked += masked;
+    return masked === 0 && !frame.isCompressed ? frame.raw : frameOf(copy);
   }
 
-  push(bytes: Buffer): Buffer {
-    const out = this.#frames.push(Buffer.from(bytes)).map((frame) => {
-      const message = plainMessage(frame, this.#coding);
-      if (message === null) throw compressed(this.#coding);
-      const copy = Buffer.from(message);
-      const masked = maskMessage(copy, this.#type, this.#schema, this.#masks);
-      this.masked += masked;
-      return masked === 0 && !frame.isCompressed ? frame.raw : frameOf(copy);
-    });
-    return Buffer.concat(out);
+  override worked(done: LargeReply): Buffer {
+    this.masked += done.masked;
+    return super.worked(done);
   }
 
   end(): Buffer {
-    if (this.#frames.isOpen)
+    if (this.isOpen)
       throw new WeirError("WEIR_MASK_IMPOSSIBLE", "The server's stream ends in the middle of a message.");
     return Buffer.alloc(0);
   }

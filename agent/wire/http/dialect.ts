@@ -53,19 +53,22 @@ export interface DialectExchange {
   /**
    * `whole`: `describe` needs the whole body, content-encoding taken away. `peek`: a body that is short is given too.
    * `head`: nothing is waited for, as a client may wait for the answer before it sends on. `first`: as much is waited
-   * for as `enough` says, and `describe` gets what came.
+   * for as `needs` says, and `describe` gets what came.
    */
   readonly reads: "head" | "peek" | "whole" | "first";
-  /** Of `first`: what came is enough to be described. */
-  enough?(body: Buffer): boolean;
+  /** Of `first`: how many bytes have to be there before it makes sense to ask again; 0: these can be described. */
+  needs?(body: Buffer): number;
   /** Of `first`: false when a client may wait for the server before it sends anything; what came is then decided. */
   readonly waits?: boolean;
   /** `body` is null when it was not read whole. Never throws: what cannot be read gets the trait `unreadable-body`. */
   describe(body: Buffer | null): Described;
   /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
   rewrite(body: Buffer, verdict: Verdict): Buffer;
-  /** Body that goes upstream, part by part, in place of `rewrite`. May keep bytes back; throws a WeirError to refuse. */
-  readonly forward?: ((bytes: Buffer, verdict: Verdict) => Buffer) | undefined;
+  /**
+   * Reads and changes the body that goes upstream part by part, in place of `rewrite`; called once. The reader throws a
+   * WeirError to refuse.
+   */
+  readonly forward?: ((verdict: Verdict) => ReplyReader) | undefined;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
   refuse(refusal: Refusal): OwnResponse;
   /**
@@ -102,8 +105,9 @@ export interface DialectExchange {
 export interface Tunnel {
   /** What the server sends. */
   readonly reply: ReplyReader;
-  /** Bytes of the client's that wait for a decision. */
+  /** Bytes of the client's that are held; of whole messages that wait for a decision. */
   readonly heldBytes: number;
+  readonly waitingBytes: number;
   /** Bytes of the client. Throws a PeerError for what cannot be read. */
   push(bytes: Buffer): void;
   /** The next thing to do of what was pushed; while a decision is waited for (`asked`) only what may overtake it. */
@@ -156,6 +160,13 @@ export interface ReplyReader {
    * each `push` and `worked`, and before `end`.
    */
   takeLarge?(atEnd: boolean): Buffer | null;
+  /**
+   * Of a stream whose parts go on in each other: what is known between two of them, as plain data. A reader of the same
+   * stream elsewhere goes on from it with the part that was taken out.
+   */
+  save?(): unknown;
+  restore?(state: unknown): void;
+  part?(raw: Buffer): Buffer;
   /** What became of it; returns what may leave now. */
   worked?(done: LargeReply): Buffer;
   /** Nothing did: what the client is told in its place; left out: the reply ends here. */

@@ -10,6 +10,7 @@ import { applyCredential } from "./credential.ts";
 import type { Described, DialectExchange, Refusal } from "./dialect.ts";
 import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
+import { ForwardedBody } from "./forwarded-body.ts";
 import { asBuffer, handOut, type LargeDone, largeBodyBytesMin } from "./large-body.ts";
 import { type Headers, type RequestHead, type ResponseHead, setLength } from "./message.ts";
 import { askReadable, type PartsAllowed } from "./ranges.ts";
@@ -47,6 +48,10 @@ export class Exchange {
   /** What waits for the rewritten body. */
   #sending: { readonly permit: Permit; readonly verdict: Verdict } | null = null;
   #forget: (() => void) | null = null;
+  /** The request's body on its way, where it is read part by part. */
+  #forwarded: ForwardedBody | null = null;
+  /** Of a body that is read as far as its dialect needs it: bytes from which on it is asked again. */
+  #needed = 0;
   #parted: PartsAllowed = "yes";
 
   constructor(options: ExchangeOptions) {
@@ -62,12 +67,18 @@ export class Exchange {
 
   /** Bytes held back now. */
   get heldBytes(): number {
-    return (this.#phase === "forwarding" ? 0 : this.#bytes) + this.#reply.heldBytes;
+    return (this.#phase === "forwarding" ? (this.#forwarded?.heldBytes ?? 0) : this.#bytes) + this.#reply.heldBytes;
+  }
+
+  /** Of the client's messages after a 101, what waits: not the one that is still coming. */
+  get tunnelWaitingBytes(): number {
+    return this.#reply.decisions?.waitingBytes ?? 0;
   }
 
   /** False: no part of the request's body is wanted now. */
   get wantsRequest(): boolean {
-    return this.#phase === "reading" || this.#phase === "forwarding" || this.#phase === "over";
+    if (this.#phase === "forwarding") return this.#forwarded?.isWorking !== true;
+    return this.#phase === "reading" || this.#phase === "over";
   }
 
   get over(): boolean {
@@ -103,7 +114,7 @@ export class Exchange {
 
   requestBody(bytes: Buffer): void {
     if (this.#phase === "forwarding") {
-      this.#forward([bytes]);
+      this.#sendPart(bytes);
       return;
     }
     if (this.#phase === "over") return;
@@ -113,7 +124,9 @@ export class Exchange {
     if (this.#dialect.reads === "whole") {
       if (this.#bytes > requestBodyBytesMax) this.#refuse(tooLarge(), 413);
     } else if (this.#dialect.reads === "first") {
-      if (this.#dialect.enough?.(this.#body()) !== false) this.#ask();
+      if (this.#bytes < this.#needed) return;
+      this.#needed = this.#dialect.needs?.(this.#body()) ?? 0;
+      if (this.#needed === 0) this.#ask();
     } else if (this.#bytes >= peekBytesMax) this.#ask();
   }
 
@@ -121,7 +134,7 @@ export class Exchange {
     if (this.#phase === "over") return;
     this.#whole = true;
     this.#trailers = trailers;
-    if (this.#phase === "forwarding") this.#sink.sendEnd(trailers, this.#allowed());
+    if (this.#phase === "forwarding") this.#sendEnd();
     else if (this.#phase === "reading") this.#decode();
   }
 
@@ -150,12 +163,15 @@ export class Exchange {
   }
 
   #ask(): void {
-    if (this.#dialect.reads === "whole" && this.#isLarge()) {
+    const isGiven = this.#dialect.reads === "whole" || this.#dialect.reads === "first" || this.#whole;
+    if (isGiven && this.#isLarge()) {
       this.#phase = "describing";
-      handOut(this.#options, { do: "describe" }, this.#body());
+      const body = this.#body();
+      // Its memory goes along; what comes meanwhile stands behind it.
+      this.#parts = [];
+      handOut(this.#options, { do: "describe" }, body);
       return;
     }
-    const isGiven = this.#dialect.reads === "whole" || this.#dialect.reads === "first" || this.#whole;
     this.#described(this.#dialect.describe(isGiven ? this.#body() : null));
   }
 
@@ -166,7 +182,8 @@ export class Exchange {
   }
 
   #isLarge(): boolean {
-    return this.#bytes > largeBodyBytesMin && this.#dialect.twin !== undefined;
+    const { twin } = this.#dialect;
+    return twin !== undefined && (this.#bytes > largeBodyBytesMin || twin.isLong?.(this.#body()) === true);
   }
 
   /** A long body is back. Who is over by now wants it no more. */
@@ -179,15 +196,18 @@ export class Exchange {
     } else if (done.is === "described" && phase === "describing") {
       twin?.restore(done.state);
       const body = asBuffer(done.body);
-      this.#parts = [body];
+      this.#parts.unshift(body);
       this.#described(twin?.unpack?.(done.described, body) ?? done.described);
     } else if (done.is === "rewritten" && phase === "rewriting" && this.#sending !== null) {
       twin?.restore(done.state);
       if (done.fields !== null) this.head.headers.replace(done.fields);
       this.#leave(this.#sending.permit, this.#sending.verdict, { body: asBuffer(done.body), isNew: done.changed });
+    } else if (done.is === "forwarded" || (done.is === "failed" && done.of === "forward")) {
+      this.#forwarded?.worked(done);
     } else if (done.is === "reply" || done.is === "failed") {
       try {
-        if (this.#reply.worked(done)) this.#left();
+        if (!this.#reply.isTunnel && this.#reply.worked(done)) this.#left();
+        if (this.#reply.isTunnel && this.#reply.tunnelWorked(done)) this.#finish(null);
       } catch (error) {
         this.#unreadable(error);
       }
@@ -265,7 +285,7 @@ export class Exchange {
       return;
     }
     const body = this.#body();
-    if (this.#isLarge() && (verdict.transforms.redactions?.length ?? 0) > 0) {
+    if (this.#dialect.forward === undefined && this.#isLarge() && (verdict.transforms.redactions?.length ?? 0) > 0) {
       this.#phase = "rewriting";
       this.#sending = { permit, verdict };
       handOut(this.#options, { do: "rewrite", verdict }, body);
@@ -311,24 +331,27 @@ export class Exchange {
     const parts = body === null ? this.#parts : [body];
     this.#parts = [];
     this.#bytes = 0;
-    this.#forward(parts);
-    if (this.#whole && this.#phase === "forwarding") this.#sink.sendEnd(this.#trailers, permit);
+    const reader = this.#dialect.forward?.(verdict) ?? null;
+    if (reader !== null)
+      this.#forwarded = new ForwardedBody({
+        reader,
+        handOut: (part) => handOut(this.#options, { do: "forward", verdict }, part),
+        send: (bytes) => this.#sink.sendBody(bytes, permit),
+        sendEnd: () => this.#sink.sendEnd(this.#trailers, permit),
+        failed: (error) => this.#unreadable(error),
+      });
+    for (const part of parts) if (!this.over) this.#sendPart(part);
+    if (this.#whole && !this.over) this.#sendEnd();
   }
 
-  /** The request's body on its way; the dialect may look at each part of it. */
-  #forward(parts: readonly Buffer[]): void {
-    const permit = this.#allowed();
-    for (const part of parts) {
-      let out = part;
-      try {
-        out = this.#dialect.forward?.(part, permit.verdict) ?? part;
-      } catch (error) {
-        if (!(error instanceof WeirError)) throw error;
-        this.upstreamFailed(error.code, error.message);
-        return;
-      }
-      if (out.length > 0) this.#sink.sendBody(out, permit);
-    }
+  #sendPart(bytes: Buffer): void {
+    if (this.#forwarded !== null) this.#forwarded.push(bytes);
+    else if (bytes.length > 0) this.#sink.sendBody(bytes, this.#allowed());
+  }
+
+  #sendEnd(): void {
+    if (this.#forwarded !== null) this.#forwarded.end();
+    else this.#sink.sendEnd(this.#trailers, this.#allowed());
   }
 
   /** The response's head. A 1xx is passed on and another head follows. */

@@ -22,8 +22,17 @@ export interface LargeTask {
   readonly step:
     | { readonly do: "describe" }
     | { readonly do: "rewrite"; readonly verdict: Verdict }
+    /** One message of a request that goes on while it is answered. */
+    | { readonly do: "forward"; readonly verdict: Verdict }
     /** All of a reply, or one event of its stream. */
-    | { readonly do: "reply"; readonly verdict: Verdict; readonly reply: ReplyHeadData };
+    | {
+        readonly do: "reply";
+        readonly verdict: Verdict;
+        /** null: what a server says after a 101. */
+        readonly reply: ReplyHeadData | null;
+        /** Of a part of a stream, what its reader knows (`ReplyReader.save`); left out: the body is all of the reply. */
+        readonly stream?: unknown;
+      };
 }
 
 export type LargeDone =
@@ -38,18 +47,26 @@ export type LargeDone =
     }
   | LargeReplied;
 
-export type LargeReplied =
-  | ({ readonly is: "reply" } & LargeReply)
-  | { readonly is: "failed"; readonly code: string; readonly message: string };
+export type LargeReplied = ({ readonly is: "reply" | "forwarded" } & LargeReply) | LargeFailure;
 
-/** What became of a reply, or of one of its events. */
+/** `of`: the step that failed; both ways of one exchange may be worked on at a time. */
+export interface LargeFailure {
+  readonly is: "failed";
+  readonly of: LargeTask["step"]["do"];
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What became of a reply, of one of its events, or of a message of the request. */
 export interface LargeReply {
   readonly body: Uint8Array;
   readonly masked: number;
   readonly summary: ReplySummary;
+  /** What the reader of the stream knows after it. */
+  readonly stream?: unknown;
 }
 
-export type TwinFamily = "llm" | "mcp" | "plain";
+export type TwinFamily = "llm" | "mcp" | "grpc" | "plain";
 
 /** How an exchange of a dialect goes on with what its twin elsewhere has found out. */
 export interface Twin {
@@ -57,6 +74,8 @@ export interface Twin {
   /** Plain data: all that the exchange knows beside its head. */
   save(): unknown;
   restore(state: unknown): void;
+  /** Of a body that is short: it becomes a long one when it is read. */
+  isLong?(body: Buffer): boolean;
   /** Of a description, what costs more to be sent than to be made again; the other side makes it again. */
   pack?(described: Described): Described;
   unpack?(described: Described, body: Buffer): Described;
@@ -71,6 +90,7 @@ export function handOut(
   const { twin } = dialect;
   if (twin === undefined) throw new Error("a long body of a dialect that has no twin");
   const { targetProtocol } = context;
+  if (step.do === "reply") sink.pauseReply(true);
   sink.work({ family: twin.family, targetProtocol, head: headData(head), state: twin.save(), body, step });
 }
 

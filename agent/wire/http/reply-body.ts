@@ -11,7 +11,7 @@ export interface ReplyBodyOptions {
   /** What takes the credential out; null: there is none. */
   readonly scrubber: ReplyReader | null;
   /** Hands a long part out; `worked` brings it back. Meanwhile as little as possible should come. */
-  handOut(body: Buffer): void;
+  handOut(body: Buffer, stream: unknown): void;
   /** What leaves. */
   out(bytes: Buffer): void;
 }
@@ -57,6 +57,11 @@ export class ReplyBody {
     return this.#options.reader?.summary() ?? null;
   }
 
+  /** What is not of the body, between two parts of it. */
+  tell(bytes: Buffer): void {
+    this.#pass(bytes);
+  }
+
   push(bytes: Buffer): void {
     if (this.#isWorking) {
       // What comes in may be a view of a buffer that is read into again.
@@ -79,12 +84,19 @@ export class ReplyBody {
     return true;
   }
 
+  /** It ends here, with what is held back of it, or without (`withRest`); what is worked on elsewhere is lost. */
+  stop(withRest: boolean): void {
+    const { reader, scrubber, out } = this.#options;
+    if (withRest && !this.#isWorking && reader !== null) this.#pass(reader.end());
+    if (scrubber !== null) out(scrubber.end());
+  }
+
   /** True: the end came before, and now all has left. Throws a WeirError where nothing can go on without it. */
   worked(done: LargeReplied): boolean {
     this.#isWorking = false;
     this.#away = 0;
     const { reader } = this.#options;
-    if (done.is === "reply") this.#pass(reader?.worked?.(done) ?? empty);
+    if (done.is !== "failed") this.#pass(reader?.worked?.(done) ?? empty);
     else if (reader?.failed === undefined) throw new WeirError(done.code as ErrorCode, done.message);
     else this.#pass(reader.failed(done.code, done.message));
     if (this.#handOut(false)) return false;
@@ -104,11 +116,12 @@ export class ReplyBody {
   }
 
   #handOut(atEnd: boolean): boolean {
-    const large = this.#options.reader?.takeLarge?.(atEnd) ?? null;
+    const { reader, handOut } = this.#options;
+    const large = reader?.takeLarge?.(atEnd) ?? null;
     if (large === null) return false;
     this.#isWorking = true;
     this.#away = large.length;
-    this.#options.handOut(large);
+    handOut(large, reader?.save?.());
     return true;
   }
 }

@@ -8,12 +8,12 @@ import { type ErrorCode, WeirError } from "../../errors.ts";
 import { scrubberFor, scrubHead, scrubTrailers, tunnelScrubberFor } from "./credential.ts";
 import type { HoldingStream, Refusal } from "./dialect.ts";
 import type { ExchangeOptions } from "./exchange-sink.ts";
-import { handOut, type LargeReplied, type LargeTask, replyHeadData } from "./large-body.ts";
+import { handOut, type LargeReplied, replyHeadData } from "./large-body.ts";
 import { fitHead, type Headers, type ResponseHead, streamHead } from "./message.ts";
 import { cutPart, isPart, type PartsAllowed, unreadTunnel } from "./ranges.ts";
 import { resultDetails } from "./recorded.ts";
 import { ReplyBody } from "./reply-body.ts";
-import { TunnelDecisions, type TunnelDecisionsOptions } from "./tunnel-decisions.ts";
+import type { TunnelDecisions, TunnelDecisionsOptions } from "./tunnel-decisions.ts";
 import { TunnelPassage } from "./tunnel-passage.ts";
 
 /** A held request whose client waits for a stream gets its first sign of life after this, the others after `beatMs`. */
@@ -72,6 +72,10 @@ export class ReplyPassage {
   /** The server has sent all of what was passed on, and its connection may carry another. */
   get whole(): boolean {
     return this.#whole;
+  }
+
+  get isTunnel(): boolean {
+    return this.#tunnel !== null;
   }
 
   /** The messages of the client in a tunnel, where they are read. */
@@ -134,7 +138,7 @@ export class ReplyPassage {
     const reader = dialect.reply(head, verdict);
     const scrubber = context.credential === null ? null : scrubberFor(context.credential, isPart(head));
     if (reader === null && scrubber === null) return null;
-    const step: LargeTask["step"] = { do: "reply", verdict, reply: replyHeadData(head) };
+    const handed = replyHeadData(head);
     const isMasked = reader !== null && verdict.transforms.masks.length > 0;
     if (isPart(head) && (isMasked || (scrubber !== null && parted === "no")))
       return { code: "WEIR_MASK_IMPOSSIBLE", message: cutPart };
@@ -152,10 +156,7 @@ export class ReplyPassage {
     this.#body = new ReplyBody({
       reader,
       scrubber,
-      handOut: (body) => {
-        sink.pauseReply(true);
-        handOut(this.#exchange, step, body);
-      },
+      handOut: (body, stream) => handOut(this.#exchange, { do: "reply", verdict, reply: handed, stream }, body),
       out: (bytes) => this.#out(bytes),
     });
     return null;
@@ -182,10 +183,9 @@ export class ReplyPassage {
     this.#tunnel = new TunnelPassage({
       reader,
       scrubber: credential === null ? null : tunnelScrubberFor(credential, asked),
-      decisions:
-        tunnel === undefined
-          ? null
-          : (tell) => new TunnelDecisions(tunnel(verdict), { sink, permit, now, fill, masking: context, tell }),
+      tunnel: tunnel?.(verdict) ?? null,
+      decisions: { sink, permit, now, fill, masking: context },
+      handOut: (body, stream) => handOut(this.#exchange, { do: "reply", verdict, reply: null, stream }, body),
       isUnreadWebSocket: tunnel === undefined && asked === "websocket",
       out: (bytes) => this.#out(bytes),
     });
@@ -238,9 +238,18 @@ export class ReplyPassage {
 
   /** A long part is back. */
   worked(done: LargeReplied): boolean {
-    if (this.#body?.isWorking !== true) return false;
+    const body = this.#body;
+    if (body?.isWorking !== true) return false;
     this.#exchange.sink.pauseReply(false);
-    return this.#body.worked(done) && this.#left();
+    if (body.worked(done)) return this.#left();
+    return body.over && this.#ended(false);
+  }
+
+  /** A long message of the server's in a tunnel is back. True: nothing more of it is worth reading. */
+  tunnelWorked(done: LargeReplied): boolean {
+    this.#exchange.sink.pauseReply(false);
+    this.#tunnel?.worked(done);
+    return this.#tunnel?.over === true;
   }
 
   #read(bytes: Buffer): boolean {

@@ -50,9 +50,12 @@ export class TunnelDecisions {
     return this.#tunnel.reply;
   }
 
-  /** What of the client's waits. */
   get heldBytes(): number {
     return this.#tunnel.heldBytes;
+  }
+
+  get waitingBytes(): number {
+    return this.#tunnel.waitingBytes;
   }
 
   push(bytes: Buffer): void {

@@ -60,8 +60,9 @@ export class Http1Conversation implements Conversation {
   /** Something of the exchange at hand went upstream. */
   #sentHead = false;
   #coding = "";
-  /** The last long body that was handed out, and whose it is. */
-  #work: { readonly id: number; readonly exchange: Exchange | null } = { id: 0, exchange: null };
+  /** Long bodies that were handed out, and whose they are. */
+  readonly #works = new Map<number, Exchange>();
+  #workId = 0;
   #closed = false;
 
   constructor(context: ConversationContext, dialects: readonly Dialect[]) {
@@ -103,8 +104,9 @@ export class Http1Conversation implements Conversation {
         this.#exchange?.inflated(event.body, event.problem);
         break;
       case "worked":
-        if (event.workId === this.#work.id && this.#work.exchange === this.#exchange)
-          this.#exchange?.worked(event.done);
+        this.#works.get(event.workId)?.worked(event.done);
+        this.#works.delete(event.workId);
+        if (this.#tunnel !== null) this.#tunnelOver();
         break;
       case "decoded":
         this.#exchange?.decoded(event.bytes);
@@ -294,8 +296,9 @@ export class Http1Conversation implements Conversation {
       decodeBody: (bytes) => void this.#out.push({ type: "decode", coding: this.#coding, bytes }),
       decodeEnd: () => void this.#out.push({ type: "decode", coding: this.#coding, bytes: null }),
       work: (task) => {
-        this.#work = { id: this.#work.id + 1, exchange: this.#exchange };
-        this.#out.push({ type: "work", workId: this.#work.id, task, context: this.#http });
+        this.#workId += 1;
+        if (this.#exchange !== null) this.#works.set(this.#workId, this.#exchange);
+        this.#out.push({ type: "work", workId: this.#workId, task, context: this.#http });
       },
       pauseReply: (paused) => void this.#out.push({ type: paused ? "pause" : "resume", side: "server" }),
       done: (reusable) => {
@@ -478,7 +481,7 @@ export class Http1Conversation implements Conversation {
   }
 
   #steer(): void {
-    const tunnelled = this.#tunnel === null ? 0 : (this.#exchange?.heldBytes ?? 0);
+    const tunnelled = this.#exchange?.tunnelWaitingBytes ?? 0;
     const waiting = Math.max(this.#requests.heldBytes, this.#waitingBytes, tunnelled);
     const crowded = waiting > waitingBytesMax;
     if (crowded === this.#clientPaused || this.#closed) return;

@@ -21,6 +21,7 @@ import {
   type StreamRewriter,
   type TextRuns,
 } from "./message-leaves.ts";
+import { type Counts, countsOf, refillMap, restoreCounts } from "./stream-state.ts";
 
 const types = /^(?:message_(?:start|delta|stop)|content_block_(?:start|delta|stop)|ping|error|completion)$/;
 
@@ -32,13 +33,26 @@ export function isAnthropicEvent(event: JsonObject): boolean {
 /** Members of a delta that are not text of the model. */
 const deltaKeysLeft: ReadonlySet<string> = new Set(["type", "signature"]);
 
+/** Which block, and which member of which delta. */
+interface OpenRun {
+  readonly index: unknown;
+  readonly type: string;
+  readonly key: string;
+}
+
+interface State {
+  readonly counts: Counts;
+  readonly open: ReadonlyMap<string, OpenRun>;
+  readonly completion: JsonObject | null;
+}
+
 export class AnthropicStream implements StreamRewriter {
   inputTokens: number | null = null;
   outputTokens: number | null = null;
   readonly toolCalls: string[] = [];
   error: string | null = null;
-  /** Runs that may hold something back: of which block, and which member of which delta. */
-  readonly #open = new Map<string, { readonly index: unknown; readonly type: string; readonly key: string }>();
+  /** Runs that may hold something back. */
+  readonly #open = new Map<string, OpenRun>();
   /** Of /v1/complete: the last event, what is left goes into one like it. */
   #completion: JsonObject | null = null;
 
@@ -71,6 +85,16 @@ export class AnthropicStream implements StreamRewriter {
         // An event of a later revision: its text is masked, though not over its borders.
         return maskLeaves(event, runs) ? [event] : null;
     }
+  }
+
+  save(): State {
+    return { counts: countsOf(this), open: this.#open, completion: this.#completion };
+  }
+
+  restore({ counts, open, completion }: State): void {
+    restoreCounts(this, counts);
+    refillMap(this.#open, open);
+    this.#completion = completion;
   }
 
   end(runs: TextRuns): JsonObject[] {

@@ -72,6 +72,8 @@ export interface RequestEvent {
 export interface RequestEvents {
   push(bytes: Buffer): RequestEvent[];
   readonly heldBytes: number;
+  /** Bytes of the event at hand from its beginning on, as far as its head is there. */
+  readonly neededBytes: number;
 }
 
 /** `sse` and `ndjson` are cut into events here; any other framing is the API's own. */
@@ -85,6 +87,16 @@ export interface StreamBody extends Pick<StreamRewriter, "inputTokens" | "output
   push(bytes: Buffer): Buffer;
   end(): Buffer;
   readonly heldBytes: number;
+  /** From now on a long part (an event, a frame) waits to be taken, and what comes behind it waits for `goOn`. */
+  defer(): void;
+  takeLarge(): Buffer | null;
+  /** Such a part, where there is time for it. */
+  part(raw: Buffer): Buffer;
+  /** What it became leaves, and what waited behind it. */
+  goOn(first: Buffer): Buffer;
+  /** What it knows between two parts, as plain data: a body of the same stream elsewhere goes on from it. */
+  save(): unknown;
+  restore(state: never): void;
 }
 
 /** Type parameters of an API are its own matter: the dialect hands its calls back as they came. */

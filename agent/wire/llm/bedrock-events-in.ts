@@ -16,6 +16,10 @@ export class BedrockEventsIn implements RequestEvents {
     return this.#frames.heldBytes;
   }
 
+  get neededBytes(): number {
+    return this.#frames.neededBytes;
+  }
+
   push(bytes: Buffer): RequestEvent[] {
     return this.#frames.push(bytes).map((frame) => ({ raw: Buffer.from(frame.raw), ...read(frame) }));
   }

@@ -13,6 +13,7 @@ import {
   type TextKind,
   type TextRuns,
 } from "./message-leaves.ts";
+import { type Counts, countsOf, refillMap, restoreCounts } from "./stream-state.ts";
 
 const types = /^(?:message(?:Start|Stop)|contentBlock(?:Start|Delta|Stop)|metadata)$/;
 
@@ -21,13 +22,23 @@ export function isConverseEvent(event: JsonObject): boolean {
   return types.test(key);
 }
 
+interface OpenRun {
+  readonly index: unknown;
+  readonly way: readonly string[];
+}
+
+interface State {
+  readonly counts: Counts;
+  readonly open: ReadonlyMap<string, OpenRun>;
+}
+
 /** Events as `{ contentBlockDelta: … }`: of Converse, and of Amazon's Nova models. */
 export class ConverseStream implements StreamRewriter {
   inputTokens: number | null = null;
   outputTokens: number | null = null;
   readonly toolCalls: string[] = [];
   error: string | null = null;
-  readonly #open = new Map<string, { readonly index: unknown; readonly way: readonly string[] }>();
+  readonly #open = new Map<string, OpenRun>();
 
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null {
     const [type = ""] = Object.keys(event);
@@ -54,6 +65,15 @@ export class ConverseStream implements StreamRewriter {
   end(runs: TextRuns): JsonObject[] {
     const indexes = new Set([...this.#open.values()].map(({ index }) => index));
     return [...indexes].flatMap((index) => this.#close(runs, index));
+  }
+
+  save(): State {
+    return { counts: countsOf(this), open: this.#open };
+  }
+
+  restore({ counts, open }: State): void {
+    restoreCounts(this, counts);
+    refillMap(this.#open, open);
   }
 
   /** `delta` is one of text, toolUse.input, reasoningContent.text, or what later revisions add: every text is a run. */

@@ -6,7 +6,6 @@
  *     invoke-with-response-stream   :event-type `chunk`, the payload {"bytes": base64 of the model's own event}
  *     both                          :message-type `exception` or `error` ends the stream
  */
-import type { StreamBody } from "./api.ts";
 import { ConverseStream } from "./bedrock-events.ts";
 import {
   type EventFrame,
@@ -26,10 +25,17 @@ import {
   writeJson,
 } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
+import { PartsBody } from "./parts-body.ts";
 
 const textRun = "chunk";
 
-export class BedrockFrames implements StreamBody {
+interface State {
+  readonly stream: unknown;
+  readonly error: string | null;
+  readonly isText: boolean;
+}
+
+export class BedrockFrames extends PartsBody<EventFrame> {
   readonly #frames = new EventStreamReader();
   readonly #stream: StreamRewriter;
   readonly #runs: TextRuns;
@@ -39,13 +45,37 @@ export class BedrockFrames implements StreamBody {
   #isText = false;
 
   constructor(runs: TextRuns, format: "converse" | "invoke" | "other") {
+    super();
     this.#runs = runs;
     this.#isInvoke = format !== "converse";
     this.#stream = this.#isInvoke ? new MessageStream() : new ConverseStream();
   }
 
-  get heldBytes(): number {
+  protected override get cutBytes(): number {
     return this.#frames.heldBytes;
+  }
+
+  /** Throws a PeerError for what is no event stream. */
+  protected override cut(bytes: Buffer): EventFrame[] {
+    return this.#frames.push(bytes);
+  }
+
+  protected override raw({ raw }: EventFrame): Buffer {
+    return raw;
+  }
+
+  protected override partOf(raw: Buffer): EventFrame {
+    return new EventStreamReader().push(raw)[0] as EventFrame;
+  }
+
+  save(): State {
+    return { stream: this.#stream.save(), error: this.#error, isText: this.#isText };
+  }
+
+  restore({ stream, error, isText }: State): void {
+    this.#stream.restore(stream as never);
+    this.#error = error;
+    this.#isText = isText;
   }
 
   get inputTokens(): number | null {
@@ -64,10 +94,9 @@ export class BedrockFrames implements StreamBody {
     return this.#error ?? this.#stream.error;
   }
 
-  /** Throws a PeerError for what is no event stream. */
-  push(bytes: Buffer): Buffer {
+  protected override change(frame: EventFrame): Buffer {
     const out: Buffer[] = [];
-    for (const frame of this.#frames.push(bytes)) this.#frame(frame, out);
+    this.#frame(frame, out);
     return out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
   }
 

@@ -18,6 +18,7 @@ import {
   type TextRuns,
   textsOf,
 } from "./message-leaves.ts";
+import { type Counts, countsOf, refill, refillMap } from "./stream-state.ts";
 
 export function isSonicEvent(event: JsonObject): boolean {
   return isObject(event["event"]) && Object.keys(event).length === 1;
@@ -26,6 +27,11 @@ export function isSonicEvent(event: JsonObject): boolean {
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
 /** Strings that both sides compare. */
 const names: ReadonlySet<string> = new Set(["promptName", "contentName", "completionId", "sessionId", "contentId"]);
+
+interface State {
+  readonly counts: Counts;
+  readonly open: ReadonlyMap<string, JsonObject>;
+}
 
 export class SonicStream implements StreamRewriter {
   inputTokens: number | null = null;
@@ -64,6 +70,17 @@ export class SonicStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return [...this.#open.keys()].flatMap((run) => this.#close(runs, run));
+  }
+
+  save(): State {
+    return { counts: countsOf(this), open: this.#open };
+  }
+
+  restore({ counts, open }: State): void {
+    this.inputTokens = counts.inputTokens;
+    this.outputTokens = counts.outputTokens;
+    refill(this.toolCalls, counts.toolCalls);
+    refillMap(this.#open, open);
   }
 
   #push(event: JsonObject, text: JsonObject, runs: TextRuns): boolean {

@@ -4,7 +4,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { PeerError } from "../../errors.ts";
-import { JsonScanner, jsonString, jsonTokensMax } from "../http/json-scan.ts";
+import { type JsonProblem, JsonScanner, jsonString, jsonTokensMax } from "../http/json-scan.ts";
 import { isHandle, isObject, type JsonObject } from "./message-leaves.ts";
 
 export type BodyProblem = "unreadable-body" | "duplicate-keys";
@@ -47,25 +47,26 @@ function checkJson(bytes: Buffer): BodyProblem | null {
 
 /** Depth and grammar alone: whether JSON.parse may have it. */
 export function parseJson(bytes: Buffer): unknown {
-  return parseWithin(bytes, jsonTokensMax);
+  return problemOf(bytes) === null ? JSON.parse(bytes.toString("utf8")) : undefined;
 }
 
-/** Brackets, keys and values of one event of a stream: some 40 ms of work at the most. */
-const eventTokensMax = 200_000;
-
-/** One event of a stream, which nobody can take out of its turn. Throws a PeerError where it has too many values. */
+/**
+ * One event of a stream. Throws a PeerError where a client may read what is not read here: looked through as a text, a
+ * value that is written with escapes would pass.
+ */
 export function parseEvent(bytes: Buffer): unknown {
-  return parseWithin(bytes, eventTokensMax);
+  const problem = problemOf(bytes);
+  if (problem === "too-deep" || problem === "too-long") {
+    const what = problem === "too-deep" ? "is nested too deep" : `has more than ${jsonTokensMax} values`;
+    throw new PeerError("WEIR_LIMIT_REACHED", `an event of the stream ${what}`);
+  }
+  return problem === null ? JSON.parse(bytes.toString("utf8")) : undefined;
 }
 
-function parseWithin(bytes: Buffer, tokensMax: number): unknown {
-  const scanner = new JsonScanner(bytes, tokensMax);
-  for (let token = scanner.next(); token !== "end"; token = scanner.next()) {
-    if (token === null && scanner.problem === "too-long" && tokensMax === eventTokensMax)
-      throw new PeerError("WEIR_LIMIT_REACHED", `an event of the stream has more than ${tokensMax} values`);
-    if (token === null) return undefined;
-  }
-  return JSON.parse(bytes.toString("utf8"));
+function problemOf(bytes: Buffer): JsonProblem | null {
+  const scanner = new JsonScanner(bytes);
+  for (let token = scanner.next(); token !== "end"; token = scanner.next()) if (token === null) return scanner.problem;
+  return null;
 }
 
 export interface BodyEditor {

@@ -86,7 +86,7 @@ class LlmExchange implements DialectExchange {
     const { api, call } = called;
     const { realtime } = api;
     const events = api.events?.(call) ?? null;
-    this.forward = events === null ? undefined : (bytes, verdict) => this.#forward(events, bytes, verdict);
+    this.forward = events === null ? undefined : (verdict) => this.#forwarded(events, verdict);
     if (events !== null) this.reads = "first";
     if (call.api === "realtime" && realtime !== undefined) this.tunnel = (verdict) => this.#realtime(realtime, verdict);
   }
@@ -110,17 +110,32 @@ class LlmExchange implements DialectExchange {
     return this.reads !== "first";
   }
 
-  enough(body: Buffer): boolean {
+  needs(body: Buffer): number {
+    const { api, call } = this.#called;
+    const events = api.events?.(call) ?? null;
     try {
-      return this.#first(body) !== null;
+      return events === null || events.push(body).length > 0 ? 0 : events.neededBytes;
     } catch {
-      return true;
+      return 0;
     }
   }
 
   #first(body: Buffer): RequestEvent | null {
     const { api, call } = this.#called;
     return api.events?.(call)?.push(body)[0] ?? null;
+  }
+
+  #forwarded(events: RequestEvents, verdict: Verdict): ReplyReader {
+    return {
+      preservesLength: false,
+      masked: 0,
+      get heldBytes() {
+        return events.heldBytes;
+      },
+      push: (bytes) => this.#forward(events, bytes, verdict),
+      end: () => Buffer.alloc(0),
+      summary: () => ({ text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null }),
+    };
   }
 
   /** Of a request that goes on while it is answered: every event after the first is judged when it comes. */

@@ -49,6 +49,11 @@ export class EventStreamReader {
     return this.#held;
   }
 
+  /** Bytes of the frame at hand from its beginning on, or of its prelude as long as that is not there. */
+  get neededBytes(): number {
+    return this.#wanted || preludeBytes;
+  }
+
   /** The frames that these bytes complete. Throws a PeerError, after which nothing more may be pushed. */
   push(bytes: Buffer): EventFrame[] {
     const frames: EventFrame[] = [];

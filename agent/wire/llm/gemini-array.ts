@@ -3,22 +3,43 @@
  * What stands between them (`[`, `,`, `]`, white space) is given out as it is.
  */
 import { PeerError } from "../../errors.ts";
-import type { StreamBody } from "./api.ts";
 import { isObject, type JsonObject, type TextRuns, writeJson } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
+import { PartsBody } from "./parts-body.ts";
 
 /** The array as a reply: elements that are not changed leave byte for byte. */
-export class GeminiArray implements StreamBody {
+export class GeminiArray extends PartsBody<ArrayPiece> {
   readonly #reader = new JsonArrayReader();
   readonly #stream = new MessageStream();
   readonly #runs: TextRuns;
 
   constructor(runs: TextRuns) {
+    super();
     this.#runs = runs;
   }
 
-  get heldBytes(): number {
+  protected override get cutBytes(): number {
     return this.#reader.heldBytes;
+  }
+
+  protected override cut(bytes: Buffer): ArrayPiece[] {
+    return this.#reader.push(bytes);
+  }
+
+  protected override raw({ bytes }: ArrayPiece): Buffer {
+    return bytes;
+  }
+
+  protected override partOf(raw: Buffer): ArrayPiece {
+    return { kind: "element", bytes: raw };
+  }
+
+  save(): unknown {
+    return this.#stream.save();
+  }
+
+  restore(state: never): void {
+    this.#stream.restore(state);
   }
 
   get inputTokens(): number | null {
@@ -37,13 +58,8 @@ export class GeminiArray implements StreamBody {
     return this.#stream.error;
   }
 
-  push(bytes: Buffer): Buffer {
-    const out: Buffer[] = [];
-    for (const piece of this.#reader.push(bytes)) {
-      if (piece.kind === "element") out.push(this.#element(piece.bytes));
-      else this.#between(piece.bytes, out);
-    }
-    return out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
+  protected override change({ kind, bytes }: ArrayPiece): Buffer {
+    return kind === "element" ? this.#element(bytes) : this.#between(bytes);
   }
 
   /** Of an array that was cut off: what was held back, as far as that goes. */
@@ -64,13 +80,9 @@ export class GeminiArray implements StreamBody {
   }
 
   /** Before the array is closed, what was held back comes as one more element. */
-  #between(bytes: Buffer, out: Buffer[]): void {
+  #between(bytes: Buffer): Buffer {
     const close = bytes.indexOf(closeBracket);
-    if (close < 0) {
-      out.push(bytes);
-      return;
-    }
-    out.push(bytes.subarray(0, close), this.#rest(), bytes.subarray(close));
+    return close < 0 ? bytes : Buffer.concat([bytes.subarray(0, close), this.#rest(), bytes.subarray(close)]);
   }
 
   #rest(): Buffer {

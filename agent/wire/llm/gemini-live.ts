@@ -22,6 +22,7 @@ import {
   type TextRuns,
   textsOf,
 } from "./message-leaves.ts";
+import { type Counts, countsOf, refill } from "./stream-state.ts";
 
 /** Of protobuf's JSON, which takes names in both ways of writing. */
 const clientTypes: Readonly<Record<string, string>> = {
@@ -106,6 +107,11 @@ function liveUsage(usage: unknown): { inputTokens: number | null; outputTokens: 
 
 type Run = "text" | "thought" | "input" | "output";
 
+interface State {
+  readonly counts: Counts;
+  readonly open: ReadonlySet<Run>;
+}
+
 export class GeminiLiveStream implements StreamRewriter {
   readonly inputTokens = null;
   readonly outputTokens = null;
@@ -136,6 +142,17 @@ export class GeminiLiveStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return this.#close(runs, [...this.#open]);
+  }
+
+  save(): State {
+    return { counts: countsOf(this), open: this.#open };
+  }
+
+  restore({ counts, open }: State): void {
+    this.error = counts.error;
+    refill(this.toolCalls, counts.toolCalls);
+    this.#open.clear();
+    for (const run of open) this.#open.add(run);
   }
 
   #content(content: JsonObject, runs: TextRuns, taken: Set<unknown>): boolean {

@@ -18,9 +18,24 @@ import {
   type StreamRewriter,
   type TextRuns,
 } from "./message-leaves.ts";
+import {
+  type Carry,
+  type CarryState,
+  type Counts,
+  carryOf,
+  countsOf,
+  restoreCounts,
+  saveCarry,
+} from "./stream-state.ts";
 
 export function isGeminiChunk(event: JsonObject): boolean {
   return "candidates" in event || "usageMetadata" in event || "promptFeedback" in event;
+}
+
+interface State {
+  readonly counts: Counts;
+  readonly calls: number;
+  readonly open: ReadonlyMap<string, { readonly candidate: number; readonly part: CarryState }>;
 }
 
 export class GeminiStream implements StreamRewriter {
@@ -30,7 +45,7 @@ export class GeminiStream implements StreamRewriter {
   error: string | null = null;
   #calls = 0;
   /** Runs that may hold something back, with the part that carries what is left. */
-  readonly #open = new Map<string, { readonly candidate: number; readonly part: (text: string) => JsonObject }>();
+  readonly #open = new Map<string, { readonly candidate: number; readonly part: Carry }>();
 
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null {
     const usage = geminiUsage(event["usageMetadata"]);
@@ -55,6 +70,20 @@ export class GeminiStream implements StreamRewriter {
       const parts = this.#close(runs, index);
       return parts.length === 0 ? [] : [{ candidates: [{ content: { parts, role: "model" }, index }] }];
     });
+  }
+
+  save(): State {
+    const open = [...this.#open].map(
+      ([run, { candidate, part }]) => [run, { candidate, part: saveCarry(part) }] as const,
+    );
+    return { counts: countsOf(this), calls: this.#calls, open: new Map(open) };
+  }
+
+  restore({ counts, calls, open }: State): void {
+    restoreCounts(this, counts);
+    this.#calls = calls;
+    this.#open.clear();
+    for (const [run, { candidate, part }] of open) this.#open.set(run, { candidate, part: carryOf(part) });
   }
 
   /** `taken`: the objects whose texts went into runs. */
@@ -120,7 +149,7 @@ export class GeminiStream implements StreamRewriter {
     runs: TextRuns,
     candidate: number,
     name: string,
-    part: (text: string) => JsonObject,
+    part: Carry,
   ): boolean {
     const run = `${candidate} ${name}`;
     this.#open.set(run, { candidate, part });

@@ -51,6 +51,30 @@ export class JsonView {
     this.#unescapes = unescapes;
   }
 
+  /** Plain data, for another view of the same kind. */
+  save() {
+    return {
+      ...{ view: this.#view, kinds: this.#kinds, lastKind: this.#lastKind, escapes: this.#escapes },
+      ...{ escapeAt: this.#escapeAt, shown: this.#shown, written: this.#written, pending: this.#pending },
+      ...{ inString: this.#inString, word: this.#word, isJson: this.#isJson, number: this.#number },
+    };
+  }
+
+  restore(state: ReturnType<JsonView["save"]>): void {
+    this.#view = state.view;
+    this.#kinds = state.kinds;
+    this.#lastKind = state.lastKind;
+    this.#escapes = [...state.escapes];
+    this.#escapeAt = state.escapeAt;
+    this.#shown = state.shown;
+    this.#written = state.written;
+    this.#pending = state.pending;
+    this.#inString = state.inString;
+    this.#word = state.word;
+    this.#isJson = state.isJson;
+    this.#number = state.number;
+  }
+
   /** False: plain text after all. */
   get isJson(): boolean {
     return this.#isJson;

@@ -24,6 +24,9 @@ export interface StreamRewriter {
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null;
   /** The stream is over: what was still held back, as events. */
   end(runs: TextRuns): JsonObject[];
+  /** What it knows between two events, as plain data: a rewriter of the same stream elsewhere goes on from it. */
+  save(): unknown;
+  restore(state: never): void;
   readonly inputTokens: number | null;
   readonly outputTokens: number | null;
   readonly toolCalls: readonly string[];

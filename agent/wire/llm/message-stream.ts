@@ -15,13 +15,21 @@ import {
   type StreamRewriter,
   type TextRuns,
 } from "./message-leaves.ts";
+import { refillMap } from "./stream-state.ts";
 
 /** Added by Bedrock to the last chunk of every model. */
 const metricsKey = "amazon-bedrock-invocationMetrics";
 
+interface State {
+  readonly inputTokens: number | null;
+  readonly outputTokens: number | null;
+  readonly reader: { readonly kind: ReaderKind; readonly state: unknown } | null;
+}
+
 /** Events of a stream whose shape the first of them tells. */
 export class MessageStream implements StreamRewriter {
   #reader: StreamRewriter | null = null;
+  #kind: ReaderKind = "unknown";
   #inputTokens: number | null = null;
   #outputTokens: number | null = null;
 
@@ -48,12 +56,28 @@ export class MessageStream implements StreamRewriter {
       if (typeof input === "number") this.#inputTokens = input;
       if (typeof output === "number") this.#outputTokens = output;
     }
-    this.#reader ??= readerFor(event);
+    if (this.#reader === null) {
+      this.#kind = kindOfStream(event);
+      this.#reader = new readers[this.#kind]();
+    }
     return this.#reader.event(event, runs);
   }
 
   end(runs: TextRuns): JsonObject[] {
     return this.#reader?.end(runs) ?? [];
+  }
+
+  save(): State {
+    const reader = this.#reader === null ? null : { kind: this.#kind, state: this.#reader.save() };
+    return { inputTokens: this.#inputTokens, outputTokens: this.#outputTokens, reader };
+  }
+
+  restore({ inputTokens, outputTokens, reader }: State): void {
+    this.#inputTokens = inputTokens;
+    this.#outputTokens = outputTokens;
+    this.#kind = reader?.kind ?? "unknown";
+    this.#reader = reader === null ? null : new readers[reader.kind]();
+    this.#reader?.restore(reader?.state as never);
   }
 }
 
@@ -65,6 +89,14 @@ class UnknownStream implements StreamRewriter {
   readonly error = null;
   /** The last event that had a piece of the run: what is left goes into one like it. */
   readonly #open = new Map<string, { readonly way: readonly string[]; readonly like: JsonObject }>();
+
+  save() {
+    return this.#open;
+  }
+
+  restore(open: ReturnType<UnknownStream["save"]>): void {
+    refillMap(this.#open, open);
+  }
 
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null {
     const like = withoutMetrics(event);
@@ -108,11 +140,21 @@ class UnknownStream implements StreamRewriter {
   }
 }
 
-function readerFor(event: JsonObject): StreamRewriter {
-  if (isSonicEvent(event)) return new SonicStream();
-  if (isAnthropicEvent(event)) return new AnthropicStream();
-  if (isConverseEvent(event)) return new ConverseStream();
-  return isGeminiChunk(event) ? new GeminiStream() : new UnknownStream();
+const readers = {
+  sonic: SonicStream,
+  anthropic: AnthropicStream,
+  converse: ConverseStream,
+  gemini: GeminiStream,
+  unknown: UnknownStream,
+} as const;
+
+type ReaderKind = keyof typeof readers;
+
+function kindOfStream(event: JsonObject): ReaderKind {
+  if (isSonicEvent(event)) return "sonic";
+  if (isAnthropicEvent(event)) return "anthropic";
+  if (isConverseEvent(event)) return "converse";
+  return isGeminiChunk(event) ? "gemini" : "unknown";
 }
 
 function isBranch(value: unknown): value is JsonObject {

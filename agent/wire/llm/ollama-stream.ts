@@ -1,6 +1,7 @@
 /** Lines of a streamed reply of Ollama, one at a time; see ollama.ts. What is held back leaves before the last line. */
 import { isObject, type JsonObject, maskLeaves, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
-import { dropLogprobs, errorText, OpenRuns } from "./openai-parts.ts";
+import { dropLogprobs, errorText, type OpenAiState, OpenRuns } from "./openai-parts.ts";
+import { countsOf, restoreCounts } from "./stream-state.ts";
 
 const messageTexts = ["content", "thinking"];
 const ownTexts = ["response", "thinking"];
@@ -49,6 +50,15 @@ export class OllamaStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return this.#open.close(runs, null).rest;
+  }
+
+  save(): OpenAiState {
+    return { counts: countsOf(this), open: this.#open.save() };
+  }
+
+  restore({ counts, open }: OpenAiState): void {
+    restoreCounts(this, counts);
+    this.#open.restore(open);
   }
 
   /** Arguments of tools come whole, as objects. */

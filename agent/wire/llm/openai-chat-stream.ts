@@ -9,7 +9,8 @@
  * back leaves before the choice's `finish_reason`.
  */
 import { isObject, type JsonObject, maskLeaves, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
-import { dropLogprobs, eachPiece, errorText, nest, OpenRuns, openaiUsage } from "./openai-parts.ts";
+import { dropLogprobs, eachPiece, errorText, nest, type OpenAiState, OpenRuns, openaiUsage } from "./openai-parts.ts";
+import { countsOf, restoreCounts } from "./stream-state.ts";
 
 /** Members that are no text of the model, or are read by themselves. */
 const chunkKeys: ReadonlySet<string> = new Set([
@@ -44,6 +45,15 @@ export class ChatStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return this.#open.close(runs, null).rest;
+  }
+
+  save(): OpenAiState {
+    return { counts: countsOf(this), open: this.#open.save() };
+  }
+
+  restore({ counts, open }: OpenAiState): void {
+    restoreCounts(this, counts);
+    this.#open.restore(open);
   }
 
   #choice(event: JsonObject, choice: JsonObject, place: number, runs: TextRuns, rest: JsonObject[]): boolean {

@@ -1,12 +1,20 @@
 /** What the streams of OpenAI's APIs have in common: runs of text by their place, and what would tell of them anyway. */
 import { isHandle, isObject, type JsonObject, limitRuns, type TextRuns } from "./message-leaves.ts";
+import { type Carry, type CarryState, type Counts, carryOf, saveCarry } from "./stream-state.ts";
 
 /** A run that may hold something back, and the event that would carry it. */
 interface OpenRun {
   readonly owner: string;
   /** Which response it is part of, where several are open at a time. */
   readonly response: unknown;
-  readonly carry: (text: string) => JsonObject;
+  readonly carry: Carry;
+}
+
+export type OpenRunsState = ReadonlyMap<string, Omit<OpenRun, "carry"> & { readonly carry: CarryState }>;
+
+export interface OpenAiState {
+  readonly counts: Counts;
+  readonly open: OpenRunsState;
 }
 
 /** Pieces of text in this event, by their run: what a run still holds when it ends may be put behind its last piece. */
@@ -30,6 +38,15 @@ export class OpenRuns {
     const out = runs.push(run, text, /arguments$/.test(run) ? "json" : "text");
     node[key] = out;
     return out !== text;
+  }
+
+  save(): OpenRunsState {
+    return new Map([...this.#open].map(([run, { carry, ...rest }]) => [run, { ...rest, carry: saveCarry(carry) }]));
+  }
+
+  restore(state: OpenRunsState): void {
+    this.#open.clear();
+    for (const [run, { carry, ...rest }] of state) this.#open.set(run, { ...rest, carry: carryOf(carry) });
   }
 
   /** The runs of this response have ended. */

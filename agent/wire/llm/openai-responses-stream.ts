@@ -10,7 +10,8 @@
  * tell the same text once more are masked whole.
  */
 import { isObject, type JsonObject, maskLeaves, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
-import { dropLogprobs, eachPiece, errorText, nest, OpenRuns, openaiUsage } from "./openai-parts.ts";
+import { dropLogprobs, eachPiece, errorText, nest, type OpenAiState, OpenRuns, openaiUsage } from "./openai-parts.ts";
+import { countsOf, restoreCounts } from "./stream-state.ts";
 
 /** Sound and pictures in base64. */
 const bytesType = /(?:^|\.)(?:output_)?audio\.delta$|partial_image$/;
@@ -48,6 +49,15 @@ export class ResponsesStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return this.#open.close(runs, null).rest;
+  }
+
+  save(): OpenAiState {
+    return { counts: countsOf(this), open: this.#open.save() };
+  }
+
+  restore({ counts, open }: OpenAiState): void {
+    restoreCounts(this, counts);
+    this.#open.restore(open);
   }
 
   #ended(type: string, event: JsonObject, runs: TextRuns): JsonObject[] {

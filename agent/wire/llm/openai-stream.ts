@@ -4,6 +4,11 @@ import { ChatStream, isChatChunk } from "./openai-chat-stream.ts";
 import { errorText } from "./openai-parts.ts";
 import { isResponsesEvent, ResponsesStream } from "./openai-responses-stream.ts";
 
+interface State {
+  readonly error: string | null;
+  readonly reader: { readonly isChat: boolean; readonly state: unknown } | null;
+}
+
 export class OpenAiStream implements StreamRewriter {
   #reader: StreamRewriter | null = null;
   #error: string | null = null;
@@ -39,5 +44,17 @@ export class OpenAiStream implements StreamRewriter {
 
   end(runs: TextRuns): JsonObject[] {
     return this.#reader?.end(runs) ?? [];
+  }
+
+  save(): State {
+    const reader = this.#reader;
+    const saved = reader === null ? null : { isChat: reader instanceof ChatStream, state: reader.save() };
+    return { error: this.#error, reader: saved };
+  }
+
+  restore({ error, reader }: State): void {
+    this.#error = error;
+    this.#reader = reader === null ? null : reader.isChat ? new ChatStream() : new ResponsesStream();
+    this.#reader?.restore(reader?.state as never);
   }
 }

@@ -92,6 +92,14 @@ export class Restorer {
     return this.#held.length;
   }
 
+  save(): string {
+    return this.#held;
+  }
+
+  restore(held: string): void {
+    this.#held = held;
+  }
+
   push(piece: string, encode?: (value: string) => string): string {
     const text = this.#held + piece;
     const last = text.lastIndexOf("<");

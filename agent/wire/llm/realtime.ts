@@ -4,6 +4,7 @@
  * the API's: openai-realtime.ts, gemini-live.ts.
  */
 import type { Verdict } from "../../core/verdict.ts";
+import { WeirError } from "../../errors.ts";
 import type { Described, ReplyReader, Tunnel, TunnelStep } from "../http/dialect.ts";
 import type { Masking } from "../http/mask-plans.ts";
 import { MessageReader, opText, type WebSocketPart, writeMessage } from "../websocket/messages.ts";
@@ -59,6 +60,10 @@ export class RealtimeTunnel implements Tunnel {
 
   get heldBytes(): number {
     return this.#reader.heldBytes + this.#waitingBytes;
+  }
+
+  get waitingBytes(): number {
+    return this.#waitingBytes;
   }
 
   push(bytes: Buffer): void {
@@ -123,8 +128,15 @@ interface RealtimeContext extends EventContext {
   spent(event: JsonObject): Spent | null;
 }
 
+interface BodyState {
+  readonly rewriter: unknown;
+  readonly spent: readonly Spent[];
+  readonly input: number;
+  readonly output: number;
+}
+
 /** What the server sends, event by event. */
-class RealtimeBody extends EventBody {
+class RealtimeBody extends EventBody<WebSocketPart> {
   readonly #reader = new MessageReader(false);
   readonly #context: RealtimeContext;
   #spent: Spent[] = [];
@@ -144,12 +156,34 @@ class RealtimeBody extends EventBody {
     return this.#output;
   }
 
-  get heldBytes(): number {
+  protected override get cutBytes(): number {
     return this.#reader.heldBytes;
   }
 
-  push(bytes: Buffer): Buffer {
-    return Buffer.concat(this.#reader.push(bytes).map((part) => this.#part(part)));
+  protected override cut(bytes: Buffer): WebSocketPart[] {
+    return this.#reader.push(bytes);
+  }
+
+  protected override raw({ raw }: WebSocketPart): Buffer {
+    return raw;
+  }
+
+  protected override partOf(raw: Buffer): WebSocketPart {
+    const [part] = new MessageReader(false).push(raw);
+    if (part === undefined) throw new WeirError("WEIR_INTERNAL", "A part of a WebSocket was handed out that is none.");
+    return part;
+  }
+
+  save(): BodyState {
+    const rewriter = this.context.rewriter.save();
+    return { rewriter, spent: this.#spent, input: this.#input, output: this.#output };
+  }
+
+  restore({ rewriter, spent, input, output }: BodyState): void {
+    this.context.rewriter.restore(rewriter as never);
+    this.#spent = [...spent];
+    this.#input = input;
+    this.#output = output;
   }
 
   end(): Buffer {
@@ -162,10 +196,10 @@ class RealtimeBody extends EventBody {
     return spent;
   }
 
-  #part(part: WebSocketPart): Buffer {
+  protected override change(part: WebSocketPart): Buffer {
     // Nothing may follow a close frame.
     if (part.kind === "control") return part.isLast ? Buffer.concat([this.end(), part.raw]) : part.raw;
-    const events = this.change(part.payload.toString("utf8"));
+    const events = this.changeText(part.payload.toString("utf8"));
     if (events === null) return part.raw;
     return Buffer.concat(events.map((event) => writeMessage(part.op, Buffer.from(event.text, "utf8"), null)));
   }

@@ -9,7 +9,7 @@ import type { ReplyFacts } from "./message-facts.ts";
 import { isHandle } from "./message-leaves.ts";
 import { dropLogprobs } from "./openai-parts.ts";
 import type { Placeholders } from "./placeholders.ts";
-import type { ReplyRuns } from "./runs.ts";
+import type { ReplyRuns, RunsState } from "./runs.ts";
 
 /** A reply that is masked and comes in one text is held up to this. */
 export const replyBytesMax = 32 * 1024 * 1024;
@@ -21,6 +21,12 @@ export interface StreamReplyOptions {
   readonly runs: ReplyRuns;
   /** The API's error inside of a stream that has begun. */
   readonly tell: (refusal: Refusal) => Buffer;
+}
+
+interface StreamState {
+  readonly body: unknown;
+  readonly runs: RunsState;
+  readonly broken: string | null;
 }
 
 /** A stream that is changed. */
@@ -54,6 +60,41 @@ export class StreamReply implements ReplyReader {
     return this.#try(() => this.#options.body.end());
   }
 
+  defer(): void {
+    this.#options.body.defer();
+  }
+
+  takeLarge(): Buffer | null {
+    return this.#broken === null ? this.#options.body.takeLarge() : null;
+  }
+
+  save(): StreamState {
+    const { body, runs } = this.#options;
+    return { body: body.save(), runs: runs.save(), broken: this.#broken };
+  }
+
+  restore(state: unknown): void {
+    const { body, runs, broken } = state as StreamState;
+    this.#options.body.restore(body as never);
+    this.#options.runs.restore(runs);
+    this.#broken = broken;
+  }
+
+  part(raw: Buffer): Buffer {
+    return this.#try(() => this.#options.body.part(raw));
+  }
+
+  worked({ body, stream }: LargeReply): Buffer {
+    this.restore(stream);
+    const first = asBuffer(body);
+    return this.#broken === null ? this.#try(() => this.#options.body.goOn(first)) : first;
+  }
+
+  failed(code: string, message: string): Buffer {
+    this.#broken = message;
+    return this.#options.tell(failed(code, message));
+  }
+
   summary(): ReplySummary {
     const { body, runs } = this.#options;
     const { inputTokens, outputTokens, toolCalls } = body;
@@ -62,7 +103,6 @@ export class StreamReply implements ReplyReader {
 
   #try(read: () => Buffer): Buffer {
     if (this.#broken !== null) return empty;
-    this.#options.runs.renew();
     try {
       return read();
     } catch (error) {

@@ -2,24 +2,32 @@
  * The texts of one reply on their way: masked, kept for the record, and with the client's own values in place of
  * placeholders, in this order, so that the record keeps placeholders and no mask falls on what the client sent itself.
  */
-import { PeerError, WeirError } from "../../errors.ts";
+import { WeirError } from "../../errors.ts";
 import { createStreamMasker, type StreamMasker } from "../../mask/stream-masker.ts";
 import { replyTextBytesMax } from "../http/dialect.ts";
 import { maskJson } from "../http/json-mask.ts";
 import { JsonView } from "./json-view.ts";
 import type { ReplyMasks } from "./masking.ts";
 import type { TextKind, TextRuns } from "./message-leaves.ts";
-import { type Placeholders, Restorer } from "./placeholders.ts";
+import { Placeholders, Restorer } from "./placeholders.ts";
+
+/** What runs know between two events, as plain data: those of the same reply elsewhere go on from it. */
+export interface RunsState {
+  readonly open: ReadonlyMap<string, TextRunState>;
+  readonly texts: ReadonlyMap<string, string>;
+  readonly kept: number;
+  readonly masked: number;
+  readonly names: readonly (readonly [string, string])[];
+}
 
 export class ReplyRuns implements TextRuns {
   readonly #masks: ReplyMasks | null;
-  readonly #names: Placeholders | null;
+  #names: Placeholders | null;
   readonly #open = new Map<string, TextRun>();
   /** What left of each run, masked, for the record. */
   readonly #texts = new Map<string, string>();
   #kept = 0;
   #masked = 0;
-  #left = turnCharactersMax;
 
   constructor(masks: ReplyMasks | null, names: Placeholders | null) {
     this.#masks = masks;
@@ -48,16 +56,29 @@ export class ReplyRuns implements TextRuns {
     return held;
   }
 
-  /** Another turn of the event loop. */
-  renew(): void {
-    this.#left = turnCharactersMax;
+  save(): RunsState {
+    return {
+      open: new Map([...this.#open].map(([name, run]) => [name, run.save()])),
+      texts: this.#texts,
+      kept: this.#kept,
+      masked: this.#masked,
+      names: this.#names?.entries() ?? [],
+    };
   }
 
-  #spend(characters: number): void {
-    if (!this.changes) return;
-    this.#left -= characters;
-    if (this.#left < 0)
-      throw new PeerError("WEIR_LIMIT_REACHED", "an event of the stream has more text than is looked through at once");
+  restore({ open, texts, kept, masked, names }: RunsState): void {
+    // Where messages follow one another there may be more of them by now.
+    if (this.#given === null && names.length > 0) this.#names = Placeholders.of(names);
+    this.#open.clear();
+    for (const [name, state] of open) {
+      const run = new TextRun(this.#masks, state.restorer === null ? null : this.#given, "text");
+      run.restore(state);
+      this.#open.set(name, run);
+    }
+    this.#texts.clear();
+    for (const [name, text] of texts) this.#texts.set(name, text);
+    this.#kept = kept;
+    this.#masked = masked;
   }
 
   push(name: string, piece: string, kind: TextKind): string {
@@ -66,7 +87,6 @@ export class ReplyRuns implements TextRuns {
       run = new TextRun(this.#masks, this.#given, kind);
       this.#open.set(name, run);
     }
-    this.#spend(textCharacters + piece.length * (run.readsJson(piece) ? 2 : 1));
     const out = run.push(piece);
     this.#keep(name, run.left);
     return out;
@@ -84,7 +104,6 @@ export class ReplyRuns implements TextRuns {
 
   whole(text: string): string {
     if (!this.changes || text === "") return text;
-    this.#spend(textCharacters + text.length);
     const run = new TextRun(this.#masks, this.#given, "text");
     const first = run.push(text);
     const out = first + run.end();
@@ -105,17 +124,20 @@ export class ReplyRuns implements TextRuns {
   }
 }
 
-/**
- * What detectors look through in one turn of the event loop, in characters of prose: a stream goes on in the text it is
- * in, so that no other thread can take an event. JSON costs twice as much, and each text some characters more.
- */
-export const turnCharactersMax = 1024 * 1024;
-const textCharacters = 64;
-
 const opensJson = /^[ \t\r\n]*[{[]/;
 
 /** A text in JSON is held whole where masks name paths or members in it, or judge whole strings; longer, it is refused. */
 export const pathTextCharactersMax = 1024 * 1024;
+
+interface TextRunState {
+  /** null: it is no JSON; undefined: that is not known yet. */
+  readonly view: ReturnType<JsonView["save"]> | null | undefined;
+  readonly masker: unknown;
+  readonly restorer: string | null;
+  readonly held: string | null;
+  readonly seen: boolean;
+  readonly pathsMasked: number;
+}
 
 class TextRun {
   /** Of the last call: what left, before placeholders were restored. */
@@ -148,9 +170,23 @@ class TextRun {
     return (this.#held?.length ?? 0) + (this.#masker?.held ?? 0) + (this.#restorer?.held ?? 0);
   }
 
-  /** This piece is looked at as the source text of JSON. */
-  readsJson(piece: string): boolean {
-    return this.#view === undefined ? opensJson.test(piece) : this.#view !== null;
+  save(): TextRunState {
+    return {
+      view: this.#view?.save() ?? (this.#view as null | undefined),
+      masker: this.#masker?.save() ?? null,
+      restorer: this.#restorer?.save() ?? null,
+      ...{ held: this.#held, seen: this.#seen, pathsMasked: this.#pathsMasked },
+    };
+  }
+
+  restore({ view, masker, restorer, held, seen, pathsMasked }: TextRunState): void {
+    this.#view = view === null || view === undefined ? view : new JsonView(this.#restorer !== null);
+    if (view != null) this.#view?.restore(view);
+    this.#masker?.restore(masker);
+    this.#restorer?.restore(restorer ?? "");
+    this.#held = held;
+    this.#seen = seen;
+    this.#pathsMasked = pathsMasked;
   }
 
   push(piece: string): string {

@@ -1,12 +1,13 @@
 /** A streamed reply that is changed on its way: cut into events, each through its API's rewriter, and written again. */
 import { WeirError } from "../../errors.ts";
 import { maskJson, type PathMask } from "../http/json-mask.ts";
+import { largeBodyBytesMin } from "../http/large-body.ts";
 import { readEvent, withData, writeEvent } from "../sse/event.ts";
 import { type SseBlock, SseParser } from "../sse/parser.ts";
-import type { StreamBody } from "./api.ts";
 import { parseEvent } from "./body.ts";
 import { isObject, type JsonObject, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
 import { NdjsonSplitter } from "./ndjson.ts";
+import { PartsBody } from "./parts-body.ts";
 
 export interface EventContext {
   readonly rewriter: StreamRewriter;
@@ -19,16 +20,13 @@ export interface EventContext {
 /** An event nests at most as deep as it is half long: a shorter one needs no look before it is parsed. */
 const shallowCharactersMax = 400;
 
-export abstract class EventBody implements StreamBody {
+export abstract class EventBody<Part> extends PartsBody<Part> {
   readonly context: EventContext;
 
   constructor(context: EventContext) {
+    super();
     this.context = context;
   }
-
-  abstract push(bytes: Buffer): Buffer;
-  abstract end(): Buffer;
-  abstract get heldBytes(): number;
 
   get inputTokens(): number | null {
     return this.context.rewriter.inputTokens;
@@ -50,7 +48,7 @@ export abstract class EventBody implements StreamBody {
   protected note(_event: JsonObject): void {}
 
   /** What leaves in place of a JSON text: null as it is, else each event, and whether it is the one that came. */
-  protected change(text: string): { event: JsonObject; text: string; own: boolean }[] | null {
+  protected changeText(text: string): { event: JsonObject; text: string; own: boolean }[] | null {
     const event = parse(text);
     if (event === null) {
       const masked = this.context.runs.whole(text);
@@ -80,20 +78,38 @@ export abstract class EventBody implements StreamBody {
   }
 }
 
-export class SseBody extends EventBody {
+export class SseBody extends EventBody<SseBlock> {
   readonly #parser = new SseParser();
 
-  get heldBytes(): number {
+  protected override get cutBytes(): number {
     return this.#parser.heldBytes;
   }
 
-  push(bytes: Buffer): Buffer {
-    return joined(this.#parser.push(bytes).map((block) => this.#block(block)));
+  protected override cut(bytes: Buffer): SseBlock[] {
+    return this.#parser.push(bytes);
+  }
+
+  protected override raw({ raw }: SseBlock): Buffer {
+    return raw;
+  }
+
+  protected override partOf(raw: Buffer): SseBlock {
+    return { raw, isEvent: true };
+  }
+
+  save() {
+    return { named: this.#named, rewriter: this.context.rewriter.save() };
+  }
+
+  restore({ named, rewriter }: ReturnType<SseBody["save"]>): void {
+    this.#named = named;
+    this.context.rewriter.restore(rewriter as never);
   }
 
   end(): Buffer {
     const last = this.#parser.end();
-    const out = last === null ? [] : [this.#block(last)];
+    // What is long and never ended is dispatched by no client, and would take its time here.
+    const out = last === null || last.raw.length > largeBodyBytesMin ? [] : [this.change(last)];
     for (const { event, text } of this.rest()) out.push(writeEvent(nameOf(event, this.#named), text));
     return joined(out);
   }
@@ -101,7 +117,7 @@ export class SseBody extends EventBody {
   /** The stream gives its events names. */
   #named = false;
 
-  #block({ raw }: SseBlock): Buffer {
+  protected override change({ raw }: SseBlock): Buffer {
     const { name, data } = readEvent(raw);
     if (data === null) {
       if (raw.length <= 2) return raw;
@@ -114,7 +130,7 @@ export class SseBody extends EventBody {
       const rest = this.rest().map(({ event, text }) => writeEvent(nameOf(event, this.#named), text));
       return joined([...rest, raw]);
     }
-    const events = this.change(data);
+    const events = this.changeText(data);
     if (events === null) return raw;
     return joined(
       events.map(({ event, text, own }) => (own ? withData(raw, text) : writeEvent(nameOf(event, name !== ""), text))),
@@ -122,29 +138,45 @@ export class SseBody extends EventBody {
   }
 }
 
-export class NdjsonBody extends EventBody {
+export class NdjsonBody extends EventBody<Buffer> {
   readonly #splitter = new NdjsonSplitter();
 
-  get heldBytes(): number {
+  protected override get cutBytes(): number {
     return this.#splitter.heldBytes;
   }
 
-  push(bytes: Buffer): Buffer {
-    return joined(this.#splitter.push(bytes).map((line) => this.#line(line)));
+  protected override cut(bytes: Buffer): Buffer[] {
+    return this.#splitter.push(bytes);
+  }
+
+  protected override raw(line: Buffer): Buffer {
+    return line;
+  }
+
+  protected override partOf(raw: Buffer): Buffer {
+    return raw;
+  }
+
+  save() {
+    return { rewriter: this.context.rewriter.save() };
+  }
+
+  restore({ rewriter }: ReturnType<NdjsonBody["save"]>): void {
+    this.context.rewriter.restore(rewriter as never);
   }
 
   end(): Buffer {
     const last = this.#splitter.end();
-    const out = last === null ? [] : [this.#line(last)];
+    const out = last === null ? [] : [this.change(last)];
     for (const { text } of this.rest()) out.push(Buffer.from(`${text}\n`, "utf8"));
     return joined(out);
   }
 
-  #line(raw: Buffer): Buffer {
+  protected override change(raw: Buffer): Buffer {
     const text = raw.toString("utf8");
     const trimmed = text.trim();
     if (trimmed === "") return raw;
-    const events = this.change(trimmed);
+    const events = this.changeText(trimmed);
     return events === null ? raw : Buffer.from(events.map((one) => `${one.text}\n`).join(""), "utf8");
   }
 }
@@ -155,7 +187,6 @@ function parse(text: string): JsonObject | null {
     const value = text.length <= shallowCharactersMax ? (JSON.parse(text) as unknown) : parseEvent(Buffer.from(text));
     return isObject(value) ? value : null;
   } catch (error) {
-    // What is text for want of anything else may be cut where it is masked, but not where paths name values in it.
     if (error instanceof WeirError) throw error;
     return null;
   }

@@ -65,7 +65,8 @@ export class MessageReader {
       const part = this.#take(frame);
       if (part !== null) out.push(part);
     }
-    this.#parts = [whole.subarray(at)];
+    // Of what was taken whole nothing is kept: its memory may be given to another thread.
+    this.#parts = at < whole.length ? [whole.subarray(at)] : [];
     this.#held = whole.length - at;
     return out;
   }

@@ -110,7 +110,7 @@ test("a body that the thread dies of fails with a code, and the next one is done
   );
   const body = said("ada.lovelace@example.com");
   const [died, next] = await Promise.all([work(large, taskOf(heavy, { do: "describe" })), work(large, taskOf(body))]);
-  assert.deepEqual({ ...died, message: "" }, { is: "failed", code: "WEIR_LIMIT_REACHED", message: "" });
+  assert.deepEqual({ ...died, message: "" }, { is: "failed", of: "describe", code: "WEIR_LIMIT_REACHED", message: "" });
   assert.match(died.is === "failed" ? died.message : "", /takes too much memory/);
   assert.ok(next.is === "rewritten" && asBuffer(next.body).equals(rewrittenHere(body)));
   assert.match(logs.join("\n"), /WEIR_LIMIT_REACHED: a body of \d+ bytes could not be read/);

@@ -9,7 +9,7 @@ import { readDescriptorSet } from "../../../../agent/wire/grpc/descriptors.ts";
 import { grpcDialect } from "../../../../agent/wire/grpc/dialect.ts";
 import { FrameReader, frameOf } from "../../../../agent/wire/grpc/frames.ts";
 import { messageJson } from "../../../../agent/wire/grpc/message-json.ts";
-import type { Described, DialectContext, DialectExchange } from "../../../../agent/wire/http/dialect.ts";
+import type { Described, DialectContext, DialectExchange, ReplyReader } from "../../../../agent/wire/http/dialect.ts";
 import { Headers, type ResponseHead } from "../../../../agent/wire/http/message.ts";
 import { verdictOf } from "../mcp/harness.ts";
 
@@ -63,8 +63,9 @@ test("a call waits for its first message, and that is what rules see", () => {
   const frame = frameOf(full);
   assert.equal(exchange.reads, "first");
   assert.equal(exchange.waits, true);
-  assert.equal(exchange.enough?.(frame.subarray(0, -1)), false);
-  assert.equal(exchange.enough?.(frame), true);
+  assert.equal(exchange.needs?.(frame.subarray(0, 3)), 5);
+  assert.equal(exchange.needs?.(frame.subarray(0, -1)), frame.length);
+  assert.equal(exchange.needs?.(frame), 0);
   const described = exchange.describe(frame);
   assert.deepEqual(described.traits, []);
   assert.equal((described.grpc?.message as { aColour: string } | undefined)?.aColour, "RED");
@@ -118,7 +119,8 @@ test("requests are redacted at every split, and pass byte for byte without", () 
     for (const verdict of [plain, redacting]) {
       const exchange = open(kinds, "/kinds.Kinds/Get");
       exchange.describe(stream);
-      const out = Buffer.concat(pieces.map((piece) => exchange.forward?.(piece, verdict) ?? piece));
+      const reader = exchange.forward?.(verdict) as ReplyReader;
+      const out = Buffer.concat(pieces.map((piece) => reader.push(piece)));
       if (verdict === plain) assert.deepEqual(out, stream);
       else assert.equal(jsonOf(out)[0]?.["aString"], `grüezi ${"*".repeat(19)}`);
     }
@@ -136,10 +138,11 @@ test("each later message is judged, with the request's own facts; a hold counts 
     });
     assert.equal(exchange.waits, false);
     exchange.describe(sized(7));
-    assert.deepEqual(exchange.forward?.(sized(7), plain), sized(7));
+    const reader = exchange.forward?.(plain) as ReplyReader;
+    assert.deepEqual(reader.push(sized(7)), sized(7));
     assert.equal(asked.length, 0, "the first one was decided");
-    assert.deepEqual(exchange.forward?.(sized(8), plain), sized(8));
-    assert.throws(() => exchange.forward?.(sized(9), plain), /A later message of the call is denied by rule "r"/);
+    assert.deepEqual(reader.push(sized(8)), sized(8));
+    assert.throws(() => reader.push(sized(9)), /A later message of the call is denied by rule "r"/);
     assert.equal(asked[0]?.http?.host, "api.internal");
   }
 });
