@@ -1,8 +1,8 @@
 /** `weir approvals`: the queue of held operations, from the command line. */
-import { parseArgs } from "node:util";
 import { askAgent } from "../control/client.ts";
 import type { ApprovalView } from "../control/protocol.ts";
 import { WeirError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -20,21 +20,18 @@ const textCharactersMax = 8_000;
 const lineCharactersMax = 1_000;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       reason: { type: "string", default: "" },
       for: { type: "string" },
       json: { type: "boolean", default: false },
       state: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const path = controlSocketPath(values.state ?? io.stateDir);
   const [verb = "ls", id, ...rest] = positionals;
   if (rest.length > 0) throw new WeirError("WEIR_USAGE", `Too many words. ${help}`);

@@ -2,7 +2,6 @@
 import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
 import { readSignInSettings } from "../../controller/identity/settings.ts";
 import { type ControllerService, startService } from "../../controller/service.ts";
@@ -16,6 +15,7 @@ import { kafkaHelp, kafkaOptions, readKafkaSettings, readPublicKey, readRegistry
 import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
 import { readOtlp } from "../otlp/settings.ts";
 import { loadPolicy, type PolicyText } from "../policy/load.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 
 const stateDirDefault = "/var/lib/weir-controller";
@@ -50,8 +50,8 @@ by side. Prints "weir controller ready …" when it is up; Kafka may come later.
 ${kafkaHelp}`;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       ...kafkaOptions,
@@ -71,13 +71,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       witness: { type: "string", multiple: true, default: [] },
       issuer: { type: "string" },
       reason: { type: "string", default: "" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const kafka = readKafkaSettings(values, io.env);
   if (kafka === null) throw new WeirError("WEIR_USAGE", "--kafka HOST:PORT,… is missing.");
   const stateDir = resolve(values.state ?? io.env["WEIR_CONTROLLER_STATE"] ?? stateDirDefault);

@@ -1,6 +1,6 @@
 /** `weir doctor`: what this kernel and host can do, and what is missing, in words with the next step. */
-import { parseArgs } from "node:util";
 import { probe } from "../kernel/doctor.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir doctor [--json]
@@ -9,14 +9,12 @@ Tells what this kernel and host can do. Exit code 0 when nothing is missing, els
 `;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { json: { type: "boolean", default: false }, help: { type: "boolean", short: "h", default: false } },
+  const told = readArguments(io, help, {
+    args,
+    options: { json: { type: "boolean", default: false } },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values } = told;
   const found = await probe();
   if (values.json) io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
   else {

@@ -1,7 +1,6 @@
 /** `weir export`: the record for other systems, once or as it grows. */
 import { createHash } from "node:crypto";
 import type { Writable } from "node:stream";
-import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
 import { startForwarder } from "../forward/forwarder.ts";
 import { hecSink } from "../forward/hec.ts";
@@ -11,6 +10,7 @@ import { readTarget, targetHelp } from "../forward/target.ts";
 import { type FormatName, formatNames, lineMaker } from "../record/formats.ts";
 import { readEntries } from "../record/read.ts";
 import { readSealKey } from "../record/seal.ts";
+import { readArguments, readSince } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir export [--format jsonl|ocsf|cef|csv] [--since TIME] [--state DIR]
@@ -33,8 +33,8 @@ A receiver that is away is tried for ever and loses nothing: entries wait in the
 `;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       format: { type: "string" },
       since: { type: "string" },
@@ -44,16 +44,11 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       ca: { type: "string" },
       "token-file": { type: "string" },
       name: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
-  const sinceMs = values.since === undefined ? 0 : Date.parse(values.since);
-  if (Number.isNaN(sinceMs))
-    throw new WeirError("WEIR_USAGE", `--since ${values.since}: a time in ISO 8601 is expected.`);
+  if (told === null) return 0;
+  const { values } = told;
+  const sinceMs = readSince(values.since);
   const stateDir = values.state ?? io.stateDir;
   if (values.to === undefined) {
     const format = formatNames.find((name) => name === (values.format ?? "jsonl"));

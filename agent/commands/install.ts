@@ -1,11 +1,11 @@
 /** `weir install`: the agent as a service of this host, behind a firewall that outlives it. */
 import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { readConfig, readPolicyFiles } from "../config.ts";
 import { WeirError } from "../errors.ts";
 import { loadPolicy } from "../policy/index.ts";
 import { openAuthority } from "../tls/authority.ts";
+import { readArguments } from "./arguments.ts";
 import {
   changeOf,
   filesToPlace,
@@ -55,8 +55,8 @@ interface Options {
 }
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       policy: { type: "string", multiple: true },
       scope: { type: "string" },
@@ -65,13 +65,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "no-start": { type: "boolean", default: false },
       root: { type: "string", default: "/" },
       "dry-run": { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values } = told;
   const { scope = "host", "on-failure": onFailure = "closed", policy = null } = values;
   if (!/^(host|run|cgroup:\/.*)$/.test(scope)) throw new WeirError("WEIR_USAGE", `--scope ${scope}: see --help.`);
   if (!/^(closed|open)$/.test(onFailure)) throw new WeirError("WEIR_USAGE", `--on-failure ${onFailure}: see --help.`);

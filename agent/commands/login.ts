@@ -4,7 +4,6 @@
  */
 import { readFileSync } from "node:fs";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
-import { parseArgs } from "node:util";
 import {
   allowInsecureRequests,
   discovery,
@@ -15,6 +14,7 @@ import {
 import { askAgent } from "../control/client.ts";
 import type { IdentityView, LoginIssuer } from "../control/protocol.ts";
 import { WeirError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -31,19 +31,16 @@ const answerSeconds = 10;
 const textCharactersMax = 600;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       issuer: { type: "string" },
       forget: { type: "boolean", default: false },
       state: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values } = told;
   const path = controlSocketPath(values.state ?? io.stateDir);
   if (values.forget) {
     const reply = await askAgent(path, { op: "logout" });

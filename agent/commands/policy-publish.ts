@@ -3,7 +3,6 @@ import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { basename, join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { buildDetectors } from "../act/custom-detectors.ts";
 import { readPolicyFiles } from "../config.ts";
 import { WeirError } from "../errors.ts";
@@ -21,6 +20,7 @@ import { topics } from "../kafka/topics.ts";
 import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
 import { readWholeTopic } from "../kafka/whole-topic.ts";
 import { loadPolicy } from "../policy/load.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -45,8 +45,8 @@ published   tells which policies stand there, and whether the key signed them; e
 ${kafkaHelp}`;
 
 export async function runPublish(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       ...kafkaOptions,
@@ -55,13 +55,10 @@ export async function runPublish(args: readonly string[], io: CommandIo): Promis
       state: { type: "string" },
       version: { type: "string" },
       json: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const [verb, ...paths] = positionals;
   const kafka = readKafkaSettings(values, io.env);
   if (kafka === null) throw new WeirError("WEIR_USAGE", "--kafka HOST:PORT,… is missing.");

@@ -1,8 +1,8 @@
 /** `weir revoke`: ends what somebody has open, and lets nothing of his begin. */
-import { parseArgs } from "node:util";
 import { askAgent } from "../control/client.ts";
 import type { IdentitiesView } from "../control/protocol.ts";
 import { WeirError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -21,8 +21,8 @@ run or its cgroup. Outlives the agent, until --undo. Needs root. --list shows wh
 const nameCharactersMax = 600;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       issuer: { type: "string" },
@@ -31,13 +31,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       list: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       state: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const path = controlSocketPath(values.state ?? io.stateDir);
   const [what, ...rest] = positionals;
   if (values.list && what === undefined) {

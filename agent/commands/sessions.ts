@@ -1,9 +1,9 @@
 /** `weir sessions`: list, show and replay what is recorded. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
 import { readDetails } from "../record/details.ts";
 import { type Fields, listSessions, type ReadEntry, readEntries, type SessionSummary } from "../record/read.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -23,8 +23,8 @@ const textCharactersMax = 400;
 const toolsShownMax = 10;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       json: { type: "boolean", default: false },
@@ -32,13 +32,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       limit: { type: "string", default: "50" },
       speed: { type: "string", default: "1" },
       "max-wait": { type: "string", default: "3" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const [verb = "ls", id] = positionals;
   const entries = readEntries(values.state ?? io.stateDir);
   if (verb === "ls") {

@@ -1,7 +1,6 @@
 /** `weir summary`: what was decided, as a page of Markdown: for the summary of a CI job, or a mail. */
-import { parseArgs } from "node:util";
-import { WeirError } from "../errors.ts";
 import { type Fields, type ReadEntry, readEntries } from "../record/read.ts";
+import { readArguments, readSince } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -33,23 +32,18 @@ interface Summary {
 }
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       since: { type: "string" },
       state: { type: "string" },
       json: { type: "boolean", default: false },
       "fail-on-deny": { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
-  const sinceMs = values.since === undefined ? 0 : Date.parse(values.since);
-  if (Number.isNaN(sinceMs))
-    throw new WeirError("WEIR_USAGE", `--since ${values.since}: a time in ISO 8601 is expected.`);
+  if (told === null) return 0;
+  const { values } = told;
+  const sinceMs = readSince(values.since);
   const summary = summarize(readEntries(values.state ?? io.stateDir), sinceMs);
   io.stdout.write(values.json ? `${JSON.stringify(summary, null, 2)}\n` : markdown(summary));
   const anything = Object.keys(summary.denied).length + Object.keys(summary.refused).length > 0;

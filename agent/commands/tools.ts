@@ -1,8 +1,8 @@
 /** `weir tools`: tools of MCP servers that are not what they were when they were first seen. */
-import { parseArgs } from "node:util";
 import { askAgent } from "../control/client.ts";
 import { WeirError } from "../errors.ts";
 import { diffLines } from "../wire/mcp/tool-diff.ts";
+import { readArguments } from "./arguments.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 import { printable } from "./printable.ts";
 
@@ -17,19 +17,16 @@ Needs root. Until it is accepted, a changed tool has the trait tool-changed, and
 const lineCharactersMax = 2_000;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       json: { type: "boolean", default: false },
       state: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const path = controlSocketPath(values.state ?? io.stateDir);
   const [verb = "ls", name, ...rest] = positionals;
   if (verb === "ls" && name === undefined) {

@@ -1,8 +1,8 @@
 /** `weir topics`: makes the topics that agents and controllers meet on. */
-import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
 import type { TopicOutcome } from "../kafka/admin.ts";
 import { kafkaHelp, kafkaOptions, readKafkaSettings } from "../kafka/settings.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 
 export const help = `weir topics create|ls|acls --kafka HOST:PORT,… [options]
@@ -23,8 +23,8 @@ ${kafkaHelp}`;
 const countMax = 1_000;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       ...kafkaOptions,
@@ -33,13 +33,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       "agent-user": { type: "string" },
       "controller-user": { type: "string" },
       json: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const [word, ...more] = positionals;
   if (more.length > 0 || (word !== "create" && word !== "ls" && word !== "acls"))
     throw new WeirError("WEIR_USAGE", help);

@@ -3,7 +3,6 @@ import { spawnSync } from "node:child_process";
 import { randomBytes, X509Certificate } from "node:crypto";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { askAgent } from "../control/client.ts";
 import { WeirError } from "../errors.ts";
 import { type Authority, openAuthority } from "../tls/authority.ts";
@@ -22,6 +21,7 @@ import {
   systemPath,
 } from "../trust/system-store.ts";
 import { addVariables, hostEnvironment, removeVariables, variableFiles } from "../trust/variables.ts";
+import { readArguments } from "./arguments.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 
 export const help = `weir trust install|remove|status [--state DIR] [--root DIR] [--json]
@@ -57,21 +57,18 @@ interface Options {
 }
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     allowPositionals: true,
     options: {
       state: { type: "string" },
       root: { type: "string", default: "/" },
       json: { type: "boolean", default: false },
       all: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values, positionals } = told;
   const [verb, ...rest] = positionals;
   if (rest.length > 0 || (verb !== "install" && verb !== "remove" && verb !== "status"))
     throw new WeirError("WEIR_USAGE", help);

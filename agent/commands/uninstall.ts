@@ -1,11 +1,11 @@
 /** `weir uninstall`: the host as it was before `weir install`. */
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { WeirError } from "../errors.ts";
 import { openCgroup, removeIfEmpty } from "../kernel/cgroup.ts";
 import { removeFirewall } from "../kernel/firewall.ts";
 import { removePins } from "../kernel/native.ts";
+import { readArguments } from "./arguments.ts";
 import { installedInstance, type Manifest, readManifest, takeAway } from "./install/files.ts";
 import { isBooted, systemctl } from "./install/systemd.ts";
 import { type CommandIo, defaultStateDir } from "./io.ts";
@@ -24,19 +24,16 @@ files. What you have changed below /etc/weir stays, and so does the record in /v
 const pinDirectory = `/sys/fs/bpf/weir-${installedInstance}`;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       purge: { type: "boolean", default: false },
       root: { type: "string", default: "/" },
       "dry-run": { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values } = told;
   const { root, purge, "dry-run": dryRun } = values;
   if (!dryRun && process.getuid?.() !== 0)
     throw new WeirError("WEIR_NOT_ROOT", "weir uninstall changes the host, which needs root: sudo weir uninstall.");

@@ -1,7 +1,6 @@
 /** `weir verify`: checks the record, the audit log's tree and exports, offline. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { auditDir } from "../../controller/audit/log.ts";
 import { cosignatureKeyType, parseVerifier, type VerifierKey } from "../../controller/audit/note.ts";
 import { isAuditLog, readCheckpointFile, type TreeVerification, verifyTree } from "../../controller/audit/verify.ts";
@@ -10,6 +9,7 @@ import { headsFile, publicKeyFile } from "../record/heads.ts";
 import { type Receipt, readReceipts } from "../record/receipts.ts";
 import { type Fault, type Verification, verifyLog } from "../record/verify.ts";
 import { verifyExport } from "../record/verify-export.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 import { readKeyText } from "./key-argument.ts";
 
@@ -57,8 +57,8 @@ interface Keys {
 }
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       log: { type: "string", multiple: true },
       state: { type: "string" },
@@ -66,13 +66,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
       key: { type: "string", multiple: true, default: [] },
       checkpoint: { type: "string", multiple: true, default: [] },
       json: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values } = told;
   const keys = readKeys(values.key);
   const dirs = values.log ?? [values.state ?? io.stateDir];
   if (values.export !== undefined) return exported(values.export, keys, dirs, values.json, io);

@@ -2,11 +2,11 @@
 import { mkdirSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { isIP } from "node:net";
-import { parseArgs } from "node:util";
 import { freshName, openOwnKey, verifierArgument, witnessKeyFiles } from "../../controller/audit/keys.ts";
 import { cosignatureKeyType, formatVerifier, noteKeyType } from "../../controller/audit/note.ts";
 import { openWitness, requestBytesMax, type Witness } from "../../controller/audit/witness.ts";
 import { WeirError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 
 const stateDirDefault = "/var/lib/weir-witness";
@@ -28,20 +28,17 @@ const connectionsMax = 64;
 const requestWithinMs = 10_000;
 
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+  const told = readArguments(io, help, {
+    args,
     options: {
       log: { type: "string", multiple: true, default: [] },
       listen: { type: "string", default: "127.0.0.1:9348" },
       name: { type: "string" },
       state: { type: "string", default: stateDirDefault },
-      help: { type: "boolean", short: "h", default: false },
     },
   });
-  if (values.help) {
-    io.stdout.write(help);
-    return 0;
-  }
+  if (told === null) return 0;
+  const { values } = told;
   const logs = values.log.map(verifierArgument);
   if (logs.length === 0) throw new WeirError("WEIR_USAGE", "--log KEY is missing: whose checkpoints are cosigned?");
   const wrong = logs.find(({ type }) => type !== noteKeyType);
