@@ -8,20 +8,13 @@ import { type ChildProcess, execFileSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type Machine, machineSkip, makeMachine, world4, world6 } from "../support/machine.ts";
-import { shopRequest, startShop } from "../support/shop.ts";
+import { shopPolicy, shopRequest, startShop } from "../support/shop.ts";
 import { runAction, runStep, type StepFacts } from "../support/steps.ts";
 import { probedPort, startWorld, type World } from "../support/window-probe.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 const files = "/home/runner";
-const policy = `apiVersion: weir/v1
-defaults: { egress: deny }
-targets:
-  shop: { protocol: http, hosts: [${world4}], ports: [8080] }
-rules:
-  - { name: reads, match: { target: shop, method: GET }, verdict: allow }
-  - { name: no-writes, match: { target: shop }, verdict: deny, reason: This job only reads. }
-`;
+const policy = shopPolicy(world4, "This job only reads.");
 const request = (method: string): string => shopRequest(world4, method);
 const reach = (port: number): string =>
   `timeout 3 bash -c 'exec 3<>/dev/tcp/${world4}/${port}' && echo REACHED || echo refused`;

@@ -26,6 +26,53 @@ const interopCases = [
   ...["special_status_message", "custom_metadata", "unimplemented_method", "unimplemented_service"],
 ];
 
+const descriptorsFile = resolve(import.meta.dirname, "../vectors/grpc/grpc-testing.desc");
+
+const grpcTarget = (caFile: string, descriptors: boolean): string => `
+  grpc:
+    protocol: grpc
+    hosts: [grpc.internal]
+    ports: [443]
+    tls: { verify: full, ca: ${caFile} }
+${descriptors ? `    grpc: { descriptors: ${descriptorsFile} }` : ""}`;
+
+interface Through {
+  readonly pair: NamespacePair;
+  readonly server: GoServer;
+  readonly agent: TestAgent;
+  remove(): Promise<void>;
+}
+
+/** A server, and an agent before it whose policy knows the server's authority. */
+async function startThrough(
+  name: string,
+  start: (space: Namespace) => Promise<GoServer>,
+  targetAndRules: (caFile: string) => readonly [string, string],
+): Promise<Through> {
+  const pair = await makeNamespacePair(name);
+  let server: GoServer | null = null;
+  try {
+    server = await start(pair.b);
+    const [target, rules] = targetAndRules(server.caFile);
+    const policy = `apiVersion: weir/v1\ntargets:${target}\nrules:${rules}\n`;
+    const agent = await startTestAgent({ namespace: pair.a, wrap: server.withNames([]), policy });
+    const remove = async (): Promise<void> => {
+      await agent.remove();
+      await server?.stop();
+      await pair.remove();
+    };
+    return { pair, server, agent, remove };
+  } catch (error) {
+    await server?.stop();
+    await pair.remove();
+    throw error;
+  }
+}
+
+const interopWords = (name: string): string[] => [
+  ...[grpcClient, "-use_tls", "-server_host", "grpc.internal", "-server_port", "443", "-test_case", name],
+];
+
 const directly = (pair: NamespacePair, server: GoServer, words: readonly string[]): Promise<Ran> =>
   collect(
     spawn("nsenter", [`--net=/run/netns/${pair.a.name}`, "--", ...server.withNames(words)], {
@@ -34,70 +81,33 @@ const directly = (pair: NamespacePair, server: GoServer, words: readonly string[
   );
 
 describe("gRPC's interop cases", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
-  let pair: NamespacePair;
-  let server: GoServer;
-  let agent: TestAgent;
+  let through: Through;
 
   before(async () => {
-    pair = await makeNamespacePair("grpc");
-    server = await startGrpcServer(pair.b);
-    agent = await startTestAgent({
-      namespace: pair.a,
-      wrap: server.withNames([]),
-      policy: `apiVersion: weir/v1
-targets:
-  grpc: { protocol: grpc, hosts: [grpc.internal], ports: [443], tls: { verify: full, ca: ${server.caFile} } }
-rules: []
-`,
-    });
+    through = await startThrough("grpc", startGrpcServer, (caFile) => [grpcTarget(caFile, false), " []"]);
   });
 
-  after(async () => {
-    await agent?.remove();
-    await server?.stop();
-    await pair?.remove();
-  });
-
-  const words = (name: string): string[] => [
-    ...[grpcClient, "-use_tls", "-server_host", "grpc.internal", "-server_port", "443", "-test_case", name],
-  ];
+  after(() => through?.remove());
 
   for (const name of interopCases) {
     test(name, async () => {
-      const direct = await directly(pair, server, words(name));
+      const { agent, pair, server } = through;
+      const direct = await directly(pair, server, interopWords(name));
       assert.equal(direct.code, 0, direct.stderr);
-      const through = await agent.run(server.withNames(words(name)));
-      assert.equal(through.code, 0, through.stderr + agent.output());
+      const ran = await agent.run(server.withNames(interopWords(name)));
+      assert.equal(ran.code, 0, ran.stderr + agent.output());
     });
   }
 
   test("each was an operation of its service and method", async () => {
-    const { stdout } = await agent.weir(["export"]);
+    const { stdout } = await through.agent.weir(["export"]);
     for (const call of ["EmptyCall", "UnaryCall", "StreamingInputCall", "FullDuplexCall"])
       assert.ok(stdout.includes(`grpc grpc.internal:443 grpc.testing.TestService/${call}`), call);
   });
 });
 
 describe("gRPC messages by their descriptors", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
-  let pair: NamespacePair;
-  let server: GoServer;
-  let agent: TestAgent;
-
-  before(async () => {
-    pair = await makeNamespacePair("grpcmsg");
-    server = await startGrpcServer(pair.b);
-    agent = await startTestAgent({
-      namespace: pair.a,
-      wrap: server.withNames([]),
-      policy: `apiVersion: weir/v1
-targets:
-  grpc:
-    protocol: grpc
-    hosts: [grpc.internal]
-    ports: [443]
-    tls: { verify: full, ca: ${server.caFile} }
-    grpc: { descriptors: ${resolve(import.meta.dirname, "../vectors/grpc/grpc-testing.desc")} }
-rules:
+  const rules = `
   - name: no-status-2
     match: { when: 'op.rpc == "UnaryCall" && has(op.message.responseStatus) && op.message.responseStatus.code == 2' }
     verdict: deny
@@ -106,21 +116,16 @@ rules:
     match: { host: grpc.internal, when: 'op.rpc == "FullDuplexCall" && op.message.responseParameters.exists(p, p.size == 2653)' }
     verdict: deny
     reason: Not this size.
-  - { name: masks, match: { target: grpc }, mask: [ { detector: credit-card, with: redact }, { json: "$.username", with: redact } ] }
-`,
-    });
+  - { name: masks, match: { target: grpc }, mask: [ { detector: credit-card, with: redact }, { json: "$.username", with: redact } ] }`;
+  let through: Through;
+
+  before(async () => {
+    through = await startThrough("grpcmsg", startGrpcServer, (caFile) => [grpcTarget(caFile, true), rules]);
   });
 
-  after(async () => {
-    await agent?.remove();
-    await server?.stop();
-    await pair?.remove();
-  });
+  after(() => through?.remove());
 
-  const run = (name: string): Promise<Ran> => {
-    const where = ["-use_tls", "-server_host", "grpc.internal", "-server_port", "443", "-test_case", name];
-    return agent.run(server.withNames([grpcClient, ...where]));
-  };
+  const run = (name: string): Promise<Ran> => through.agent.run(through.server.withNames(interopWords(name)));
 
   test("what no rule speaks of is as it was, read and written again", async () => {
     const allowed = interopCases.filter((name) => name !== "ping_pong" && !name.includes("status"));
@@ -140,12 +145,12 @@ rules:
     const { code, stderr } = await run("ping_pong");
     assert.notEqual(code, 0);
     assert.match(stderr, /PermissionDenied|INTERNAL_ERROR|Internal/);
-    const { stdout } = await agent.weir(["export"]);
+    const { stdout } = await through.agent.weir(["export"]);
     assert.match(stdout, /A later message of the call is denied by rule \\"no-large-third\\": Not this size/);
   });
 
   test("the record has the message", async () => {
-    const { stdout } = await agent.weir(["export"]);
+    const { stdout } = await through.agent.weir(["export"]);
     assert.match(stdout, /UnaryCall \{.*responseSize\\":314159/);
   });
 });
@@ -163,30 +168,15 @@ describe("gRPC replies under masks", { skip: needsRoot ?? goToolsMissing(false) 
 
   /** What a client gets through an agent whose target knows the messages, or does not. */
   async function ask(descriptors: boolean, masks: string): Promise<{ plain: Said[]; gzip: Said[]; exported: string }> {
-    const pair = await makeNamespacePair("grpcmask");
-    let server: GoServer | null = null;
-    let agent: TestAgent | null = null;
+    const rules = `\n  - { name: masks, match: { target: grpc }, record: result, mask: [ ${masks} ] }`;
+    const { agent, server, remove } = await startThrough("grpcmask", startGrpcMasks, (caFile) => [
+      grpcTarget(caFile, descriptors),
+      rules,
+    ]);
     try {
-      server = await startGrpcMasks(pair.b);
-      const file = resolve(import.meta.dirname, "../vectors/grpc/grpc-testing.desc");
-      agent = await startTestAgent({
-        namespace: pair.a,
-        wrap: server.withNames([]),
-        policy: `apiVersion: weir/v1
-targets:
-  grpc:
-    protocol: grpc
-    hosts: [grpc.internal]
-    ports: [443]
-    tls: { verify: full, ca: ${server.caFile} }
-${descriptors ? `    grpc: { descriptors: ${file} }` : ""}
-rules:
-  - { name: masks, match: { target: grpc }, record: result, mask: [ ${masks} ] }
-`,
-      });
       const run = async (...words: string[]): Promise<Said[]> => {
         const client = [grpcMasks, "client", "grpc.internal:443", ...words];
-        const { code, stdout, stderr } = await (agent as TestAgent).run((server as GoServer).withNames(client));
+        const { code, stdout, stderr } = await agent.run(server.withNames(client));
         assert.equal(code, 0, stderr);
         return stdout
           .trim()
@@ -197,9 +187,7 @@ rules:
       const gzip = descriptors ? await run("gzip") : plain;
       return { plain, gzip, exported: (await agent.weir(["export"])).stdout };
     } finally {
-      await agent?.remove();
-      await server?.stop();
-      await pair.remove();
+      await remove();
     }
   }
 
@@ -254,27 +242,16 @@ describe("h2spec", { skip: needsRoot ?? goToolsMissing(true) ?? false, concurren
 
   /** Of an origin alone, and of the agent before it. */
   async function compare(tag: string, waitS: number, start: (space: Namespace) => Promise<GoServer>) {
-    const pair = await makeNamespacePair(tag);
-    let server: GoServer | null = null;
-    let agent: TestAgent | null = null;
+    const { pair, server, agent, remove } = await startThrough(tag, start, (caFile) => [
+      `\n  h2: { protocol: http, hosts: [h2.internal], ports: [443], tls: { verify: full, ca: ${caFile} } }`,
+      " []",
+    ]);
     try {
-      server = await start(pair.b);
-      agent = await startTestAgent({
-        namespace: pair.a,
-        wrap: server.withNames([]),
-        policy: `apiVersion: weir/v1
-targets:
-  h2: { protocol: http, hosts: [h2.internal], ports: [443], tls: { verify: full, ca: ${server.caFile} } }
-rules: []
-`,
-      });
       const words = [h2spec, "-h", "h2.internal", "-p", "443", "-t", "-k", "-o", String(waitS)];
       const alone = read(await directly(pair, server, words));
       return { alone, through: read(await agent.run(server.withNames(words))) };
     } finally {
-      await agent?.remove();
-      await server?.stop();
-      await pair.remove();
+      await remove();
     }
   }
 

@@ -11,20 +11,13 @@ import { parse } from "yaml";
 import type { Ran } from "../support/agent.ts";
 import { sdkDir, sdkMissing } from "../support/aimock.ts";
 import { type Machine, machineSkip, makeMachine, world4, world6 } from "../support/machine.ts";
-import { shopRequest, startShop } from "../support/shop.ts";
+import { shopPolicy, shopRequest, startShop } from "../support/shop.ts";
 import { probedPort, startWorld, type World } from "../support/window-probe.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 /** Of no other test, so that two of them do not write one file. */
 const version = "0.1.8";
-const policy = `apiVersion: weir/v1
-defaults: { egress: deny }
-targets:
-  shop: { protocol: http, hosts: [${world4}], ports: [8080] }
-rules:
-  - { name: reads, match: { target: shop, method: GET }, verdict: allow }
-  - { name: no-writes, match: { target: shop }, verdict: deny, reason: This host only reads. }
-`;
+const policy = shopPolicy(world4, "This host only reads.");
 const reach = `timeout 3 bash -c 'exec 3<>/dev/tcp/${world4}/${probedPort}' && echo REACHED || echo refused`;
 const placed =
   "ls -d /etc/weir /var/lib/weir /etc/systemd/system/weir* /usr/local/share/ca-certificates/weir* 2>/dev/null";

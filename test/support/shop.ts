@@ -20,6 +20,16 @@ export function shopRequest(address: string, method: string): string {
   return `exec 3<>/dev/tcp/${address}/${shopPort}; printf '${method} /stock HTTP/1.1\\r\\nHost: ${address}:${shopPort}\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3`;
 }
 
+/** GET is let through, all else is denied. */
+export const shopPolicy = (address: string, reason: string): string => `apiVersion: weir/v1
+defaults: { egress: deny }
+targets:
+  shop: { protocol: http, hosts: [${address}], ports: [${shopPort}] }
+rules:
+  - { name: reads, match: { target: shop, method: GET }, verdict: allow }
+  - { name: no-writes, match: { target: shop }, verdict: deny, reason: ${reason} }
+`;
+
 const code = `
 require("node:http").createServer((q, s) => { q.resume(); s.end(q.method === "GET" ? "stock\\n" : "sold\\n"); })
   .listen(${shopPort}, process.argv[1], () => console.log("ready"));`;

@@ -13,6 +13,7 @@ import type { WeirError } from "../../../agent/errors.ts";
 import { canonicalJson } from "../../../agent/record/ocsf.ts";
 import {
   flow,
+  llm,
   operation,
   payloadsOf,
   sampleLog,
@@ -214,16 +215,6 @@ test("weir sessions show: requests by what they are, answers with status and tok
     path: "/a",
     query: "b=c",
     contentType: "",
-  } as const;
-  const llm = {
-    provider: "openai",
-    api: "chat",
-    model: "gpt-5",
-    stream: true,
-    tools: ["weather"],
-    tokens: 12,
-    outputTokensMax: null,
-    prompt: "",
   } as const;
   const base = { kind: "request", parameters: [], http } as const;
   const answer = { type: "result", rows: 0, bytes: 9, masked: 1, durationMs: 2, error: null } as const;

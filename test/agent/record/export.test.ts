@@ -7,7 +7,7 @@ import { cefLines } from "../../../agent/record/cef.ts";
 import { Chain, decodeEntry } from "../../../agent/record/chain.ts";
 import { ocsfChain } from "../../../agent/record/ocsf.ts";
 import { type ReadEntry, simplify } from "../../../agent/record/read.ts";
-import { flow, operation, result, sessionEnd } from "./sample.ts";
+import { answer, flow, operation, result, sessionEnd } from "./sample.ts";
 
 const http: HttpFacts = {
   method: "POST",
@@ -29,17 +29,6 @@ const request = (id: number, fields: Partial<Operation>, denied = false): EntryB
     http,
     ...fields,
   });
-const answer = (operationId: number, details: unknown): EntryBody => ({
-  type: "result",
-  operationId,
-  tag: "200",
-  rows: 0,
-  bytes: 512,
-  masked: 2,
-  durationMs: 41.6,
-  error: null,
-  details: JSON.stringify(details),
-});
 
 const llm = {
   provider: "anthropic",

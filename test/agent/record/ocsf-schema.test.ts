@@ -9,7 +9,7 @@ import type { EntryBody } from "../../../agent/core/record.ts";
 import { Chain, decodeEntry } from "../../../agent/record/chain.ts";
 import { ocsfChain } from "../../../agent/record/ocsf.ts";
 import { simplify } from "../../../agent/record/read.ts";
-import { flow, operation, result, sessionEnd } from "./sample.ts";
+import { answer, flow, llm, operation, result, sessionEnd } from "./sample.ts";
 
 const python = resolve(import.meta.dirname, "../../../build/venv/bin/python");
 const hasPython = existsSync(python) && spawnSync(python, ["-c", "import ocsf_json_schema, jsonschema"]).status === 0;
@@ -28,27 +28,6 @@ const http = {
 } as const;
 const request = (id: number, fields: Partial<Operation>, action: "allow" | "deny" | "hold" = "allow"): EntryBody =>
   operation(id, "what was said", { action }, { kind: "request", parameters: [], verbs: [], http, ...fields });
-const answer = (operationId: number, details: unknown): EntryBody => ({
-  type: "result",
-  operationId,
-  tag: "200",
-  rows: 0,
-  bytes: 512,
-  masked: 2,
-  durationMs: 41.6,
-  error: null,
-  details: JSON.stringify(details),
-});
-const llm = {
-  provider: "openai",
-  api: "chat",
-  model: "gpt-5",
-  stream: true,
-  tools: ["weather"],
-  tokens: 12,
-  outputTokensMax: null,
-  prompt: "",
-} as const;
 const failed = { code: "42501", message: "permission denied" };
 
 const bodies: EntryBody[] = [

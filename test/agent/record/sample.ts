@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { crc32 } from "node:zlib";
 import type { Flow } from "../../../agent/core/flow.ts";
-import type { Operation } from "../../../agent/core/operation.ts";
+import type { LlmFacts, Operation } from "../../../agent/core/operation.ts";
 import type { EntryBody } from "../../../agent/core/record.ts";
 import type { Verdict } from "../../../agent/core/verdict.ts";
 import { openRecorder, type Recorder } from "../../../agent/record/recorder.ts";
@@ -73,6 +73,17 @@ const verdictBase: Verdict = {
   policy: "abc123",
 };
 
+export const llm: LlmFacts = {
+  provider: "openai",
+  api: "chat",
+  model: "gpt-5",
+  stream: true,
+  tools: ["weather"],
+  tokens: 12,
+  outputTokensMax: null,
+  prompt: "",
+};
+
 export function operation(
   operationId: number,
   text: string,
@@ -87,6 +98,19 @@ export function operation(
     approvalId: null,
   };
 }
+
+/** Of a request over HTTP. */
+export const answer = (operationId: number, details: unknown): EntryBody => ({
+  type: "result",
+  operationId,
+  tag: "200",
+  rows: 0,
+  bytes: 512,
+  masked: 2,
+  durationMs: 41.6,
+  error: null,
+  details: JSON.stringify(details),
+});
 
 export function result(operationId: number, rows: number): EntryBody {
   return {

@@ -9,7 +9,7 @@ import { readDetails } from "../../../agent/record/details.ts";
 import { readEntries } from "../../../agent/record/read.ts";
 import { entrySchema, entryType, firstEntryType, writerOf } from "../../../agent/record/schema.ts";
 import { verifyLog } from "../../../agent/record/verify.ts";
-import { operation, payloadsOf, result, sampleLog, sessionA, tempDir, writePayloads } from "./sample.ts";
+import { llm as asked, operation, payloadsOf, result, sampleLog, sessionA, tempDir, writePayloads } from "./sample.ts";
 
 const http: HttpFacts = {
   method: "POST",
@@ -19,16 +19,7 @@ const http: HttpFacts = {
   query: "key=***",
   contentType: "application/json",
 };
-const llm: LlmFacts = {
-  provider: "openai",
-  api: "chat",
-  model: "gpt-5",
-  stream: true,
-  tools: ["weather"],
-  tokens: 12,
-  outputTokensMax: null,
-  prompt: "never in details",
-};
+const llm: LlmFacts = { ...asked, prompt: "never in details" };
 const request = (fields: Partial<Operation>): EntryBody =>
   operation(1, "text 🎉", {}, { kind: "request", protocol: "llm", http, ...fields });
 

@@ -1,7 +1,6 @@
 /** What Anthropic's requests and replies say, and how a refusal is told. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Refusal } from "../../../../agent/wire/http/dialect.ts";
 import {
   anthropicErrorEvent,
   anthropicRefusal,
@@ -10,16 +9,9 @@ import {
   anthropicRoute,
   anthropicWrap,
 } from "../../../../agent/wire/llm/anthropic.ts";
+import { refusal } from "./exchange.ts";
 
 const picture = "iVBOR".repeat(80);
-const refusal: Refusal = {
-  kind: "denied",
-  code: "WEIR_DENIED",
-  message: "Denied by rule r: no.",
-  rule: "r",
-  approvalId: null,
-  retryAfterSeconds: null,
-};
 
 describe("anthropic", () => {
   test("routes", () => {

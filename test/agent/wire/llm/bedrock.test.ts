@@ -1,7 +1,6 @@
 /** What Bedrock's requests and replies say, and how a refusal is told. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Refusal } from "../../../../agent/wire/http/dialect.ts";
 import {
   bedrockBeat,
   bedrockErrorFrame,
@@ -12,16 +11,9 @@ import {
   bedrockWrap,
 } from "../../../../agent/wire/llm/bedrock.ts";
 import { type EventFrame, EventStreamReader, headerText } from "../../../../agent/wire/llm/eventstream.ts";
+import { refusal } from "./exchange.ts";
 
 const picture = "iVBOR".repeat(80);
-const refusal: Refusal = {
-  kind: "denied",
-  code: "WEIR_DENIED",
-  message: "Denied by rule r: no.",
-  rule: "r",
-  approvalId: null,
-  retryAfterSeconds: null,
-};
 
 function only(bytes: Buffer): EventFrame {
   const reader = new EventStreamReader();

@@ -1,7 +1,7 @@
 /** One call and its reply through the dialect, as the exchange would take it. */
 import type { TargetProtocol } from "../../../../agent/core/operation.ts";
 import type { MaskSpec, RedactSpec, Verdict } from "../../../../agent/core/verdict.ts";
-import type { DialectContext, DialectExchange, ReplyReader } from "../../../../agent/wire/http/dialect.ts";
+import type { DialectContext, DialectExchange, Refusal, ReplyReader } from "../../../../agent/wire/http/dialect.ts";
 import { Headers, type RequestHead, type ResponseHead } from "../../../../agent/wire/http/message.ts";
 import { llmDialect } from "../../../../agent/wire/llm/dialect.ts";
 
@@ -10,6 +10,15 @@ export interface Rules {
   readonly redactions?: readonly RedactSpec[];
   readonly record?: "statement" | "result";
 }
+
+export const refusal: Refusal = {
+  kind: "denied",
+  code: "WEIR_DENIED",
+  message: "Denied by rule r: no.",
+  rule: "r",
+  approvalId: null,
+  retryAfterSeconds: null,
+};
 
 export function verdictOf({ masks = [], redactions = [], record = "statement" }: Rules): Verdict {
   return {
