@@ -24,7 +24,7 @@ import type { Held, HoldOutcome, HoldRequest, SessionPorts } from "./act/ports.t
 import { readCredential, readHttpCredential } from "./act/secrets.ts";
 import { type FlowSession, Session } from "./act/session.ts";
 import type { Endpoint, Flow, JobHint, ProcessInfo } from "./core/flow.ts";
-import type { Operation } from "./core/operation.ts";
+import { type Operation, speaksHttp } from "./core/operation.ts";
 import type { EntryBody } from "./core/record.ts";
 import type { Target } from "./core/target.ts";
 import type { Decision } from "./core/verdict.ts";
@@ -38,7 +38,7 @@ import type { Pins } from "./tls/pins.ts";
 import { negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
 import type { HttpContext } from "./wire/http/context.ts";
 import type { ConversationContext } from "./wire/protocol.ts";
-import { dialects, openTunnel, protocolNamed, speaksHttp } from "./wire/registry.ts";
+import { dialects, openTunnel, protocolNamed } from "./wire/registry.ts";
 
 export interface FlowsOptions {
   policy(): Policy;

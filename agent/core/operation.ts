@@ -1,12 +1,22 @@
 /** An operation: one thing a client wants done, in words a policy can speak about. */
 
+/** A protocol with a wire of its own. */
+type WireName = "postgres" | "opaque";
+
 /** A protocol family name as the policy uses it. */
-export type ProtocolName = "postgres" | "opaque" | "http" | "llm" | "mcp" | "grpc";
+export type ProtocolName = WireName | "http" | "llm" | "mcp" | "grpc";
 
 /** What `protocol` of a target may say: a family, or one API of it whose requests are then read without guessing. */
 export type TargetProtocol = ProtocolName | LlmProvider;
 
 export type LlmProvider = "openai" | "anthropic" | "gemini" | "bedrock" | "ollama";
+
+const wires: Readonly<Record<WireName, true>> = { postgres: true, opaque: true };
+
+/** All but the wires of their own: a request has `http` facts, and a credential is put on it in HTTP's ways. */
+export function speaksHttp(protocol: TargetProtocol): boolean {
+  return !Object.hasOwn(wires, protocol);
+}
 
 /** An HTTP request (RFC 9110), whatever version carried it. Set for every operation that goes over HTTP. */
 export interface HttpFacts {

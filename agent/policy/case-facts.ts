@@ -1,7 +1,14 @@
 /** Facts of a request as a case gives them, filled up with what such a request usually says. */
-import type { GrpcFacts, HttpFacts, LlmFacts, McpFacts, Operation } from "../core/operation.ts";
+import {
+  type GrpcFacts,
+  type HttpFacts,
+  type LlmFacts,
+  type McpFacts,
+  type Operation,
+  speaksHttp,
+} from "../core/operation.ts";
 import type { Target } from "../core/target.ts";
-import { familyOf, isOverHttp, providers } from "./words.ts";
+import { familyOf, providers } from "./words.ts";
 
 export interface AskedHttp extends Partial<HttpFacts> {
   /** Of the body; `unknown`: its length is not known before it ends. */
@@ -32,7 +39,7 @@ type Words = Pick<Operation, "protocol" | "verbs" | "text" | "writes" | "bytes">
 
 /** null: the case asks about no request. */
 export function requestOf(asked: AskedRequest, target: Target): Words | null {
-  if (!isOverHttp(target.protocol) && Object.keys(requestCaseKeys).every((key) => !(key in asked))) return null;
+  if (!speaksHttp(target.protocol) && Object.keys(requestCaseKeys).every((key) => !(key in asked))) return null;
   const words = wordsOf(asked, target);
   const isCall = words.protocol !== "http";
   const method = asked.http?.method ?? (isCall ? "POST" : "GET");

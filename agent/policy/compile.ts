@@ -1,4 +1,5 @@
 /** Targets and rules as the file has them (their shape already checked) to their compiled form. */
+import { speaksHttp } from "../core/operation.ts";
 import type { GrpcDescriptors, Target } from "../core/target.ts";
 import type { Action } from "../core/verdict.ts";
 import { compileCondition } from "./cel.ts";
@@ -18,7 +19,7 @@ import {
   type RawMask,
   type RawRedaction,
 } from "./transforms.ts";
-import { isOverHttp } from "./words.ts";
+import { defaultPorts } from "./words.ts";
 
 export interface RawTarget {
   protocol: Target["protocol"];
@@ -58,10 +59,6 @@ export interface Place {
   readonly problems: PolicyProblem[];
 }
 
-const defaultPorts: Readonly<Record<Target["protocol"], readonly number[]>> = {
-  ...{ postgres: [5432], opaque: [], http: [80, 443], mcp: [80, 443], grpc: [443], llm: [443] },
-  ...{ openai: [443], anthropic: [443], gemini: [443], bedrock: [443], ollama: [11434, 443] },
-};
 /** A hold longer than this is a forgotten one. */
 const holdTimeoutMsMax = 7 * 86_400_000;
 const holdTimeoutMsMin = 1_000;
@@ -93,7 +90,7 @@ export function compileTarget(name: string, raw: RawTarget, place: Place): Targe
   if (raw.grpc !== undefined && raw.protocol !== "grpc")
     complain(["grpc"], "`grpc` is for targets of the protocol grpc.");
   const described = raw.grpc === undefined ? {} : { grpc: compileGrpc(raw.grpc) };
-  return isOverHttp(raw.protocol) ? { ...target, httpCredential, ...described } : target;
+  return speaksHttp(raw.protocol) ? { ...target, httpCredential, ...described } : target;
 }
 
 function compileGrpc({ descriptors }: NonNullable<RawTarget["grpc"]>): GrpcDescriptors {

@@ -1,6 +1,6 @@
 /** Credentials of a target: where their secrets come from, and which kind goes with which protocol. */
+import { speaksHttp } from "../core/operation.ts";
 import type { HttpTargetCredential, SecretSource, Target, TargetCredential } from "../core/target.ts";
-import { isOverHttp } from "./words.ts";
 
 export interface RawSecret {
   file?: string;
@@ -48,7 +48,7 @@ export function compileCredential(
     complain([], "an opaque target is not decoded, so no credential can be used.");
     return none;
   }
-  if (isOverHttp(protocol)) {
+  if (speaksHttp(protocol)) {
     if (login !== undefined) {
       complain(
         [login],

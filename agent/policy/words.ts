@@ -4,21 +4,17 @@ import type { DetectorName, MaskStyle } from "../core/verdict.ts";
 
 export const providers: readonly LlmProvider[] = ["openai", "anthropic", "gemini", "bedrock", "ollama"];
 
-/** What a target speaks, and what `match.protocol` may name. */
-export const protocols: readonly TargetProtocol[] = [
-  ...(["postgres", "opaque", "http", "llm"] as const),
-  ...providers,
-  ...(["mcp", "grpc"] as const),
-];
+/** What a target speaks, and what `match.protocol` may name, with the ports where it is looked for. */
+export const defaultPorts: Readonly<Record<TargetProtocol, readonly number[]>> = {
+  ...{ postgres: [5432], opaque: [], http: [80, 443], llm: [443] },
+  ...{ openai: [443], anthropic: [443], gemini: [443], bedrock: [443], ollama: [11434, 443] },
+  ...{ mcp: [80, 443], grpc: [443] },
+};
+export const protocols = Object.keys(defaultPorts) as readonly TargetProtocol[];
 
 /** The family that an operation on a target of this protocol belongs to. */
 export function familyOf(protocol: TargetProtocol): ProtocolName {
   return providers.includes(protocol as LlmProvider) ? "llm" : (protocol as ProtocolName);
-}
-
-/** Spoken over HTTP: a request has `http` facts, and a credential is put on it in HTTP's ways. */
-export function isOverHttp(protocol: TargetProtocol): boolean {
-  return protocol !== "postgres" && protocol !== "opaque";
 }
 
 /** Words of later releases: they get a sentence of their own instead of "unknown". */

@@ -1,5 +1,5 @@
 /** Every protocol that Weir speaks: one line each. */
-import type { TargetProtocol } from "../core/operation.ts";
+import { speaksHttp, type TargetProtocol } from "../core/operation.ts";
 import type { Verdict } from "../core/verdict.ts";
 import { grpcDialect } from "./grpc/dialect.ts";
 import type { Dialect, ReplyReader } from "./http/dialect.ts";
@@ -25,11 +25,6 @@ export function openTunnel(head: RequestHead, verdict: Verdict, masking: Masking
   if (head.headers.get("upgrade")?.toLowerCase() !== "websocket") return null;
   const { reply } = plansOf(verdict, masking);
   return reply === null ? null : new WebSocketReply(reply);
-}
-
-/** Every other word of a target's `protocol` is an API over HTTP. */
-export function speaksHttp(name: TargetProtocol): boolean {
-  return name !== "postgres" && name !== "opaque";
 }
 
 export function protocolNamed(name: TargetProtocol): Protocol {
