@@ -1,7 +1,11 @@
 /**
- * The agent: the ten steps that every byte goes through. Each step is a folder, and this file alone joins them.
+ * The agent: the ten steps that every byte goes through. Each step is a folder; this file and flows.ts alone join them.
  *
- *   redirect → accept → sniff → terminate → decode → describe → decide → record → act → publish
+ *   redirect, accept          kernel/ brings a connection to a listener of accept/; `accept` below takes it
+ *   sniff, terminate          flows.ts finds the target that is meant, and tls/ ends the TLS
+ *   decode, describe          a conversation of wire/ makes operations of the bytes
+ *   decide, record, act       act/session.ts asks policy/, writes by record/, and only then sends
+ *   publish                   what is written goes on to Kafka by publish/ (commands/kafka-join.ts)
  */
 import type { Socket } from "node:net";
 import { join } from "node:path";
