@@ -4,9 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { resolve } from "node:path";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import pg from "pg";
 import { serialize } from "pg-protocol";
@@ -319,6 +320,35 @@ describe("the default policy cannot be got round", () => {
     const dump = await collect(spawn("pg_dump", [], { env }));
     assert.equal(dump.code, 0, dump.stderr);
     assert.match(dump.stdout, /COPY public\.victim/);
+  });
+
+  test("large objects, by functions called by number: psql writes and reads them, masked, and pg_dump takes them", async () => {
+    const env = clientEnvironment(server, { PGHOST: "127.0.0.1", PGPORT: String(relay.port) });
+    const dir = mkdtempSync(join(tmpdir(), "weir-lo-"));
+    const run = async (...words: string[]): Promise<string> => {
+      const ran = await collect(spawn(words[0] as string, words.slice(1), { env }));
+      assert.equal(ran.code, 0, `${words.join(" ")}: ${ran.stdout}${ran.stderr}`);
+      return ran.stdout;
+    };
+    try {
+      const [plain, secret, out] = [join(dir, "plain"), join(dir, "secret"), join(dir, "out")];
+      writeFileSync(plain, Buffer.from(Array.from({ length: 50_000 }, (_, index) => index * 7)));
+      writeFileSync(secret, "paid with 4111 1111 1111 1111 in cash");
+      const oids = /lo_import (\d+)\s+lo_import (\d+)/.exec(
+        await run("psql", "-X", "-c", `\\lo_import ${plain}`, "-c", `\\lo_import ${secret}`),
+      );
+      assert.ok(oids);
+      assert.equal(await server.admin(`SELECT convert_from(lo_get(${oids[2]}), 'UTF8')`), readFileSync(secret, "utf8"));
+      await run("psql", "-X", "-c", `\\lo_export ${oids[1]} ${out}`);
+      assert.deepEqual(readFileSync(out), readFileSync(plain));
+      await run("psql", "-X", "-c", `\\lo_export ${oids[2]} ${out}`);
+      assert.equal(readFileSync(out, "utf8"), "paid with ***************1111 in cash");
+      const dump = await run("pg_dump", "--blobs");
+      assert.ok(dump.includes(readFileSync(plain).subarray(0, 1000).toString("hex")));
+      assert.ok(!dump.includes(Buffer.from("4111 1111").toString("hex")));
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
+    }
   });
 
   const login = () => ({

@@ -119,9 +119,9 @@ export class Backend implements FrameReader {
       case backend.functionResult: {
         const head = this.#need("call");
         if (head.run !== null) head.run.tag = "CALL";
-        return this.results.functionResult(head.run)
-          ? pass
-          : this.#cut(head.run, maskDeniedResponse("a function call"));
+        const masked = this.results.functionResult(head, bytes, start, end);
+        if (masked === "denied") return this.#cut(head.run, this.results.denial);
+        return masked === null ? pass : this.#instead(masked);
       }
       default:
         throw new PeerError("WEIR_STATE_INVALID", `the server sent an unexpected message of the type ${type}`);

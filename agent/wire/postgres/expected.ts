@@ -14,6 +14,8 @@ export interface Entry {
   readonly inCopy: boolean;
   /** This is a text that can only fail, in the place of a denied one: what the client reads in place of its error. */
   readonly response: Buffer | null;
+  /** Of a FunctionCall. */
+  readonly called: { readonly oid: number; readonly resultFormat: number } | null;
 }
 
 /** The head is taken from the front by index; the array is shortened only now and then. */
@@ -65,5 +67,8 @@ export class Expected {
 }
 
 export function entry(awaited: Awaited, fields: Partial<Entry> = {}): Entry {
-  return { awaited, run: null, prepared: null, portal: null, ours: false, inCopy: false, response: null, ...fields };
+  return {
+    ...{ awaited, run: null, prepared: null, portal: null, ours: false, inCopy: false, response: null, called: null },
+    ...fields,
+  };
 }

@@ -137,9 +137,10 @@ export function readExecute(bytes: Buffer, start: number, end: number): { portal
 }
 
 /** FunctionCall: Int32 object id of the function, then its arguments. */
-export function readFunctionCall(bytes: Buffer, start: number, end: number): { oid: number } {
-  if (end - start < headerBytes + 4) cut();
-  return { oid: bytes.readUInt32BE(start + headerBytes) };
+/** Int32 function; then formats and values of its arguments; Int16 format of the result. */
+export function readFunctionCall(bytes: Buffer, start: number, end: number): { oid: number; resultFormat: number } {
+  if (end - start < headerBytes + 4 + 2) cut();
+  return { oid: bytes.readUInt32BE(start + headerBytes), resultFormat: bytes.readInt16BE(end - 2) };
 }
 
 /** A name by its bytes: two names that differ in any byte stay two. The empty name is the usual one. */

@@ -9,6 +9,7 @@ import type { StatementInfo } from "./describe/statement-info.ts";
 import type { Entry } from "./expected.ts";
 import { headerBytes } from "./framer.ts";
 import { stringEnd } from "./frontend-messages.ts";
+import { largeObjectFunction } from "./large-objects.ts";
 import {
   catalogEntryMs,
   catalogTablesMax,
@@ -19,6 +20,7 @@ import {
 import { hideLiterals, type Masking, type MaskPlan, maskText, namesMasked, planCopy, planResult } from "./mask-plan.ts";
 import { maskDeniedResponse } from "./refusal.ts";
 import type { MessageStream } from "./rows/stream.ts";
+import { byteaType, textType } from "./rows/types.ts";
 import type { Run } from "./run.ts";
 import type { SessionState } from "./state.ts";
 
@@ -60,6 +62,8 @@ interface Planned {
 }
 
 const none: readonly never[] = Object.freeze([]);
+/** How a DataRow of one value begins. */
+const oneColumn = Buffer.from([0, 1]);
 const passing: MaskPlan = { kind: "pass" };
 
 export class Results {
@@ -197,9 +201,31 @@ export class Results {
     return null;
   }
 
-  /** A FunctionCallResponse has no columns to mask by. */
-  functionResult(run: Run | null): boolean {
-    return (run?.verdict?.transforms.masks.length ?? 0) === 0;
+  /** FunctionCallResponse: Int32 length and a value, masked as a row's only column; null when it may pass as it is. */
+  functionResult({ run, called }: Entry, bytes: Buffer, start: number, end: number): Buffer | null | "denied" {
+    const masks = run?.verdict?.transforms.masks ?? none;
+    if (run === null || masks.length === 0) return null;
+    const known = called === null ? undefined : largeObjectFunction(called.oid);
+    if (called === null || known === undefined) {
+      this.denial = maskDeniedResponse("a function call");
+      return "denied";
+    }
+    if (!known.reads) return null;
+    const { name } = known;
+    // As bytea it would have to become NULL, which libpq takes for a failure; its bytes are masked where they stand.
+    const typeOid = called.resultFormat === 1 ? textType : byteaType;
+    const fields = [{ name, tableOid: 0, attribute: 0, typeOid, typeModifier: -1, format: called.resultFormat }];
+    const formats = [called.resultFormat];
+    const plan = planResult({ fields, formats, masks, catalog: [], statements: statementsOf(run) }, this.#masking);
+    if (plan.kind === "pass") return null;
+    if (plan.kind === "deny") {
+      this.denial = maskDeniedResponse(plan.reason);
+      return "denied";
+    }
+    const row = message(backend.dataRow, Buffer.concat([oneColumn, bytes.subarray(start + headerBytes, end)]));
+    const masked = plan.row(row, 0, row.length) ?? row;
+    run.masked += plan.masked;
+    return message(backend.functionResult, masked.subarray(headerBytes + oneColumn.length));
   }
 
   /** NoticeResponse and NotificationResponse; null when it may pass as it is. */

@@ -21,7 +21,9 @@ const special: readonly (readonly [pattern: RegExp, meaning: FunctionMeaning])[]
     { traits: ["dynamic-sql"], writes: true, opaque: true },
   ],
   [/^lo_(im|ex)port$/, { traits: ["server-file", "large-object", "dynamic-sql"], writes: true, opaque: true }],
-  [/^lo(_|read$|write$)/, { traits: ["large-object"], writes: true, opaque: true }],
+  [/^lo(read|_get)$/, { traits: ["large-object"], writes: true, opaque: true }],
+  // A number comes back.
+  [/^lo(_|write$)/, { traits: ["large-object"], writes: true, opaque: false }],
   [/^pg_(file_(write|unlink|rename|sync))/, { traits: ["server-file"], writes: true, opaque: true }],
   [
     /^pg_(read_(binary_)?file|file_read|stat_file|ls_|logdir_ls|current_logfile|hba_file_rules|ident_file_mappings|show_all_file_settings)/,

@@ -1,7 +1,8 @@
 /** Type object ids of pg_type.dat that a mask has to know; they never change. */
 
+export const textType = 25;
 /** Text of any form: a mask of the same length is a value of the type. `char(n)` and `varchar(n)` keep their length. */
-export const textTypes: ReadonlySet<number> = new Set([25, 1043, 1042, 19, 18, 705, 2275]);
+export const textTypes: ReadonlySet<number> = new Set([textType, 1043, 1042, 19, 18, 705, 2275]);
 export const jsonType = 114;
 export const jsonbType = 3802;
 export const int8Type = 20;

@@ -28,6 +28,7 @@ select name, count(*) from customers c join orders o on o.ssn = c.ssn group by 1
 with q as (select name from customers) select count(*) from q
 explain select max(ssn) from customers
 insert into customers(ssn) values ($1) returning id + 1
+select lo_create(1), lo_open(1, 2)
 select 1`;
 
 const maybe = `
@@ -57,6 +58,9 @@ select ssn from customers full join orders using (ssn)
 select upper(x) from orders, lateral (select customers.* from customers) l(x)
 select (select ssn from customers limit 1)
 select array(select ssn from customers)
+select lo_get(1)
+select loread(1, 2)
+select lo_from_bytea(0, ssn::bytea) from customers
 select upper(x) from (select ssn from customers) s(x)
 select upper(x) from (values ((select ssn from customers limit 1))) v(x)
 select json_object('a': ssn) from customers
