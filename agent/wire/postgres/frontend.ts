@@ -19,7 +19,7 @@ import {
   readQuery,
   readTarget,
 } from "./frontend-messages.ts";
-import { largeObjectFunction } from "./large-objects.ts";
+import { callOperation } from "./function-call.ts";
 import { pipelineMessagesMax, statementBytesMax } from "./limits.ts";
 import { plainOperation, statementOperation, withParameters } from "./operation.ts";
 import {
@@ -523,17 +523,8 @@ export class Frontend implements FrameReader {
     if (run === null) {
       if (this.#unsettled()) return this.#settle();
       const { oid } = readFunctionCall(bytes, start, end);
-      const known = largeObjectFunction(oid);
-      const info = known === undefined ? null : state.describe(`SELECT ${known.name}()`);
-      const operation = plainOperation("call", state.speaker, {
-        text: known === undefined ? `function call ${oid}` : `function call ${oid} (${known.name})`,
-        verbs: ["call"],
-        functions: info?.functions ?? [String(oid)],
-        writes: true,
-        // Only a number is known: it may be pg_read_file or query_to_xml, which rules know by what they do.
-        traits: info?.traits ?? ["unknown-function", "unknown-statement"],
-        bytes: end - start,
-      });
+      const call = { oid, bytes: end - start };
+      const { operation, info } = callOperation(state.speaker, call, (text) => state.describe(text));
       return this.#ask(newRun(state.nextAskId++, operation, info));
     }
     if (!this.#admit(run)) return this.#refuseSimple(run);

@@ -9,7 +9,7 @@ import type { StatementInfo } from "./describe/statement-info.ts";
 import type { Entry } from "./expected.ts";
 import { headerBytes } from "./framer.ts";
 import { stringEnd } from "./frontend-messages.ts";
-import { largeObjectFunction } from "./large-objects.ts";
+import { largeObjectFunction } from "./function-call.ts";
 import {
   catalogEntryMs,
   catalogTablesMax,
