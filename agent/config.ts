@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseDocument } from "yaml";
-import { type RetentionSettings, readRetention } from "./archive/settings.ts";
+import { type RetentionSettings, readRetention, readSize } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
 import { WeirError } from "./errors.ts";
 import { readMetricsAddress } from "./health/server.ts";
@@ -43,6 +43,8 @@ export interface AgentConfig {
   readonly signIn: string | null;
   /** Names this agent's chains, cgroups and pins. */
   readonly instance: string;
+  /** Bytes of the record that Kafka may not have yet; without Kafka it says nothing. */
+  readonly spoolBytesMax: number;
   /** Null: the record stays on this host. */
   readonly kafka: PublishConfig | null;
 }
@@ -68,6 +70,7 @@ ${otlpHelp}  --on-failure closed|open  what happens when the agent is down (defa
   --on-stop open|closed     what an ordered end leaves: nothing (default), or the rules, closed, for the next start
 ${kafkaHelp}  --schema-registry URL     entries in the Confluent wire format, their schemas registered there
   --kafka-library NAME      platformatic (default) or kafkajs
+  --spool-max 50GiB         what Kafka may not have yet (default 50GiB; MiB, GiB, TiB); from there on nothing is let through
   --controller-key FILE     public key of controllers (PEM) that may approve and revoke over Kafka, repeatable
   --policy-key FILE         public key (PEM) of who publishes policies, repeatable (default: the controllers')
   --config FILE             the same settings as YAML, in camel case: policy, listenUi, onFailure, kafkaCa, …
@@ -97,6 +100,7 @@ const options = {
   "retain-age": { type: "string" },
   "retain-size": { type: "string" },
   archive: { type: "string" },
+  "spool-max": { type: "string" },
   ...kafkaSettings,
 } as const;
 const settings = Object.keys(options).map(camelCase);
@@ -115,6 +119,10 @@ export function readConfig(
   const stateDir = resolve(values.state ?? text(file["state"]) ?? defaults.env["WEIR_STATE"] ?? defaultStateDir);
   const policies = values.policy ?? (file["policy"] === undefined ? undefined : [file["policy"]].flat());
   const { paths, followed } = readPolicies(policies ?? [defaults.policyDir]);
+  const kafka = readPublishConfig(kafkaWords(values, file), followed, defaults.env);
+  const spoolMax = values["spool-max"] ?? text(file["spoolMax"]);
+  if (kafka === null && spoolMax !== undefined)
+    throw new WeirError("WEIR_USAGE", "--spool-max says nothing without --kafka.");
   return Object.freeze({
     policyPaths: paths,
     scope: readScope(values.scope ?? text(file["scope"]) ?? "run"),
@@ -135,7 +143,8 @@ export function readConfig(
     notify: pathOf(values.notify ?? text(file["notify"])),
     signIn: pathOf(values["sign-in"] ?? text(file["signIn"])),
     instance: instanceName(stateDir),
-    kafka: readPublishConfig(kafkaWords(values, file), followed, defaults.env),
+    spoolBytesMax: readSize("--spool-max", spoolMax ?? "50GiB"),
+    kafka,
   });
 }
 

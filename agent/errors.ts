@@ -42,6 +42,7 @@ export const errorTable = {
   WEIR_SESSION_ENDED: "Somebody ended the session.",
   // record
   WEIR_SPOOL_WRITE: "The record could not be written, so the operation was refused.",
+  WEIR_SPOOL_FULL: "The record is at its limit, so the operation was refused.",
   WEIR_SPOOL_CORRUPT: "A spool segment is damaged.",
   WEIR_CHAIN_BROKEN: "The chain of records is broken.",
   WEIR_ARCHIVE: "The archive did not take an old part of the record.",

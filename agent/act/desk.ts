@@ -18,7 +18,7 @@ export interface DeskOptions {
   /** A held operation was decided. */
   decided(event: DecisionEvent): void;
   /** The spool cannot take an entry: nothing more may go upstream. */
-  recordFailed(message: string): void;
+  recordFailed(error: Error): void;
 }
 
 export class Desk {
@@ -26,6 +26,8 @@ export class Desk {
   denied = 0;
   /** What was appended last is safe once the gate has settled past this. */
   recordedEpoch = 0;
+  /** Why an entry was not taken: from then on nothing goes upstream. */
+  failure: Error | null = null;
   readonly #options: DeskOptions;
   readonly #held = new Map<number, Held>();
   readonly #reserved = new Map<number, Reservation>();
@@ -146,8 +148,13 @@ export class Desk {
       if (body.type === "result" || body.type === "rows") ports.gate.touchLater();
       else this.recordedEpoch = ports.gate.touch();
     } catch (error) {
-      this.#options.recordFailed(error instanceof Error ? error.message : String(error));
+      this.fail(error instanceof Error ? error : new Error(String(error)));
     }
+  }
+
+  fail(error: Error): void {
+    this.failure = error;
+    this.#options.recordFailed(error);
   }
 
   /** The reply said what the call cost. */

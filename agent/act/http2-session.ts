@@ -76,7 +76,7 @@ export class Http2Session implements FlowSession {
     this.#desk = new Desk({
       ...options,
       decided: (event) => this.#exchanges.get(event.askId)?.decided(event.decision, event.approvalId),
-      recordFailed: (message) => this.#recordFailed(message),
+      recordFailed: (error) => this.#recordFailed(error),
     });
   }
 
@@ -196,10 +196,11 @@ export class Http2Session implements FlowSession {
   }
 
   /** Nothing more goes upstream, and every client is told. */
-  #recordFailed(message: string): void {
+  #recordFailed(error: Error): void {
     if (this.#closing) return;
-    this.#options.ports.log("warn", `${this.#options.flow.id}: WEIR_SPOOL_WRITE: ${message}`);
-    setImmediate(() => this.terminate("WEIR_SPOOL_WRITE", message));
+    const code = error instanceof WeirError ? error.code : "WEIR_SPOOL_WRITE";
+    this.#options.ports.log("warn", `${this.#options.flow.id}: ${code}: ${error.message}`);
+    setImmediate(() => this.terminate(code, error.message));
   }
 
   #close(reason: string): void {
@@ -356,7 +357,8 @@ class StreamDriver implements ExchangeSink {
       );
     };
     // What was recorded is written first: see gate.ts.
-    if (desk.recordedEpoch < ports.gate.settled) request();
+    if (desk.failure !== null) this.#failed(desk.failure);
+    else if (desk.recordedEpoch < ports.gate.settled) request();
     else ports.gate.whenSettled((error) => (error === null ? request() : this.#failed(error)));
   }
 
@@ -420,6 +422,7 @@ class StreamDriver implements ExchangeSink {
   }
 
   #up(send: (server: ClientHttp2Stream) => void): void {
+    if (this.#options.desk.failure !== null) return;
     if (this.#server === null) this.#waiting.push(send);
     else send(this.#server);
   }

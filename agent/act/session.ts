@@ -98,7 +98,7 @@ export class Session implements FlowSession {
     this.#desk = new Desk({
       ...options,
       decided: (event) => this.#feed(event),
-      recordFailed: (message) => this.#recordFailed(message),
+      recordFailed: (error) => this.#recordFailed(error),
     });
     this.#opening = setTimeout(() => {
       if (!this.#desk.holds) this.terminate("WEIR_LIMIT_REACHED", `The login took longer than ${openingMs / 1000} s.`);
@@ -475,14 +475,17 @@ export class Session implements FlowSession {
   }
 
   /** The spool cannot take an entry: nothing more goes upstream, and the client is told. */
-  #recordFailed(message: string): void {
+  #recordFailed(error: Error): void {
     this.#batches = [];
     if (this.#closing || this.#ended) return;
-    this.#ports.log("warn", `${this.flow.id}: WEIR_SPOOL_WRITE: ${message}`);
-    setImmediate(() => this.terminate("WEIR_SPOOL_WRITE", message));
+    const code = error instanceof WeirError ? error.code : "WEIR_SPOOL_WRITE";
+    this.#ports.log("warn", `${this.flow.id}: ${code}: ${error.message}`);
+    setImmediate(() => this.terminate(code, error.message));
   }
 
   #queueServer(bytes: Buffer): void {
+    // What comes behind an entry that was not taken, in the same turn, is what it would have been the record of.
+    if (this.#desk.failure !== null) return;
     const gate = this.#ports.gate;
     const last = this.#batches.at(-1);
     const unsafe = this.#desk.recordedEpoch >= gate.settled;
@@ -496,7 +499,7 @@ export class Session implements FlowSession {
     if (unsafe) {
       gate.whenSettled((error) => {
         if (error !== null) {
-          this.#recordFailed(error.message);
+          this.#desk.fail(error);
           return;
         }
         batch.settled = true;

@@ -31,6 +31,10 @@ export function readRetention(words: {
   return { ageMs, bytes, archive: words.archive ?? null };
 }
 
+export function readSize(flag: string, text: string): number {
+  return count(flag, text, sizes);
+}
+
 function count(flag: string, text: string, units: Readonly<Record<string, number>>): number {
   const [, digits = "", unit = ""] = /^(\d{1,6})([A-Za-z]+)$/.exec(text) ?? [];
   const factor = Object.hasOwn(units, unit) ? units[unit] : undefined;

@@ -12,7 +12,7 @@ export function agentHealth(
   rest: Pick<AgentHealth, "publish" | "waiting">,
 ): AgentHealth {
   const { digest, mode } = agent.policy.current;
-  const { failed } = agent.recorder.status();
+  const { failed, full } = agent.recorder.status();
   const follows = config.kafka?.policy?.id ?? null;
   return {
     agent: agent.recorder.agentId,
@@ -29,6 +29,7 @@ export function agentHealth(
     firewallRestored: agent.firewallRestored,
     problems: fitting([
       failed === null ? null : `The record cannot be written, so nothing is let through: ${failed}`,
+      full === null ? null : `Nothing is let through: ${full}`,
       agent.policyProblem === null ? null : `A policy was not taken: ${agent.policyProblem}`,
       config.onFailure === "open" ? "When it is down, the host is open." : null,
     ]),

@@ -20,6 +20,7 @@ import { type HealthBeat, startHealthBeat } from "../publish/health-beat.ts";
 import { linkPolicy, type PolicyLink } from "../publish/policy-link.ts";
 import { linkReceipts } from "../publish/receipt-link.ts";
 import { linkRevocations } from "../publish/revocation-link.ts";
+import { type SpoolLimit, startSpoolLimit } from "../publish/spool-limit.ts";
 import { type PublishThread, startPublishThread } from "../publish/thread.ts";
 import { agentHealth } from "./agent-health.ts";
 
@@ -80,6 +81,7 @@ class Joined implements KafkaJoin {
   #feed: Feed | null = null;
   #policy: PolicyLink | null = null;
   #health: HealthBeat | null = null;
+  #limit: SpoolLimit | null = null;
 
   constructor(config: AgentConfig, kafka: PublishConfig, approvals: () => ApprovalStore, log: Log) {
     this.#config = config;
@@ -123,6 +125,17 @@ class Joined implements KafkaJoin {
       { stateDir, kafka: settings, transport: library, ...(registry === null ? {} : { registry }) },
       this.#log,
     );
+    this.#limit = startSpoolLimit({
+      stateDir,
+      bytesMax: this.#config.spoolBytesMax,
+      recorder: agent.recorder,
+      full: (reason) => this.#tell(agent, `WEIR_SPOOL_FULL: nothing is let through: ${reason}`),
+      room: ({ operations, connections }) =>
+        this.#tell(
+          agent,
+          `The record has room again. Meanwhile ${operations} operations and ${connections} connections were refused, which do not stand here.`,
+        ),
+    });
     this.#health = startHealthBeat({
       transport: await openTransport(settings, library),
       key: agentKey(stateDir),
@@ -184,6 +197,12 @@ class Joined implements KafkaJoin {
     ];
   }
 
+  #tell(agent: Agent, text: string): void {
+    this.#log("warn", text);
+    agent.note({ type: "notice", text });
+    this.#health?.beat();
+  }
+
   #follow(agent: Agent, { id, keys }: NonNullable<PublishConfig["policy"]>): Taker {
     const link = linkPolicy({
       stateDir: this.#config.stateDir,
@@ -210,6 +229,7 @@ class Joined implements KafkaJoin {
   }
 
   async leave(): Promise<void> {
+    this.#limit?.close();
     await this.#health?.close();
     this.#policy?.close();
     await this.#feed?.close();

@@ -157,7 +157,8 @@ function healthOf(agent: Agent, controller: Controller, stateDir: string): Healt
         auditProblem: controller.audit.problem !== null,
       }),
     failures: () => problems(agent.recorder.status().failed),
-    warnings: () => problems(controller.audit.problem),
+    // It ends by itself: a restart mends nothing.
+    warnings: () => problems(agent.recorder.status().full, controller.audit.problem),
   };
 }
 

@@ -40,6 +40,7 @@ export function agentMetrics(numbers: AgentNumbers): Metric[] {
     gauge("record_entries", "Entries in the record's chain.", record.size),
     gauge("record_signed_entries", "Entries that a signed head covers.", record.signed),
     gauge("record_failed", "1 when the record cannot be written: then nothing is let through.", record.failed ? 1 : 0),
+    gauge("record_full", "1 while the record is at its limit: then nothing is let through.", record.full ? 1 : 0),
     gauge("spool_bytes", "Bytes of the spool on the disk.", spoolBytes(stateDir)),
     gauge("state_free_bytes", "Free bytes where the state directory is.", freeBytes(stateDir)),
     gauge("sessions_open", "Sessions that go on now.", numbers.openSessions),

@@ -81,6 +81,11 @@ export class Chain {
     return bytes;
   }
 
+  /** It has begun, and has not ended. */
+  has(session: string): boolean {
+    return this.#sessions.has(session);
+  }
+
   /** Takes up a session that an earlier run of the agent began. */
   resume(session: string, seq: number, link: Buffer): void {
     this.#sessions.set(session, { seq, link, name: avroString(session) });

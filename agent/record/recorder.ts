@@ -31,6 +31,8 @@ const headEveryMs = 1_000;
 /** What may wait in memory for a flush; a flush comes every turn of the event loop. */
 const pendingBytesMax = 64 * 1024 * 1024;
 const pendingBytesFirst = 256 * 1024;
+/** Of a full record: for the ends of what went on. Beyond it they are not taken, either. */
+export const endingsBytesMax: number = 64 * 1024 * 1024;
 
 export interface RecorderOptions {
   readonly stateDir: string;
@@ -55,14 +57,27 @@ export interface RecorderStatus {
   readonly signed: number;
   /** Why nothing is taken any more. */
   readonly failed: string | null;
+  /** Why nothing new is taken now. */
+  readonly full: string | null;
+}
+
+/** While it was full. */
+export interface Refused {
+  readonly operations: number;
+  readonly connections: number;
 }
 
 export interface Recorder {
   readonly agentId: string;
-  /** Chains an entry; throws WEIR_SPOOL_WRITE once the spool has failed. */
+  /** Chains an entry; throws WEIR_SPOOL_WRITE once the spool has failed, and WEIR_SPOOL_FULL while it is full. */
   append(session: string, body: EntryBody): void;
   /** Writes what is appended; throws WEIR_SPOOL_WRITE, and then nothing of it is in the spool. */
   flush(): void;
+  /**
+   * Full, for this reason; null: there is room again. No operation and no session is taken then, nor an entry for a
+   * connection that was refused; what goes on ends in order, with what came back. Answers with what was turned away.
+   */
+  limit(full: string | null): Refused;
   /** Resolves when all that is flushed so far is on the disk. */
   synced(): Promise<void>;
   status(): RecorderStatus;
@@ -100,6 +115,12 @@ class SpoolRecorder implements Recorder {
   #pending = Buffer.allocUnsafeSlow(pendingBytesFirst);
   #pendingBytes = 0;
   #failed: WeirError | null = null;
+  #full: WeirError | null = null;
+  /** Bytes written by then. */
+  #fullAt = 0;
+  #refused = { operations: 0, connections: 0 };
+  /** Sessions whose beginning was not taken: nothing of them is, to their end. */
+  readonly #turnedAway = new Set<string>();
   #headSize = -1;
   /** How far the chain is written, and how far it is on the disk: only that is signed for. */
   #flushed: Place;
@@ -147,6 +168,11 @@ class SpoolRecorder implements Recorder {
 
   append(session: string, body: EntryBody): void {
     if (this.#failed !== null) throw this.#failed;
+    if (this.#turnedAway.size > 0 && this.#turnedAway.has(session)) {
+      if (body.type === "session-end") this.#turnedAway.delete(session);
+      return;
+    }
+    if (this.#full !== null && !this.#takes(session, body)) return;
     if (this.#pendingBytes > pendingBytesMax) {
       throw new WeirError("WEIR_SPOOL_WRITE", `More than ${pendingBytesMax} bytes wait to be written.`);
     }
@@ -163,6 +189,29 @@ class SpoolRecorder implements Recorder {
     this.#count(body);
   }
 
+  limit(full: string | null): Refused {
+    const { operations, connections } = this.#refused;
+    this.#full = full === null ? null : new WeirError("WEIR_SPOOL_FULL", full);
+    this.#fullAt = this.#counts.bytes;
+    this.#refused = { operations: 0, connections: 0 };
+    return { operations, connections };
+  }
+
+  /** While it is full. Throws for what must not go on without an entry; false: it is counted only. */
+  #takes(session: string, body: EntryBody): boolean {
+    const full = this.#full as WeirError;
+    if (body.type === "refused" && session === "agent") {
+      this.#refused.connections += 1;
+      return false;
+    }
+    if (session !== "agent" && !this.#chain.has(session)) {
+      this.#refused.connections += 1;
+      this.#turnedAway.add(session);
+    } else if (body.type === "operation") this.#refused.operations += 1;
+    else if (this.#counts.bytes + this.#pendingBytes - this.#fullAt <= endingsBytesMax) return true;
+    throw full;
+  }
+
   status(): RecorderStatus {
     const { entries, actions, refused, ...rest } = this.#counts;
     return {
@@ -173,6 +222,7 @@ class SpoolRecorder implements Recorder {
       size: this.#chain.agentSeq,
       signed: Math.max(0, this.#headSize),
       failed: this.#failed?.message ?? null,
+      full: this.#full?.message ?? null,
     };
   }
 

@@ -84,6 +84,7 @@ const states: Readonly<Partial<Record<string, string>>> = {
   WEIR_UNSUPPORTED: "0A000",
   WEIR_LIMIT_REACHED: "54000",
   WEIR_SPOOL_WRITE: "58030",
+  WEIR_SPOOL_FULL: "53100",
   WEIR_DENIED: insufficientPrivilege,
 };
 

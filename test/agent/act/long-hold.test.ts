@@ -92,7 +92,7 @@ function ask({ hold }: ReturnType<typeof makeAgent>, targetName: string, body: o
     target,
     ports,
     decided: (event) => exchange.decided(event.decision, event.approvalId),
-    recordFailed: (message) => assert.fail(message),
+    recordFailed: (error) => assert.fail(error),
   });
   const bytes = Buffer.from(JSON.stringify(body));
   const context = {

@@ -3,13 +3,17 @@ import assert from "node:assert/strict";
 import { appendFileSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import type { WeirError } from "../../../agent/errors.ts";
 import { topics } from "../../../agent/kafka/topics.ts";
 import type { OutMessage, Transport } from "../../../agent/kafka/transport.ts";
-import { cursorFile } from "../../../agent/publish/cursor.ts";
+import { CursorFile, cursorFile } from "../../../agent/publish/cursor.ts";
 import { batchBytesMax, openPublisher, type Publisher, queueBytesMax } from "../../../agent/publish/publisher.ts";
+import { startSpoolLimit, waitingBytes } from "../../../agent/publish/spool-limit.ts";
+import { readEntries } from "../../../agent/record/read.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
 import { segmentPath, segmentsOf, writeFrame } from "../../../agent/record/segment.ts";
-import { fill, onlySegment, operation, payloadsOf, result, sampleLog, tempDir } from "../record/sample.ts";
+import { verifyLog } from "../../../agent/record/verify.ts";
+import { fill, flow, onlySegment, operation, payloadsOf, result, sampleLog, tempDir } from "../record/sample.ts";
 
 class ListTransport implements Transport {
   readonly name = "kafkajs";
@@ -226,4 +230,63 @@ test("a state directory that was moved away and begun anew is published from its
   await publisher.close(5_000);
   // The old cursor's place is one of the new spool, too; only the entry before it is another.
   assert.deepEqual(transport.payloads(), payloadsOf(path));
+});
+
+test("while Kafka is away the record grows to its limit, and no further; afterwards all of it is there, once", async (t) => {
+  const dir = tempDir(t);
+  const recorder = await openRecorder({ stateDir: dir });
+  const { transport, publisher } = publish(t, dir);
+  let away = true;
+  transport.refuse = () => (away ? { error: new Error("away") } : null);
+  const told: string[] = [];
+  const bytesMax = 256 * 1024;
+  const limit = startSpoolLimit({
+    ...{ stateDir: dir, bytesMax, recorder, everyMs: 5 },
+    full: (reason) => {
+      told.push(reason);
+      recorder.append("agent", { type: "notice", text: "full" });
+    },
+    room: ({ operations }) => {
+      told.push(`${operations} refused`);
+      recorder.append("agent", { type: "notice", text: "room" });
+    },
+  });
+  t.after(() => limit.close());
+  recorder.append("s", { type: "session-start", flow: flow("s"), target: "app", protocol: "postgres" });
+  let [taken, refused] = [0, 0];
+  const load = async (): Promise<void> => {
+    try {
+      recorder.append("s", operation(taken + 1, "x".repeat(8_000)));
+      taken += 1;
+      recorder.flush();
+    } catch (error) {
+      assert.equal((error as WeirError).code, "WEIR_SPOOL_FULL");
+      refused += 1;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  };
+  for (let tries = 0; refused < 20; tries += 1) {
+    assert.ok(tries < 5_000);
+    await load();
+  }
+  assert.match(told[0] ?? "", /of the record wait for Kafka, and 0 MiB may \(--spool-max\)/);
+  const there = waitingBytes(dir, new CursorFile(dir));
+  // What came between two looks is above it.
+  assert.ok(there >= bytesMax && there < 8 * bytesMax, String(there));
+  const size = recorder.status().size;
+  for (let tries = 0; tries < 20; tries += 1) await load();
+  recorder.flush();
+  assert.equal(recorder.status().size, size, "it does not grow");
+  away = false;
+  await until(() => told.length === 2);
+  assert.equal(told[1], `${refused} refused`);
+  await load();
+  await recorder.close();
+  await publisher.close(5_000);
+  const sent = transport.payloads();
+  assert.equal(new Set(sent.map((one) => one.toString("base64"))).size, sent.length);
+  // The beginning and each operation that was taken, and the two notices.
+  assert.deepEqual([sent.length, [...readEntries(dir)].length], [taken + 3, taken + 3]);
+  assert.equal(waitingBytes(dir, new CursorFile(dir)), 0);
+  assert.equal(verifyLog(dir).ok, true);
 });

@@ -18,9 +18,21 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { WeirError } from "../../../agent/errors.ts";
 import { readEntries } from "../../../agent/record/read.ts";
-import { openRecorder } from "../../../agent/record/recorder.ts";
+import { endingsBytesMax, openRecorder } from "../../../agent/record/recorder.ts";
 import { verifyLog } from "../../../agent/record/verify.ts";
-import { fill, flow, onlySegment, operation, payloadsOf, sampleLog, sessionA, tempDir } from "./sample.ts";
+import {
+  fill,
+  flow,
+  onlySegment,
+  operation,
+  payloadsOf,
+  result,
+  sampleLog,
+  sessionA,
+  sessionB,
+  sessionEnd,
+  tempDir,
+} from "./sample.ts";
 
 const code = (wanted: string) => (error: unknown) => (error as WeirError).code === wanted;
 const recorderModule = join(import.meta.dirname, "../../../agent/record/recorder.ts");
@@ -161,6 +173,58 @@ test("a full disk: WEIR_SPOOL_WRITE at once and from then on; after it the recor
   assert.deepEqual([ok, interruptions], [true, 1]);
   const operations = [...readEntries(dir)].filter((entry) => entry.type === "Operation");
   assert.equal(operations.at(-1)?.fields["operationId"], flushed);
+});
+
+test("a full record takes nothing new: what goes on ends in order, and what was turned away leaves no trace", async (t) => {
+  const dir = tempDir(t);
+  const recorder = await openRecorder({ stateDir: dir });
+  const start = (id: string) =>
+    ({ type: "session-start", flow: flow(id), target: "app", protocol: "postgres" }) as const;
+  const refused = { type: "refused", code: "WEIR_DENIED", reason: "udp", flow: null } as const;
+  recorder.append(sessionA, start(sessionA));
+  recorder.append(sessionA, operation(1, "SELECT 1"));
+  assert.deepEqual(recorder.limit("It is full."), { operations: 0, connections: 0 });
+  assert.equal(recorder.status().full, "It is full.");
+  assert.throws(() => recorder.append(sessionA, operation(2, "SELECT 2")), code("WEIR_SPOOL_FULL"));
+  assert.throws(() => recorder.append(sessionB, start(sessionB)), code("WEIR_SPOOL_FULL"));
+  recorder.append(sessionB, { type: "notice", text: "of a session that has not begun" });
+  recorder.append("agent", refused);
+  recorder.append(sessionA, result(1, 3));
+  recorder.append("agent", { type: "notice", text: "the agent goes on" });
+  assert.deepEqual(recorder.limit(null), { operations: 1, connections: 2 });
+  assert.equal(recorder.status().full, null);
+  // It lingers until its client has read why.
+  recorder.append(sessionB, operation(1, "SELECT 'turned away'"));
+  recorder.append(sessionB, sessionEnd);
+  recorder.append(sessionA, operation(3, "SELECT 3"));
+  recorder.append(sessionA, sessionEnd);
+  recorder.append(sessionB, start(sessionB));
+  recorder.append("agent", refused);
+  await recorder.close();
+  assert.equal(verifyLog(dir).ok, true);
+  assert.deepEqual(
+    [...readEntries(dir)].map(({ session, type }) => `${session.slice(-1)} ${type}`),
+    [
+      ...["a SessionStart", "a Operation", "a Result", "t Notice", "a Operation", "a SessionEnd", "b SessionStart"],
+      "t Refused",
+    ],
+  );
+});
+
+test("a full record has an end for what goes on, too", async (t) => {
+  const recorder = await openRecorder({ stateDir: tempDir(t) });
+  recorder.append(sessionA, { type: "session-start", flow: flow(sessionA), target: "app", protocol: "postgres" });
+  recorder.limit("It is full.");
+  const notice = { type: "notice", text: "x".repeat(1024 * 1024) } as const;
+  let taken = 0;
+  assert.throws(() => {
+    for (; ; taken += 1) {
+      recorder.append(sessionA, notice);
+      recorder.flush();
+    }
+  }, code("WEIR_SPOOL_FULL"));
+  assert.ok(taken * notice.text.length <= endingsBytesMax && taken >= 60, String(taken));
+  await recorder.close();
 });
 
 test("a second agent on a state directory is refused, in another process and in this one", async (t) => {
