@@ -27,6 +27,8 @@ export const cardDetector: Detector = {
       const length = gapBefore(text, at, from);
       if (length === 0) break;
       at -= length;
+      // Blanks stand in pairs, too.
+      at -= gapBefore(text, at, from);
     }
     return start;
   },
@@ -43,7 +45,7 @@ export const cardDetector: Detector = {
 };
 
 /** A group of digits that, with those behind it, has enough of them. */
-const run = new RegExp(`(?<![0-9])[2-6](?:${gap}?[0-9]){${digitsMin - 1}}`, "g");
+const run = new RegExp(`(?<![0-9])[2-6](?:${gap}{0,2}[0-9]){${digitsMin - 1}}`, "g");
 
 /** The separator that ends at a place; half of one counts, as its rest may come. */
 function gapBefore(text: string, at: number, from: number): number {
@@ -72,6 +74,9 @@ function cardEnd(text: string, start: number): number {
   // Dots also part the numbers of versions and addresses: of them only groups as cards have them.
   let dotted = false;
   let shortest = digitsMax;
+  // Pairs of blanks part the columns of tables: they have to stand between all groups, and the groups to be a card's.
+  let wide = false;
+  let shape = 0;
   for (let at = start; ; ) {
     const group = at;
     for (; is(text, at, digit); at += 1) {
@@ -86,15 +91,41 @@ function cardEnd(text: string, start: number): number {
     }
     if (at === group) return best;
     shortest = Math.min(shortest, at - group);
-    if (digits >= digitsMin && !same && (!dotted || shortest >= 4)) {
+    shape = shape * 100 + at - group;
+    if (digits >= digitsMin && !same && (!dotted || shortest >= 4) && (!wide || isWideCard(text, start, at, shape))) {
       // The last digit counts once.
       if ((digits % 2 === 0 ? evenTwice : oddTwice) % 10 === 0) best = at;
     }
     const length = gapLength(text, at);
     if (length === 0) return best;
     dotted ||= text.charCodeAt(at) === 0x2e;
-    at += length;
+    const pair = pairLength(text, at);
+    if (shape < 100) wide = pair > 0;
+    else if (wide !== pair > 0) return best;
+    at += wide ? pair : length;
   }
+}
+
+/** Two blanks, of either kind; 0: there are none. */
+function pairLength(text: string, at: number): number {
+  const first = blankLength(text, at);
+  const second = first === 0 ? 0 : blankLength(text, at + first);
+  return second === 0 ? 0 : first + second;
+}
+
+function blankLength(text: string, at: number): number {
+  const code = text.charCodeAt(at);
+  return code === 0x2d || code === 0x2e ? 0 : gapLength(text, at);
+}
+
+/** Groups of 4-4-4-4 or 4-6-5 digits, and no more of them before or behind, as in the row of a table. */
+function isWideCard(text: string, start: number, end: number, shape: number): boolean {
+  if (shape !== 4_040_404 && shape !== 40_605) return false;
+  const pair = pairLength(text, end);
+  return (
+    !(pair > 0 && is(text, end + pair, digit)) &&
+    !/[0-9][^0-9A-Za-z.-]{2,6}$/.test(text.slice(Math.max(0, start - 7), start))
+  );
 }
 
 /** Ranges of ISO/IEC 7812 in use, by their first two digits. */

@@ -55,7 +55,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
           found += maskStep(step, text, bytes, start, open - start, filler);
       }
     }
-    if ((seen & hexBytes) !== 0) found += maskHex(bytes, start, end);
+    if ((seen & hexBytes) !== 0) found += maskHex(bytes, start, end, open);
     return found;
   }
   const always = steps.latin1.some(({ detector }) => detector.needs === 0);
@@ -100,7 +100,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
   }
 
   /** bytea as text, `\\x6162…`: what it stands for is looked into, and written back as hex. */
-  function maskHex(bytes: Buffer, start: number, end: number): number {
+  function maskHex(bytes: Buffer, start: number, end: number, open: number): number {
     let found = 0;
     // Not beyond its end: behind it the rows of a whole read may stand.
     const text = bytes.subarray(0, end);
@@ -111,7 +111,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
       to -= (to - at) % 2;
       if (to - at < hexDigitsMin) continue;
       const raw = Buffer.from(bytes.toString("latin1", at, to), "hex");
-      const values = maskRaw(raw);
+      const values = maskRaw(raw, open < to ? (open - at) >> 1 : raw.length);
       if (values > 0) bytes.write(raw.toString("hex"), at, "latin1");
       found += values;
       at = to;
@@ -120,15 +120,15 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
   }
 
   /** Hex within hex is left as it is. */
-  function maskRaw(raw: Buffer): number {
+  function maskRaw(raw: Buffer, open: number): number {
     const seen = mayMatchLong(raw, 0, raw.length);
     if ((seen & ~hexBytes) === 0 && !always) return 0;
-    if (raw.length > windowBytesMax) return maskPieces(raw, 0, raw.length, star);
+    if (open === raw.length && raw.length > windowBytesMax) return maskPieces(raw, 0, raw.length, star);
     const text = raw.toString("latin1", 0, raw.length);
     let found = 0;
     for (const step of steps.latin1) {
       if (step.detector.needs === 0 || (step.detector.needs & seen) !== 0)
-        found += maskStep(step, text, raw, 0, raw.length, star);
+        found += maskStep(step, text, raw, 0, open, star);
     }
     return found;
   }
@@ -146,7 +146,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
       const bytes = Buffer.from(text, "utf8");
       const seen = mayMatchLong(bytes, 0, bytes.length);
       if (seen === 0 && !always) return false;
-      if ((seen & hexBytes) !== 0 && maskHex(bytes, 0, bytes.length) > 0) return true;
+      if ((seen & hexBytes) !== 0 && maskHex(bytes, 0, bytes.length, bytes.length) > 0) return true;
       return steps.utf16.some(
         ({ detector }) =>
           (detector.needs === 0 || (detector.needs & seen) !== 0) && detector.next(text, 0, text.length) !== null,
@@ -174,7 +174,7 @@ export function maskerOf({ steps, key, styleOfKey }: MaskPlan): Masker {
   };
 }
 
-function isHexDigit(byte: number): boolean {
+export function isHexDigit(byte: number): boolean {
   const small = byte | 0x20;
   return (byte >= 0x30 && byte <= 0x39) || (small >= 0x61 && small <= 0x66);
 }

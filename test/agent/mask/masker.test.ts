@@ -45,7 +45,22 @@ describe("detectors", () => {
 
   test("what only looks like one stays", () => {
     const masker = maskerFor(names);
-    const texts = ["4111111111111112", "000-12-3456", "2024-01-02 03:04:05", "second digit Asia", "10.5.2.1, 10.5.2.2"];
+    const rowsOfTables = [
+      "1  4111  1111  1111  1111",
+      "4111  1111  1111  1111  2222",
+      "4111  1111 1111  1111",
+      "41111  111  1111  1111",
+      "4111  1111  1111111  1",
+      "4111   1111   1111   1111",
+    ];
+    const texts = [
+      ...rowsOfTables,
+      "4111111111111112",
+      "000-12-3456",
+      "2024-01-02 03:04:05",
+      "second digit Asia",
+      "10.5.2.1, 10.5.2.2",
+    ];
     for (const text of texts) assert.equal(masker.maskString(text), text);
   });
 });
@@ -86,6 +101,21 @@ describe("a match across the cut between two scans", () => {
         }
       }
     });
+  }
+});
+
+test("deep in the hex form of a bytea, in a text that streams", () => {
+  const masker = maskerFor(names);
+  const hex = Buffer.from("4111111111111111").toString("hex");
+  for (const deep of [10, 128 * 1024 - 1, 118_000, 121_072, 300_001]) {
+    const raw = Buffer.from(`${"a".repeat(deep)} 4111111111111111 ${"b".repeat(400_000)}`).toString("hex");
+    const message = Buffer.concat([Buffer.from([0x64, 0, 0, 0, 0]), Buffer.from(`1\tx\\\\x${raw}\t\\\\x41\n`)]);
+    const stream = streamCopy(masker, () => {});
+    const out: Buffer[] = [];
+    for (let from = 0; from < message.length; from += 65_536)
+      out.push(stream.push(Buffer.from(message.subarray(from, from + 65_536)), from + 65_536 >= message.length));
+    const left = Buffer.concat(out).toString("latin1");
+    assert.equal(left, message.toString("latin1").replace(hex, "2a".repeat(16)), String(deep));
   }
 });
 

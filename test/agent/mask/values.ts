@@ -17,6 +17,8 @@ export const samples: readonly Sample[] = [
   { name: "card, dashed", detector: "credit-card", value: "3782-822463-10005" },
   { name: "card, dotted", detector: "credit-card", value: "5555.5555.5555.4444" },
   { name: "card, no-break spaces", detector: "credit-card", value: "4111\u00a01111\u00a01111\u00a01111" },
+  { name: "card, pairs of spaces", detector: "credit-card", value: "4111  1111  1111  1111" },
+  { name: "card, a space and a no-break space", detector: "credit-card", value: "3782 \u00a0822463 \u00a010005" },
   { name: "ssn", detector: "ssn", value: "536-90-4399" },
   { name: "email", detector: "email", value: "Ada.L+x@mail.ex-ample.co.uk" },
   { name: "phone", detector: "phone", value: "+1 (415) 555-2671" },

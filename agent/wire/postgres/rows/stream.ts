@@ -5,7 +5,7 @@
 
 import type { MaskStyle } from "../../../core/verdict.ts";
 import { PeerError } from "../../../errors.ts";
-import { contextBytesMax, type Masker, matchBytesMax } from "../../../mask/masker.ts";
+import { contextBytesMax, isHexDigit, type Masker, matchBytesMax } from "../../../mask/masker.ts";
 import { applyStyle } from "../../../mask/style.ts";
 import { headerBytes } from "../framer.ts";
 
@@ -109,19 +109,35 @@ function valueStream(
 function lookedValue(masker: Masker, found: (values: number) => void): ValueStream {
   let held: Buffer[] = [];
   let heldBytes = 0;
+  /** What is held begins in the middle of a bytea's hex form. */
+  let inHex = false;
   return {
     push(bytes, last) {
       held.push(bytes);
       heldBytes += bytes.length;
       if (!last && heldBytes < scanBytesMin) return Buffer.alloc(0);
-      const text = Buffer.concat(held, heldBytes);
+      const text = Buffer.concat(inHex ? [hexHead, ...held] : held);
       const open = last ? text.length : text.length - matchBytesMax;
       const values = masker.maskOpen(text, 0, text.length, open);
       if (values > 0) found(values);
-      const leaving = last ? text.length : text.length - heldBackBytesMax;
+      const from = inHex ? hexHead.length : 0;
+      let leaving = last ? text.length : text.length - heldBackBytesMax;
+      const digits = hexDigitsBefore(text, leaving);
+      inHex = digits !== null;
+      // Two digits are a byte.
+      if (digits !== null) leaving -= digits % 2;
       held = last ? [] : [text.subarray(leaving)];
       heldBytes = text.length - leaving;
-      return text.subarray(0, leaving);
+      return text.subarray(from, leaving);
     },
   };
+}
+
+const hexHead = Buffer.from("\\x");
+
+/** How many digits stand between a place and the `\\x` before them; null: it is not in the hex form of a bytea. */
+function hexDigitsBefore(text: Buffer, place: number): number | null {
+  let at = place;
+  while (at > 0 && isHexDigit(text[at - 1] as number)) at -= 1;
+  return text[at - 1] === 0x78 && text[at - 2] === 0x5c ? place - at : null;
 }
