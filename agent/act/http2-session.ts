@@ -21,7 +21,7 @@ import type { HttpContext } from "../wire/http/context.ts";
 import type { Dialect } from "../wire/http/dialect.ts";
 import { Exchange } from "../wire/http/exchange.ts";
 import type { ExchangeSink } from "../wire/http/exchange-sink.ts";
-import type { LargeTask } from "../wire/http/large-body.ts";
+import type { LargeDone, LargeTask } from "../wire/http/large-body.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "../wire/http/message.ts";
 import { plainExchange } from "../wire/http/plain.ts";
 import { Desk } from "./desk.ts";
@@ -34,14 +34,22 @@ const streamsMax = 250;
 /** What either side may send on one stream before it is read. */
 const windowBytes = 256 * 1024;
 const headerListBytesMax = 64 * 1024;
+/** Fields of a message, those that begin with a colon among them; as many as in HTTP/1.1. */
+const fieldsMax = 256;
+/** node:http2 throws at two fields of a name that it takes for single; they are passed on as they came. */
+const asTheyCome = { maxHeaderListPairs: fieldsMax, strictSingleValueFields: false };
+/** The last that HTTP has (RFC 9110 §15). */
+const statusMax = 599;
 const lingerMs = 2_000;
 /** The same for a session that is ended from outside. */
 const lastWordMs = 1_000;
 
-const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR } = constants;
+const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 const endStream = 1;
 /** Fields that only HTTP/1 has (RFC 9113 §8.2.2). */
-const connectionFields = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
+const connectionFields = new Set([
+  ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"],
+]);
 
 export interface Http2SessionOptions {
   readonly flow: Flow;
@@ -57,9 +65,13 @@ export class Http2Session implements FlowSession {
   readonly done: Promise<void>;
   readonly #options: Http2SessionOptions;
   readonly #desk: Desk;
-  readonly #exchanges = new Map<number, Exchange>();
+  readonly #streams = new Map<number, StreamDriver>();
   #client: ServerHttp2Session | null = null;
   #upstream: Promise<ClientHttp2Session> | null = null;
+  /** What `#upstream` came to, as long as it takes requests. */
+  #latest: ClientHttp2Session | null = null;
+  /** All that are open: one that takes no more requests still answers those it has. */
+  readonly #servers = new Set<ClientHttp2Session>();
   #asked = 0;
   #bytesUp = 0;
   #bytesDown = 0;
@@ -75,7 +87,7 @@ export class Http2Session implements FlowSession {
     });
     this.#desk = new Desk({
       ...options,
-      decided: (event) => this.#exchanges.get(event.askId)?.decided(event.decision, event.approvalId),
+      decided: (event) => this.#streams.get(event.askId)?.decided(event.decision, event.approvalId, null),
       recordFailed: (error) => this.#recordFailed(error),
     });
   }
@@ -101,6 +113,7 @@ export class Http2Session implements FlowSession {
         maxHeaderListSize: headerListBytesMax,
       },
       maxSessionRejectedStreams: 1_000,
+      ...asTheyCome,
     });
     this.#client = session;
     session.on("stream", (stream, _headers, flags, rawHeaders) => this.#stream(stream, flags, rawHeaders));
@@ -111,7 +124,7 @@ export class Http2Session implements FlowSession {
   /** Ends the session from outside: open requests get their answer, then the connection goes. */
   terminate(code: string, reason: string): void {
     this.#lingerMs = lastWordMs;
-    for (const exchange of this.#exchanges.values()) exchange.terminate(code, reason);
+    for (const stream of this.#streams.values()) stream.terminate(code, reason);
     this.#close(`${code}: ${reason}`);
   }
 
@@ -137,17 +150,19 @@ export class Http2Session implements FlowSession {
         this.#bytesDown += bytes;
       },
     });
-    const exchange = new Exchange({
-      id,
-      head,
-      dialect: this.#open(head),
-      context: this.#options.http,
-      now: Date.now,
-      sink: driver,
-    });
-    this.#exchanges.set(id, exchange);
-    stream.once("close", () => this.#exchanges.delete(id));
-    driver.run(exchange);
+    this.#streams.set(id, driver);
+    stream.once("close", () => this.#streams.delete(id));
+    driver.run(
+      () =>
+        new Exchange({
+          id,
+          head,
+          dialect: this.#open(head),
+          context: this.#options.http,
+          now: Date.now,
+          sink: driver,
+        }),
+    );
   }
 
   #open(head: RequestHead) {
@@ -182,8 +197,14 @@ export class Http2Session implements FlowSession {
     const session = connect("https://upstream", {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: windowBytes, maxHeaderListSize: headerListBytesMax },
+      ...asTheyCome,
     });
+    this.#latest = session;
+    this.#servers.add(session);
+    // One that ends late must not take the place of the next one, which nobody would end then.
     const gone = (): void => {
+      if (this.#latest !== session) return;
+      this.#latest = null;
       this.#upstream = null;
     };
     session.on("error", (error) => {
@@ -191,7 +212,10 @@ export class Http2Session implements FlowSession {
       this.#options.ports.log("info", `${this.#options.flow.id}: server: ${error.message}`);
     });
     session.on("goaway", gone);
-    session.on("close", gone);
+    session.on("close", () => {
+      gone();
+      this.#servers.delete(session);
+    });
     return session;
   }
 
@@ -206,7 +230,7 @@ export class Http2Session implements FlowSession {
   #close(reason: string): void {
     if (this.#closing) return;
     this.#closing = true;
-    for (const exchange of this.#exchanges.values()) exchange.clientLeft(reason);
+    for (const stream of this.#streams.values()) stream.clientLeft(reason);
     this.#desk.close(reason);
     const client = this.#client;
     if (client === null || client.destroyed) {
@@ -224,6 +248,7 @@ export class Http2Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
+    for (const session of this.#servers) session.destroy();
     this.#upstream?.then(
       (session) => session.destroy(),
       () => {},
@@ -239,6 +264,8 @@ export class Http2Session implements FlowSession {
     this.#resolveDone();
   }
 }
+
+type AnswerFields = IncomingHttpHeaders & { ":status"?: number };
 
 interface StreamOptions {
   readonly desk: Desk;
@@ -275,35 +302,67 @@ class StreamDriver implements ExchangeSink {
     this.#options = options;
   }
 
-  run(exchange: Exchange): void {
-    this.#exchange = exchange;
+  run(open: () => Exchange): void {
+    this.#safely(() => {
+      const exchange = open();
+      this.#exchange = exchange;
+      this.#listen(exchange);
+      exchange.start();
+      this.#steerClient();
+    })();
+  }
+
+  #listen(exchange: Exchange): void {
     const client = this.#client;
-    client.on("data", (bytes: Buffer) => {
+    const on = <Values extends unknown[]>(event: string, handle: (...values: Values) => void): void => {
+      client.on(event, this.#safely(handle));
+    };
+    on("data", (bytes: Buffer) => {
       this.#options.up(bytes.length);
       exchange.requestBody(bytes);
       this.#steerClient();
     });
-    client.on("trailers", (trailers: IncomingHttpHeaders) => {
+    on("trailers", (trailers: IncomingHttpHeaders) => {
       this.#requestTrailers = new Headers(flat(trailers));
     });
-    if (exchange.head.body.kind !== "none") client.on("end", () => exchange.requestEnd(this.#requestTrailers));
-    client.on("drain", () => {
+    if (exchange.head.body.kind !== "none") on("end", () => exchange.requestEnd(this.#requestTrailers));
+    on("drain", () => {
       if (this.#replyPaused) return;
       this.#decoder?.resume();
       this.#server?.resume();
     });
-    client.on("wantTrailers", () => {
+    on("wantTrailers", () => {
       client.sendTrailers(this.#replyTrailers === null ? {} : objectOf(this.#replyTrailers));
     });
-    client.on("close", () => {
+    on("close", () => {
       if (!exchange.over) exchange.clientLeft("the client gave the request up");
       this.#stopWork();
       if (!this.#over) this.#server?.close(NGHTTP2_CANCEL);
       letGo(client);
     });
-    exchange.start();
-    this.#steerClient();
   }
+
+  /** A defect, of ours or at the border to node:http2, ends this stream and nothing else. */
+  #safely<Values extends unknown[]>(handle: (...values: Values) => void): (...values: Values) => void {
+    return (...values) => {
+      try {
+        handle(...values);
+      } catch (error) {
+        this.#options.ports.log("warn", `WEIR_INTERNAL: ${error instanceof Error ? error.stack : error}`);
+        this.#client.close(NGHTTP2_INTERNAL_ERROR);
+        this.#server?.close(NGHTTP2_CANCEL);
+      }
+    };
+  }
+
+  readonly decided = this.#safely((...[decision, approvalId, retryAfterSeconds]: Parameters<Exchange["decided"]>) => {
+    this.#exchange?.decided(decision, approvalId, retryAfterSeconds);
+    this.#steerClient();
+  });
+
+  readonly terminate = this.#safely((code: string, reason: string) => this.#exchange?.terminate(code, reason));
+
+  readonly clientLeft = this.#safely((reason: string) => this.#exchange?.clientLeft(reason));
 
   ask(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
     const { ports, desk, id } = this.#options;
@@ -311,17 +370,14 @@ class StreamDriver implements ExchangeSink {
     const ask = (): void => {
       const event = desk.ask({ type: "ask", askId: id, operation, digest });
       // Not inside the exchange's own call.
-      setImmediate(() => {
-        this.#exchange?.decided(event.decision, event.approvalId, event.retryAfterSeconds ?? null);
-        this.#steerClient();
-      });
+      setImmediate(() => this.decided(event.decision, event.approvalId, event.retryAfterSeconds ?? null));
     };
     if (ready === null) ask();
     else
       ready.then(
-        () => {
+        this.#safely(() => {
           if (this.#exchange?.over !== true) ask();
-        },
+        }),
         (error: unknown) => {
           ports.log("warn", `WEIR_INTERNAL: ${error instanceof Error ? error.stack : error}`);
           this.#client.close(NGHTTP2_INTERNAL_ERROR);
@@ -350,16 +406,17 @@ class StreamDriver implements ExchangeSink {
       ":authority": head.authority,
       ...objectOf(head.headers),
     };
+    const failed = this.#safely((error: unknown) => this.#failed(error));
     const request = (): void => {
       upstream().then(
-        (session) => this.#request(session, headers),
-        (error: unknown) => this.#failed(error),
+        this.#safely((session) => this.#request(session, headers)),
+        failed,
       );
     };
     // What was recorded is written first: see gate.ts.
     if (desk.failure !== null) this.#failed(desk.failure);
     else if (desk.recordedEpoch < ports.gate.settled) request();
-    else ports.gate.whenSettled((error) => (error === null ? request() : this.#failed(error)));
+    else ports.gate.whenSettled((error) => (error === null ? request() : failed(error)));
   }
 
   #request(session: ClientHttp2Session, headers: Record<string, string | string[]>): void {
@@ -377,37 +434,53 @@ class StreamDriver implements ExchangeSink {
     }
     this.#server = server;
     let answered = false;
-    server.on("headers", (informational, _flags, raw) => {
+    const on = <Values extends unknown[]>(event: string, handle: (...values: Values) => void): void => {
+      server.on(event, this.#safely(handle));
+    };
+    on("headers", (informational: AnswerFields, _flags: number, raw?: string[]) => {
       exchange.responseHead(responseHead(raw ?? flat(informational), informational[":status"] ?? 100, false));
     });
-    server.on("response", (answer, flags, raw) => {
+    on("response", (answer: AnswerFields, flags: number, raw?: string[]) => {
       answered = true;
-      const ends = (flags & endStream) !== 0;
-      exchange.responseHead(responseHead(raw ?? flat(answer), answer[":status"] ?? 502, ends));
+      const status = answer[":status"] ?? 502;
+      if (status > statusMax) {
+        exchange.upstreamFailed(
+          "WEIR_FRAME_INVALID",
+          `The server answered with ${status}, which is no status of HTTP.`,
+        );
+        return;
+      }
+      exchange.responseHead(responseHead(raw ?? flat(answer), status, (flags & endStream) !== 0));
     });
-    server.on("data", (bytes: Buffer) => {
+    on("data", (bytes: Buffer) => {
       exchange.responseBody(bytes);
       if (this.#client.writableNeedDrain) server.pause();
     });
-    server.on("trailers", (_trailers, _flags, raw) => {
-      this.#serverTrailers = new Headers((raw as unknown as string[] | undefined) ?? flat(_trailers));
+    on("trailers", (trailers: IncomingHttpHeaders, _flags: number, raw?: string[]) => {
+      this.#serverTrailers = new Headers(raw ?? flat(trailers));
     });
     let whole = false;
-    server.on("end", () => {
+    on("end", () => {
       if (!answered) return;
       whole = server.rstCode === NGHTTP2_NO_ERROR;
       exchange.responseEnd(this.#serverTrailers);
     });
-    server.on("wantTrailers", () => {
+    on("wantTrailers", () => {
       server.sendTrailers(this.#requestTrailers === null ? {} : objectOf(this.#requestTrailers));
     });
-    server.on("drain", () => this.#steerClient());
+    on("drain", () => this.#steerClient());
     server.on("error", () => {});
-    server.on("close", () => {
+    on("close", () => {
       letGo(server);
       // What is being decoded may end later than the stream that brought it.
       if (exchange.over || whole) return;
       const code = server.rstCode;
+      if (code === NGHTTP2_REFUSED_STREAM && !this.#client.headersSent) {
+        // Nothing of it was done (RFC 9113 §8.7): told so, as without Weir, clients try again by themselves.
+        exchange.clientLeft("the server refused the stream");
+        this.#client.close(code);
+        return;
+      }
       if (answered) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
       exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", `The server broke off its answer (RST_STREAM ${code}).`);
     });
@@ -477,20 +550,25 @@ class StreamDriver implements ExchangeSink {
   }
 
   wake(ms: number): void {
-    setTimeout(() => this.#exchange?.tick(), ms).unref();
+    const tick = this.#safely(() => this.#exchange?.tick());
+    setTimeout(tick, ms).unref();
   }
 
   inflate(coding: string, body: Buffer, bytesMax: number): void {
-    inflate(coding, body, bytesMax, (decoded, problem) => this.#exchange?.inflated(decoded, problem));
+    const done = this.#safely((...[decoded, problem]: Parameters<Exchange["inflated"]>) =>
+      this.#exchange?.inflated(decoded, problem),
+    );
+    inflate(coding, body, bytesMax, done);
   }
 
   work(task: LargeTask): void {
     const { ports, http } = this.#options;
-    const stop = ports.largeBodies.work(task, http, (done) => {
+    const worked = this.#safely((done: LargeDone) => {
       this.#works.delete(stop);
       this.#exchange?.worked(done);
       this.#steerClient();
     });
+    const stop = ports.largeBodies.work(task, http, worked);
     this.#works.add(stop);
   }
 
@@ -512,18 +590,18 @@ class StreamDriver implements ExchangeSink {
 
   decode(coding: string): boolean {
     this.#decoder = openDecoder(coding, {
-      data: (bytes) => {
+      data: this.#safely((bytes: Buffer) => {
         this.#exchange?.decoded(bytes);
         if (this.#client.writableNeedDrain) this.#decoder?.pause();
-      },
-      end: () => this.#exchange?.decoded(null),
+      }),
+      end: this.#safely(() => this.#exchange?.decoded(null)),
       drained: () => {
         if (!this.#replyPaused) this.#server?.resume();
       },
-      failed: (problem) => {
+      failed: this.#safely((problem: string) => {
         this.#exchange?.upstreamFailed("WEIR_MASK_IMPOSSIBLE", `The response cannot be decoded: ${problem}.`);
         this.#client.close(NGHTTP2_INTERNAL_ERROR);
-      },
+      }),
     });
     return this.#decoder !== null;
   }
@@ -614,8 +692,10 @@ function objectOf(headers: Headers): Record<string, string | string[]> {
   for (let at = 0; at < fields.length; at += 2) {
     const name = (fields[at] as string).toLowerCase();
     if (connectionFields.has(name)) continue;
+    // The one value that is let through (RFC 9113 §8.2.2), in the one spelling that node:http2 takes.
+    if (name === "te" && (fields[at + 1] as string).toLowerCase() !== "trailers") continue;
     const before = object[name];
-    const value = fields[at + 1] as string;
+    const value = name === "te" ? "trailers" : (fields[at + 1] as string);
     object[name] = before === undefined ? value : [before, value].flat();
   }
   return object;
