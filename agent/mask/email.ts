@@ -1,5 +1,5 @@
 /** E-mail addresses (RFC 5321 sizes), found from their @ on. */
-import { classAt, domain, isEscapeLetter, isInside, local, type TextKind } from "./chars.ts";
+import { classAt, domain, is, isEscapeLetter, isInside, local, type TextKind } from "./chars.ts";
 import type { Detector } from "./detector.ts";
 import { atSign } from "./prefilter.ts";
 
@@ -58,14 +58,16 @@ function localStart(text: string, end: number, from: number, kind: TextKind): nu
   for (;;) {
     while (at > reach && isPart(text, at - 1, local, kind)) at -= 1;
     if (at <= from || at === end || text.charCodeAt(at - 1) !== 0x5c) break;
-    // `\n` in JSON is a line end, and half of it would be no JSON; `\u00e9` belongs to the address, `\u003c` does not.
+    // `\n` in JSON is a line end, and half of it would be no JSON; `\u00e9` and `\u002b` (.NET's plus) belong to the
+    // address, `\u003c` does not.
     escaped.lastIndex = at - 1;
     const match = escaped.exec(text);
     if (match === null || match.index + 6 > end) {
       if (isEscapeLetter(text, at)) at += 1;
       break;
     }
-    if (Number.parseInt(match[1] as string, 16) < 0x80) {
+    const code = Number.parseInt(match[1] as string, 16);
+    if (code < 0x80 && !is(String.fromCharCode(code), 0, local)) {
       at += 5;
       break;
     }
