@@ -23,13 +23,16 @@ export function bodyReader(type: string, verdict: Verdict, masking: Masking): Re
   return reply === null || !(type === "" || isText(type)) ? null : new StreamedBody(reply, json);
 }
 
-/** The request's body with its redactions made; the same buffer when there are none. */
-export function redactBody(body: Buffer, type: string, verdict: Verdict, masking: Masking): Buffer {
+/** Makes the redactions in a request's body of text on its way; null: there are none to be made. Throws a WeirError. */
+export function bodyRedactor(type: string, coding: string, verdict: Verdict, masking: Masking): ReplyReader | null {
   const { request } = plansOf(verdict, masking);
-  if (request === null || body.length === 0 || !(type === "" || isText(type))) return body;
-  const reader = new StreamedBody(request, /json/.test(type));
-  const redacted = Buffer.concat([reader.push(body), reader.end()]);
-  return reader.masked === 0 ? body : redacted;
+  if (request === null || !(type === "" || isText(type))) return null;
+  if (coding !== "")
+    throw new WeirError(
+      "WEIR_MASK_IMPOSSIBLE",
+      `The request's body has to be redacted, and cannot be: it is encoded as ${coding}.`,
+    );
+  return new StreamedBody(request, /json/.test(type));
 }
 
 const noSummary: ReplySummary = { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };

@@ -65,10 +65,10 @@ export interface DialectExchange {
   /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
   rewrite(body: Buffer, verdict: Verdict): Buffer;
   /**
-   * Reads and changes the body that goes upstream part by part, in place of `rewrite`; called once. The reader throws a
-   * WeirError to refuse.
+   * Reads and changes the body that goes upstream part by part, in place of `rewrite`; called once, null: there is
+   * nothing to change. It, and the reader, throw a WeirError to refuse.
    */
-  readonly forward?: ((verdict: Verdict) => ReplyReader) | undefined;
+  readonly forward?: ((verdict: Verdict) => ReplyReader | null) | undefined;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
   refuse(refusal: Refusal): OwnResponse;
   /**

@@ -7,12 +7,12 @@ import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
 import type { HttpContext } from "./context.ts";
 import { applyCredential } from "./credential.ts";
-import type { Described, DialectExchange, Refusal } from "./dialect.ts";
+import type { Described, DialectExchange, Refusal, ReplyReader } from "./dialect.ts";
 import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
 import { ForwardedBody } from "./forwarded-body.ts";
 import { asBuffer, handOut, type LargeDone, largeBodyBytesMin } from "./large-body.ts";
-import { type Headers, type RequestHead, type ResponseHead, setLength } from "./message.ts";
+import { contentCoding, type Headers, type RequestHead, type ResponseHead, setLength } from "./message.ts";
 import { askReadable, type PartsAllowed } from "./ranges.ts";
 import { recordedOperation } from "./recorded.ts";
 import { denial, failure, noConnect, tooLarge } from "./refusals.ts";
@@ -140,8 +140,8 @@ export class Exchange {
 
   /** A content coding hides the operation: it is taken away before anything is decided. */
   #decode(): void {
-    const coding = this.head.headers.get("content-encoding")?.trim().toLowerCase() ?? "";
-    if (this.#dialect.reads !== "whole" || coding === "" || coding === "identity" || this.#bytes === 0) {
+    const coding = contentCoding(this.head.headers);
+    if (this.#dialect.reads !== "whole" || coding === "" || this.#bytes === 0) {
       this.#ask();
       return;
     }
@@ -298,14 +298,27 @@ export class Exchange {
   /** `whole`: the request's body as the verdict lets it go, where it is here. */
   #leave(permit: Permit, verdict: Verdict, whole: { readonly body: Buffer; readonly isNew: boolean } | null): void {
     this.#sending = null;
+    let reader: ReplyReader | null = null;
+    let body = whole?.body ?? null;
+    try {
+      reader = this.#dialect.forward?.(verdict) ?? null;
+      // What is here whole is signed as it leaves.
+      if (reader?.preservesLength === true && body !== null) {
+        body = Buffer.concat([reader.push(body), reader.end()]);
+        reader = null;
+      }
+    } catch (error) {
+      this.#unreadable(error);
+      return;
+    }
+    const isResized = reader?.preservesLength === false;
     this.#permit = permit;
     this.#phase = "forwarding";
     const { head } = this;
     const { headers } = head;
-    const body = whole?.body ?? null;
     if (body !== null) {
       // A length that is written anew has to be right, and a body that was decoded lost its own.
-      if ((whole?.isNew === true || headers.changed) && this.#dialect.forward === undefined) {
+      if ((whole?.isNew === true || headers.changed) && !isResized) {
         setLength(head, {
           kind: body.length === 0 && head.body.kind === "none" ? "none" : "length",
           bytes: body.length,
@@ -313,10 +326,7 @@ export class Exchange {
       }
       if (headers.has("expect")) headers.delete("expect");
     }
-    // What a dialect forwards part by part may become longer or shorter.
-    if (this.#dialect.forward !== undefined && headers.has("content-length")) {
-      setLength(head, { kind: "chunked" });
-    }
+    if (isResized && headers.has("content-length")) setLength(head, { kind: "chunked" });
     this.#parted = askReadable(headers, {
       credential: this.#context.credential,
       isMasked: verdict.transforms.masks.length > 0,
@@ -331,7 +341,6 @@ export class Exchange {
     const parts = body === null ? this.#parts : [body];
     this.#parts = [];
     this.#bytes = 0;
-    const reader = this.#dialect.forward?.(verdict) ?? null;
     if (reader !== null)
       this.#forwarded = new ForwardedBody({
         reader,

@@ -122,6 +122,21 @@ export function mediaType(headers: Headers): string {
   return (semicolon < 0 ? value : value.slice(0, semicolon)).trim().toLowerCase();
 }
 
+/** What its type says of it; null: nothing. */
+export function charset(headers: Headers): string | null {
+  return /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(headers.get("content-type") ?? "")?.[1]?.toLowerCase() ?? null;
+}
+
+/** Codings of the body as one list, lower case; empty: it is as it is. Lines of one field are one list (RFC 9110 §5.3). */
+export function contentCoding(headers: Headers): string {
+  const codings = headers.all("content-encoding").join().toLowerCase().split(",");
+  return codings
+    .map((coding) => coding.trim())
+    .filter((coding) => coding !== "" && coding !== "identity")
+    .join(", ")
+    .slice(0, 40);
+}
+
 /** A body of another length than it came with. */
 export function setLength(head: RequestHead, body: BodyLength): void {
   const { headers } = head;

@@ -1,10 +1,10 @@
 /** A request of no API that Weir reads further: decided by its head, and by the beginning of a body of text. */
 import type { Verdict } from "../../core/verdict.ts";
-import { bodyReader, redactBody } from "./body-mask.ts";
+import { bodyReader, bodyRedactor } from "./body-mask.ts";
 import type { Described, DialectExchange, Refusal, ReplyReader } from "./dialect.ts";
 import type { Masking } from "./mask-plans.ts";
 import { isText } from "./media-type.ts";
-import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
+import { charset, contentCoding, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
 import { factsOf, recordedQuery } from "./request-facts.ts";
 
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
@@ -13,21 +13,26 @@ const bodyTextBytesMax = 64 * 1024;
 
 export function plainExchange(head: RequestHead, masking: Masking): DialectExchange {
   const facts = factsOf(head);
+  const type = facts.contentType;
+  const coding = contentCoding(head.headers);
   return {
     reads: "peek",
     describe(body): Described {
       const where = `${head.method} ${facts.scheme}://${head.authority}${facts.path}`;
       const query = facts.query === "" ? "" : `?${recordedQuery(facts.query)}`;
-      const said = body !== null && body.length > 0 && isText(facts.contentType) ? `\n\n${textOf(body)}` : "";
+      const isEmpty = head.body.kind === "none" || body?.length === 0;
+      const isRead = body !== null && coding === "" && (type === "" || isText(type)) && isAsciiBased(head);
+      const said = isRead && !isEmpty ? `\n\n${textOf(body, type)}` : "";
       return {
         protocol: "http",
         text: `${where}${query}${said}`,
         verbs: [head.method.toLowerCase()],
         writes: !safeMethods.has(head.method),
-        traits: body === null && head.body.kind !== "none" ? ["body-unread"] : [],
+        traits: isRead || isEmpty ? [] : ["body-unread"],
       };
     },
-    rewrite: (body, verdict) => redactBody(body, facts.contentType, verdict, masking),
+    rewrite: (body) => body,
+    forward: (verdict) => bodyRedactor(type, coding, verdict, masking),
     twin: { family: "plain", save: () => null, restore: () => {} },
     refuse: (refusal) => plainRefusal(refusal, head),
     holding: () => null,
@@ -55,6 +60,21 @@ export function plainRefusal(refusal: Refusal, head: RequestHead): OwnResponse {
   };
 }
 
-function textOf(body: Buffer): string {
-  return body.toString("utf8", 0, bodyTextBytesMax);
+/** ASCII stands in it as such, as in all but UTF-16, UTF-32, UTF-7 and EBCDIC. */
+function isAsciiBased({ headers }: RequestHead): boolean {
+  const said = charset(headers);
+  return said === null || /^(?:utf-?8|us-ascii|iso-8859-[0-9]{1,2}|windows-125[0-9])$/.test(said);
+}
+
+/** As its reader understands it: many writers of JSON escape whatever is not ASCII, and forms all but letters. */
+function textOf(body: Buffer, type: string): string {
+  const text = body.toString("utf8", 0, bodyTextBytesMax);
+  if (/json/.test(type))
+    return text.replace(/\\(?:u([0-9A-Fa-f]{4})|.)/gs, (written, hex: string | undefined) =>
+      hex === undefined ? written : String.fromCharCode(Number.parseInt(hex, 16)),
+    );
+  if (type !== "application/x-www-form-urlencoded") return text;
+  return text
+    .replaceAll("+", " ")
+    .replace(/(?:%[0-9A-Fa-f]{2})+/g, (written) => Buffer.from(written.replaceAll("%", ""), "hex").toString("utf8"));
 }

@@ -9,7 +9,7 @@ import { scrubberFor, scrubHead, scrubTrailers, tunnelScrubberFor } from "./cred
 import type { HoldingStream, Refusal } from "./dialect.ts";
 import type { ExchangeOptions } from "./exchange-sink.ts";
 import { handOut, type LargeReplied, replyHeadData } from "./large-body.ts";
-import { fitHead, type Headers, type ResponseHead, streamHead } from "./message.ts";
+import { contentCoding, fitHead, type Headers, type ResponseHead, streamHead } from "./message.ts";
 import { cutPart, isPart, type PartsAllowed, unreadTunnel } from "./ranges.ts";
 import { resultDetails } from "./recorded.ts";
 import { ReplyBody } from "./reply-body.ts";
@@ -142,8 +142,8 @@ export class ReplyPassage {
     const isMasked = reader !== null && verdict.transforms.masks.length > 0;
     if (isPart(head) && (isMasked || (scrubber !== null && parted === "no")))
       return { code: "WEIR_MASK_IMPOSSIBLE", message: cutPart };
-    const coding = head.headers.get("content-encoding")?.trim().toLowerCase() ?? "";
-    if (coding !== "" && coding !== "identity") {
+    const coding = contentCoding(head.headers);
+    if (coding !== "") {
       // Asked for identity, some servers send what they like.
       if (!sink.decode(coding)) {
         const message = `The response is encoded as ${coding.slice(0, 20)}, which is not known.`;

@@ -90,6 +90,8 @@ export function traitsOf(head: RequestHead, destination: Destination): string[] 
   const traits: string[] = [];
   if (!agrees(head, destination)) traits.push("host-mismatch");
   if (isAmbiguous(splitTarget(head.target).path)) traits.push("ambiguous-path");
+  // Two of them: which does the server go by?
+  if (new Set(head.headers.all("content-type")).size > 1) traits.push("header-mismatch");
   if (head.scheme === "http") traits.push("plaintext");
   if (head.method === "CONNECT") traits.push("connect-method");
   const upgrade = head.headers.get("upgrade");
@@ -163,13 +165,17 @@ function normalPath(path: string): string {
   return kept.join("/");
 }
 
-/** A server may read such a path differently: dot segments, backslashes, NUL, broken escapes, escaped escapes. */
+/**
+ * A server may read such a path differently: dot segments, backslashes, NUL, broken escapes, escaped escapes, and a #,
+ * where nginx ends it.
+ */
 function isAmbiguous(path: string): boolean {
   if (!/[%\\]|(?:^|\/)\./.test(path)) return false;
   return (
     /(?:^|\/|%2f)(?:\.|%2e){1,2}(?:\/|%2f|$)/i.test(path) ||
     /\\|%5c|%00|%25(?:2e|2f|5c)/i.test(path) ||
-    /%(?![0-9A-Fa-f]{2})/.test(path)
+    /%(?![0-9A-Fa-f]{2})/.test(path) ||
+    path.includes("#")
   );
 }
 

@@ -19,7 +19,7 @@ import type {
 import { promptBytesMax } from "../http/dialect.ts";
 import type { Twin } from "../http/large-body.ts";
 import { isText } from "../http/media-type.ts";
-import { mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
+import { charset, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
 import type { LlmStream, RealtimeApi, RequestEvent, RequestEvents, StreamBody } from "./api.ts";
 import { apiFor, type Called } from "./apis.ts";
@@ -227,8 +227,8 @@ class LlmExchange implements DialectExchange {
 
   /** A server that follows another character set reads other words than stand here. */
   #isUtf8(): boolean {
-    const said = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(this.#head.headers.get("content-type") ?? "")?.[1];
-    return said === undefined || /^(?:utf-?8|us-ascii)$/i.test(said);
+    const said = charset(this.#head.headers);
+    return said === null || /^(?:utf-?8|us-ascii)$/.test(said);
   }
 
   rewrite(body: Buffer, verdict: Verdict): Buffer {

@@ -52,6 +52,7 @@ test("what a server may read differently is told", () => {
     "/%252e%252e/b",
     "/a%2F..%2Fb",
     "/a%2f%2e%2e",
+    "/a#b",
   ])
     assert.ok(traitsOf(head(target), to).includes("ambiguous-path"), target);
   for (const target of ["/a/b", "/a..b", "/.well-known/x", "/@scope%2fname", "/a%20b"])
