@@ -170,7 +170,7 @@ function normalPath(path: string): string {
  * where nginx ends it.
  */
 function isAmbiguous(path: string): boolean {
-  if (!/[%\\]|(?:^|\/)\./.test(path)) return false;
+  if (!/[%\\#]|(?:^|\/)\./.test(path)) return false;
   return (
     /(?:^|\/|%2f)(?:\.|%2e){1,2}(?:\/|%2f|$)/i.test(path) ||
     /\\|%5c|%00|%25(?:2e|2f|5c)/i.test(path) ||
