@@ -73,8 +73,10 @@ function shared(list: readonly string[]): readonly string[] {
   const key = list.length === 1 ? `=${list[0]}` : JSON.stringify(list);
   const known = lists.get(key);
   if (known !== undefined) return known;
-  if (lists.size < listsMax && key.length <= listCharactersMax) lists.set(key, list);
-  return list;
+  if (lists.size >= listsMax || key.length > listCharactersMax) return list;
+  const kept = Object.freeze([...list]);
+  lists.set(key, kept);
+  return kept;
 }
 
 /** Who asks for the same thing again, with the same bytes, has the same digest; the policy's session adds who it is. */

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Headers, type RequestHead } from "../../../../agent/wire/http/message.ts";
-import { type Destination, factsOf, recordedQuery, traitsOf } from "../../../../agent/wire/http/request-facts.ts";
+import {
+  type Destination,
+  factsOf,
+  recordedQuery,
+  requestOperation,
+  traitsOf,
+} from "../../../../agent/wire/http/request-facts.ts";
 
 const head = (target: string, authority = "api.internal", fields: string[] = []): RequestHead => ({
   method: "GET",
@@ -78,4 +84,18 @@ test("a query is recorded without its secrets", () => {
     recordedQuery("q=1&api_key=abc&X-Amz-Signature=ff&page=2"),
     "q=1&api_key=***&X-Amz-Signature=***&page=2",
   );
+});
+
+test("verbs and traits that requests have alike are one list, which nobody changes, and no two are taken for one", () => {
+  const of = (verbs: string[], traits: string[] = []) => {
+    const described = { protocol: "http", text: "", verbs, writes: false, traits } as const;
+    return requestOperation(described, head("/"), factsOf(head("/")), to, 0);
+  };
+  const own = ["tools/call"];
+  assert.equal(of(own).verbs, of(["tools/call"]).verbs);
+  own.push("more");
+  assert.deepEqual(of(["tools/call"]).verbs, ["tools/call"]);
+  assert.throws(() => (of(["tools/call"]).verbs as string[]).push("more"), TypeError);
+  for (const verbs of [["a", "b"], ["a\nb"], ['["a","b"]'], ["=a"], ["a"], ["", ""], [""]])
+    assert.deepEqual(of(verbs, ["x", ...verbs]), { ...of([]), verbs, traits: ["x", ...verbs] });
 });
