@@ -283,6 +283,31 @@ print(c.execute("SELECT 6").fetchone())`;
     for (const raw of ["123-45-6789", "123-45-6788"]) assert.deepEqual(filesWith(relay.stateDir, raw), []);
   });
 
+  test("a plan under `record: result` holds no literal of a masked column", async () => {
+    const before = relay.entries().length;
+    for (const sql of [
+      "EXPLAIN SELECT id FROM customers WHERE ssn = '536-90-4399'",
+      "EXPLAIN (FORMAT json) SELECT id FROM customers WHERE ssn = '536-90-4399'",
+      "EXPLAIN ANALYZE SELECT id FROM customers WHERE name = E'x\\n536-90-4399\\n536-90-4399' AND ssn <> ''",
+      "EXPLAIN SELECT id FROM customers WHERE note = '4111 1111 1111 1111'",
+    ])
+      await psql(sql);
+    await psql(
+      "PREPARE plain_words AS SELECT id FROM customers WHERE ssn = $1; EXPLAIN EXECUTE plain_words('536-90-4399')",
+    );
+    await py(
+      `print(c.cursor(binary=True).execute("EXPLAIN SELECT id FROM customers WHERE ssn = %s", ("536-90-4399",)).fetchall())`,
+    );
+    const kept = relay
+      .entries()
+      .slice(before)
+      .filter(({ type }) => type === "Rows");
+    assert.ok(kept.length >= 6, String(kept.length));
+    const text = JSON.stringify(kept);
+    assert.match(text, /Scan on customers/);
+    for (const raw of ["536-90", "4399", "4111"]) assert.ok(!text.includes(raw), `${raw}: ${text}`);
+  });
+
   test("no raw value is below the state directory, nor in the agent's log", () => {
     assert.ok(relay.entries().some(({ type }) => type === "Rows"));
     for (const raw of [card, spaced, ssn, "536-90", "777123"]) {

@@ -49,6 +49,8 @@ interface Current {
   readonly columns: readonly string[];
   readonly formats: readonly number[];
   readonly kept: (string | null)[][] | null;
+  /** EXPLAIN prints the statement's literals: the record keeps as little of them as of the statement. */
+  readonly hide: ((text: string) => string) | null;
   keptBytes: number;
   truncated: boolean;
 }
@@ -313,7 +315,8 @@ export class Results {
 
   #open(run: Run, plan: MaskPlan, columns: readonly string[], formats: readonly number[]): Current {
     const kept = run.verdict?.record === "result" && columns.length > 0 ? [] : null;
-    return { run, plan, columns, formats, kept, keptBytes: 0, truncated: false };
+    const hide = kept === null ? null : planTextMask(run, this.#masking.own);
+    return { run, plan, columns, formats, kept, hide, keptBytes: 0, truncated: false };
   }
 
   /** Tables whose names a column mask needs and that are not known, or not any more. */
@@ -347,6 +350,23 @@ function statementsOf(run: Run): readonly StatementInfo[] {
   return run.info === null ? run.through : [run.info, ...run.through];
 }
 
+/** Null: the rows are no plan, or no column is masked. */
+function planTextMask(run: Run, own: OwnDetectors): ((text: string) => string) | null {
+  const masks = run.verdict?.transforms.masks ?? none;
+  const statements = statementsOf(run);
+  if (masks.length === 0 || !statements.some(({ traits }) => traits.includes("explain"))) return null;
+  const names = statements.flatMap(({ columns }) => columns).join(" ");
+  const named = namesMasked(`${run.operation.text} ${names}`, masks);
+  if (!named) return (text) => maskText(text, masks, own);
+  // A literal with a line feed in it goes on in the next row: lines that begin or end inside of quotes are hidden.
+  let inside = false;
+  return (text) => {
+    const begun = inside;
+    if (text.split("'").length % 2 === 0) inside = !inside;
+    return begun || inside ? "***" : hideLiterals(maskText(text, masks, own));
+  };
+}
+
 /** Bind's result formats: none is all text, one is for all. */
 function spread(formats: readonly number[], count: number): number[] {
   return Array.from({ length: count }, (_, index) =>
@@ -360,7 +380,7 @@ function sameFormats(left: readonly number[], right: readonly number[]): boolean
 
 /** Values as text, binary ones as hex; each is cut, and the rows stop at their limits. */
 function keepRow(current: Current, bytes: Buffer, start: number, end: number): void {
-  const { kept, formats } = current;
+  const { kept, formats, hide } = current;
   if (kept === null) return;
   if (kept.length >= recordedRowsMax || current.keptBytes >= recordedRowsBytesMax) {
     current.truncated = true;
@@ -379,7 +399,8 @@ function keepRow(current: Current, bytes: Buffer, start: number, end: number): v
     if (at + length > end) throw new PeerError("WEIR_FRAME_INVALID", "a DataRow is cut short");
     const to = at + Math.min(length, parameterBytesMax);
     if (length > parameterBytesMax) current.truncated = true;
-    row.push(formats[index] === 1 ? `\\x${bytes.toString("hex", at, to)}` : bytes.toString("utf8", at, to));
+    if (hide !== null) row.push(hide(bytes.toString("utf8", at, at + length)).slice(0, parameterBytesMax));
+    else row.push(formats[index] === 1 ? `\\x${bytes.toString("hex", at, to)}` : bytes.toString("utf8", at, to));
     current.keptBytes += to - at;
     at += length;
   }
