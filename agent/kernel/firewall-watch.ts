@@ -1,6 +1,7 @@
 /**
  * Sees when somebody else changes the rules and puts them back. nf_tables tells of each change and counts them; the rules are
- * listed only when the count has moved. The legacy iptables does neither; there the rules are listed now and then.
+ * listed only when the count has moved. The legacy iptables does neither, in whatever kernel; there the rules are listed now
+ * and then.
  */
 
 /** Should a message get lost, the count tells so long after; where nothing is told, it alone does. */

@@ -29,6 +29,8 @@ export interface Firewall {
   replace(plan: FirewallPlan): Promise<void>;
   /** What stands now of ours, and what was put before it; equal texts mean that nobody has touched it. */
   standing(): Promise<Standing>;
+  /** Grows with every change of the rules; null where the kernel does not count them. */
+  generation(): number | null;
   remove(): Promise<void>;
 }
 
@@ -42,7 +44,8 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
   const families = ipFamilies();
   let reject = true;
   const counts = new Map<4 | 6, number>();
-  const saved = savedRules();
+  const generation = (await areCounted()) ? rulesGeneration : () => null;
+  const saved = savedRules(generation);
   const set = async (next: FirewallPlan, stale: "keep" | "replace"): Promise<void> => {
     await Promise.all(
       families.map(async (family) => {
@@ -66,6 +69,7 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
   }
   return {
     reject,
+    generation,
     update: (next) => set(next, "keep"),
     replace: (next) => set(next, "replace"),
     async standing() {
@@ -109,17 +113,28 @@ function standing(saved: string, instance: string): { lines: string[]; own: numb
 }
 
 /** As the kernel lists them. Asked twice between two changes, it lists them once: putting rules back begins sooner. */
-function savedRules(): (family: 4 | 6) => Promise<string> {
+function savedRules(generationOf: () => number | null): (family: 4 | 6) => Promise<string> {
   const known = new Map<4 | 6, { generation: number; text: string }>();
   return async (family) => {
     // Asked before the listing: a change meanwhile makes it old.
-    const generation = rulesGeneration();
+    const generation = generationOf();
     const last = known.get(family);
     if (generation !== null && last?.generation === generation) return last.text;
     const text = await save(family);
     if (generation !== null) known.set(family, { generation, text });
     return text;
   };
+}
+
+/**
+ * The count is of nf_tables. Of rules that the legacy iptables sets in the same kernel it says nothing: taken for theirs, it
+ * would show them as unchanged for ever.
+ */
+async function areCounted(): Promise<boolean> {
+  const versions = await Promise.all(
+    ipFamilies().map((family) => run(family === 4 ? "iptables-save" : "ip6tables-save", ["--version"], "")),
+  );
+  return versions.every((version) => version.includes("(nf_tables)"));
 }
 
 function save(family: 4 | 6): Promise<string> {

@@ -18,15 +18,7 @@ import { type Marks, wallMark } from "./firewall-rules.ts";
 import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
 import { createNameTable } from "./name-table.ts";
-import {
-  type Bpf,
-  loadBpf,
-  netnsCookie,
-  originalDestination,
-  rulesGeneration,
-  socketMarked,
-  watchRules,
-} from "./native.ts";
+import { type Bpf, loadBpf, netnsCookie, originalDestination, socketMarked, watchRules } from "./native.ts";
 import { configuredResolvers, resolveNames } from "./resolvers.ts";
 import { compileTargets, type Route } from "./target-map.ts";
 
@@ -158,8 +150,11 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     const bpf = options.bpf === false ? null : openBpf();
     if (bpf !== null) undo.push(() => bpf.close());
     const watch = await watchFirewall({
-      generation: rulesGeneration,
-      watch: watchRules,
+      generation: firewall.generation,
+      watch: (onChange) => {
+        if (firewall.generation() === null) throw new Error("nf_tables tells nothing of these rules");
+        return watchRules(onChange);
+      },
       standing: firewall.standing,
       restore: () => firewall.replace(plan()),
       onRestored: (detail) => options.onRestored?.(detail),

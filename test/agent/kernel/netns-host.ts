@@ -2,13 +2,15 @@
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { cgroupRoot } from "../../../agent/kernel/cgroup.ts";
 
+export const legacyProgram = "/usr/sbin/xtables-legacy-multi";
 export const peer4 = "10.77.0.2";
 export const peer6 = "fd77::2";
-const sh = (script: string): string => execFileSync("sh", ["-ec", script], { encoding: "utf8" });
 
 export interface Attempt {
   readonly to: string;
@@ -57,7 +59,19 @@ export interface NetnsAgent {
   close(): Promise<void>;
 }
 
-export function makeHost(tag: string): NetnsHost {
+/** Where it finds its programs by name: one program that goes by the name it is called by. */
+function legacyPrograms(): string {
+  const directory = mkdtempSync(join(tmpdir(), "weir-legacy-"));
+  for (const name of ["iptables", "ip6tables"])
+    for (const end of ["", "-save", "-restore"]) symlinkSync(legacyProgram, join(directory, `${name}${end}`));
+  return directory;
+}
+
+/** `legacy`: the host's iptables is the legacy one, as its alternative would have it; elsewhere whatever is in use. */
+export function makeHost(tag: string, { legacy = false } = {}): NetnsHost {
+  const programs = legacy ? legacyPrograms() : null;
+  const env = programs === null ? process.env : { ...process.env, PATH: `${programs}:${process.env["PATH"]}` };
+  const sh = (script: string): string => execFileSync("sh", ["-ec", script], { encoding: "utf8", env });
   const host = `weir-kb-${tag}-${process.pid}`;
   const peer = `${host}p`;
   const containers: string[] = [];
@@ -65,6 +79,7 @@ export function makeHost(tag: string): NetnsHost {
   const remove = (): void => {
     for (const child of children) child.kill("SIGKILL");
     for (const name of [host, peer, ...containers]) sh(`ip netns del ${name} || true`);
+    if (programs !== null) rmSync(programs, { recursive: true });
   };
   sh(`ip netns add ${host}; ip netns add ${peer}
     ip -n ${host} link add e0 type veth peer name e1 netns ${peer}
@@ -73,7 +88,7 @@ export function makeHost(tag: string): NetnsHost {
     ip -n ${host} -6 addr add fd77::1/64 dev e0 nodad; ip -n ${peer} -6 addr add ${peer6}/64 dev e1 nodad
     ip -n ${host} link set e0 up; ip -n ${peer} link set e1 up`);
   const inside = (namespace: string, ...args: string[]): ChildProcessWithoutNullStreams => {
-    const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, ...args]);
+    const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, ...args], { env });
     child.stderr.on("data", (data: Buffer) => process.stderr.write(data));
     children.push(child);
     return child;

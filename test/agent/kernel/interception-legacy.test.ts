@@ -1,0 +1,68 @@
+/**
+ * The legacy iptables: it counts and tells nothing, while the nf_tables of the same kernel count what is not ours. Whatever
+ * `iptables-restore` is on the PATH is used, as the host's alternative has it.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Origin } from "../../../agent/kernel/interception.ts";
+import { legacyProgram, makeHost, type NetnsHost, peer4, peer6, peerServers } from "./netns-host.ts";
+
+const skip =
+  process.getuid?.() !== 0 ? "needs root" : existsSync(legacyProgram) ? false : `there is no ${legacyProgram}`;
+const target = {
+  name: "db",
+  protocol: "postgres",
+  hosts: [{ kind: "any" }],
+  ports: [5432],
+  tls: { verify: "none", ca: null, clientCertificate: null, serverName: null },
+  credential: null,
+};
+const options = { scope: { kind: "run" }, targets: [target], egress: "deny", onFailure: "closed", resolvers: [peer4] };
+const attempts = [5432, 8080].flatMap((port) => [peer4, peer6].map((to) => ({ to, port })));
+const refused = "ECONNREFUSED";
+
+describe("interception with the legacy iptables", { skip }, () => {
+  let host: NetnsHost;
+  before(async () => {
+    host = makeHost("l", { legacy: true });
+    await once(host.inPeer(peerServers).stdout, "data");
+  });
+  after(() => host.remove());
+
+  const counted = (program: string): number =>
+    Number(
+      host.sh(
+        `for p in iptables ip6tables; do /usr/sbin/$p-${program}-save 2>/dev/null; done | grep -c -- '-A WEIR' || true`,
+      ),
+    );
+
+  for (const bpf of [true, false])
+    test(`targets are taken ${bpf ? "by BPF" : "by the firewall alone"}, the rest refused, and close leaves nothing`, async () => {
+      const agent = await host.agent({ ...options, bpf });
+      assert.ok(counted("legacy") > 20);
+      assert.equal(counted("nft"), 0);
+      const results = await host.client(agent, attempts);
+      for (const result of results.slice(0, 2))
+        assert.equal((JSON.parse(result) as Origin).via, bpf ? "bpf" : "redirect");
+      assert.deepEqual(results.slice(2), [refused, refused]);
+      await agent.close();
+      assert.equal(host.saved(), "");
+    });
+
+  test("rules that somebody takes out are put back; killed, it stays closed, and the next start cleans up", async () => {
+    const agent = await host.agent(options);
+    const rules = counted("legacy");
+    host.sh("for p in iptables ip6tables; do for t in filter nat mangle; do $p -w -t $t -F; done; done");
+    for (let tries = 0; tries < 100 && counted("legacy") !== rules; tries += 1) await sleep(100);
+    assert.equal(counted("legacy"), rules);
+    assert.deepEqual((await host.client(agent, attempts)).slice(2), [refused, refused]);
+    const orphan = await host.held(agent, attempts);
+    await agent.kill();
+    assert.deepEqual(await orphan(), [refused, refused, refused, refused]);
+    await (await host.agent(options)).close();
+    assert.equal(host.saved(), "");
+  });
+});
