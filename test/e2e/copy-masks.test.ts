@@ -300,6 +300,12 @@ print(d.count(b"*"), d.count(b"5"), len(d))`),
       "INSERT INTO people (id) VALUES (1) ON CONFLICT DO UPDATE SET note = people.ssn",
       "MERGE INTO notes n USING people p ON n.id = p.id WHEN NOT MATCHED THEN INSERT VALUES (p.id, p.ssn)",
       "DO $$ BEGIN INSERT INTO notes (t) SELECT ssn FROM people; END $$",
+      "SELECT set_config('my.own', ssn, false) IS NULL FROM people",
+      "SELECT 1 FROM people WHERE set_config('my.own', ssn, false) <> ''",
+      "SELECT lo_from_bytea(0, ssn::bytea) FROM people",
+      "INSERT INTO notes SELECT 1, query_to_xml('select ssn from people', true, true, '')::text",
+      "INSERT INTO notes SELECT 1, most_common_vals::text FROM pg_stats",
+      "DO $$ DECLARE s text; BEGIN SELECT ssn INTO s FROM people; PERFORM set_config('my.own', s, false); END $$",
       "COPY (INSERT INTO notes (t) SELECT ssn FROM people RETURNING 1) TO STDOUT",
     ])
       assert.match(await run(sql), /42501: the statement was not sent: rule "pii" masks people.ssn/, sql);

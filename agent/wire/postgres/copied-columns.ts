@@ -34,6 +34,9 @@ export class CopiedColumns {
     if (masks.length === 0) return null;
     const copies = copiesOf(run);
     if (copies.length === 0) return null;
+    // pg_statistic and its kin hold values of any column.
+    const infos = run.info === null ? run.through : [run.info, ...run.through];
+    if (infos.some(({ traits }) => traits.includes("statistics"))) return reasonOf(masks[0] as MaskSpec);
     const sources = copies.flatMap((copy) => copy.sources);
     const columns = sources.length === 0 ? none : this.#columns(sources);
     if (columns === null) return "wait";

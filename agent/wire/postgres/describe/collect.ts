@@ -38,6 +38,9 @@ export class Collector {
   /** Columns whose values go somewhere, and those that an assignment to the very column reads. */
   readonly values = new Set<string>();
   readonly kept = new Set<string>();
+  /** Relations of conditions: read for a function there that keeps what it is given. */
+  readonly conditions: (readonly [string | null, string])[] = [];
+  keeps = false;
   readonly storage: StorageFlow[] = [];
   readonly sources: (readonly [string | null, string])[] = [];
   unnamed = false;
@@ -59,6 +62,8 @@ export class Collector {
     for (const name of inner.values) this.values.add(name);
     for (const name of inner.kept) this.kept.add(name);
     this.sources.push(...inner.sources);
+    this.conditions.push(...inner.conditions);
+    this.keeps ||= inner.keeps;
     this.copies ||= inner.copies;
     this.star ||= inner.star;
     this.writes ||= inner.writes;
@@ -102,7 +107,8 @@ export class Collector {
 
   /** One statement of the text has been walked. */
   statementEnd(): void {
-    const sources = new Map(this.sources.map((source) => [JSON.stringify(source), source]));
+    const read = this.keeps ? [...this.sources, ...this.conditions] : this.sources;
+    const sources = new Map(read.map((source) => [JSON.stringify(source), source]));
     // `SET a = upper(a)` keeps it where it is, when nothing else is read.
     if (sources.size > 1) {
       for (const name of this.kept) this.values.add(name);
@@ -124,6 +130,8 @@ export class Collector {
     this.values.clear();
     this.kept.clear();
     this.sources.length = 0;
+    this.conditions.length = 0;
+    this.keeps = false;
   }
 
   private namesRow(): boolean {

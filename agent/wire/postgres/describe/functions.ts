@@ -42,6 +42,12 @@ const special: readonly (readonly [pattern: RegExp, meaning: FunctionMeaning])[]
   [/^set_config$/, harmless],
 ];
 
+/** What these are given is kept in the server, and can be asked for by another text. */
+export const keepsArguments = (name: string): boolean =>
+  /^(set_config|setval|pg_notify|pg_logical_emit_message|lo_.+|lowrite|pg_file_write|pg_(try_)?advisory_.+)$/.test(
+    name,
+  );
+
 /** The helpers of information_schema that drivers call themselves (JDBC for primary keys); all are immutable or stable. */
 const ofInformationSchema =
   /^_pg_(char_(max|octet)_length|datetime_precision|expandarray|index_position|interval_type|numeric_(precision(_radix)?|scale)|truetyp(id|mod))$/;

@@ -1,7 +1,7 @@
 /** The walk over expressions, FROM items and queries. Statements of other kinds are in walk-statements.ts. */
 import { wholeRowFunctions } from "./builtin-functions.ts";
 import type { Collector } from "./collect.ts";
-import { meaningOfFunction, operatorIsBuiltin, settingChangesMeaning } from "./functions.ts";
+import { keepsArguments, meaningOfFunction, operatorIsBuiltin, settingChangesMeaning } from "./functions.ts";
 import {
   constantOf,
   type Fields,
@@ -242,10 +242,22 @@ export class Walk {
         const text = constantOf(arg);
         if (text?.includes(" ") === true) this.inner(text, this.found);
       }
-    this.value(fields.args);
+    if (keepsArguments(parts[parts.length - 1] ?? "") && this.executed) this.#kept(fields.args);
+    else this.value(fields.args);
+    // Whatever the text in it reads.
+    if (meaning.traits.includes("dynamic-sql")) this.carried(null);
     if (fields.agg_within_group === true) this.value(fields.agg_order);
     else this.blindly(fields.agg_order);
     this.blindly(fields.agg_filter, fields.over);
+  }
+
+  /** Wherever the function stands, also in a condition. */
+  #kept(args: Value): void {
+    const hidden = this.#hidden;
+    this.#hidden = 0;
+    this.found.keeps = true;
+    this.storing(() => this.value(args));
+    this.#hidden = hidden;
   }
 
   #setConfig(args: readonly Value[]): void {
@@ -280,9 +292,9 @@ export class Walk {
 
   /** A relation whose values are read. */
   source(fields: Fields): void {
-    if (this.#hidden > 0) return;
     const schema = typeof fields.schemaname === "string" ? fields.schemaname : null;
-    this.found.sources.push([schema, textOf(fields.relname)]);
+    const { sources, conditions } = this.found;
+    (this.#hidden > 0 ? conditions : sources).push([schema, textOf(fields.relname)]);
   }
 
   addRelation(parts: readonly string[]): void {

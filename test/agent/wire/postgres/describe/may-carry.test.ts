@@ -144,6 +144,11 @@ test("what a text stores of what it reads", () => {
     ["merge into t using u on t.a = u.a when matched then update set b = u.c", "c | t u"],
     ["prepare p as insert into x select a from t", "a | t"],
     ["select a from t where exists (select b from u)"],
+    ["select set_config('x.y', a, false) from t", "a | t"],
+    ["select 1 from t where lo_from_bytea(0, b) is null", "b | t"],
+    ["select exists (select pg_notify('x', c) from u)", "c | u"],
+    ["select set_config('x.y', 'z', false), a from t"],
+    ["insert into x select query_to_xml('select a from t', true, true, '')", "a * | t"],
   ] as const)
     assert.deepEqual(stored(text), expected, text);
 });
