@@ -88,7 +88,9 @@ function usage(): string {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const [name, ...rest] = args;
+  // `weir help up` is `weir up --help`.
+  const words = args[0] === "help" && args.length === 2 ? [...args.slice(1), "--help"] : args;
+  const [name, ...rest] = words;
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {
     process.stdout.write(usage());
     return name === undefined ? 2 : 0;

@@ -7,7 +7,7 @@ export const help = `weir agent [options]
 
 Runs the agent without the web page; \`weir approvals\` decides held operations.
 
-${configHelp}`;
+${configHelp.replace(/^ {2}--(listen-ui|sign-in) .*\n/gm, "")}`;
 
 export function run(args: readonly string[], io: CommandIo): Promise<number> {
   return serve(args, io, { page: false, help });

@@ -11,7 +11,7 @@ import { type FormatName, formatNames, lineMaker } from "../record/formats.ts";
 import { readEntries } from "../record/read.ts";
 import { readSealKey } from "../record/seal.ts";
 import { readArguments, readSince } from "./arguments.ts";
-import type { CommandIo } from "./io.ts";
+import { type CommandIo, recordedStateDir } from "./io.ts";
 
 export const help = `weir export [--format jsonl|ocsf|cef|csv] [--since TIME] [--state DIR]
 weir export --follow [--to URL] [--format …] [--since TIME] [--state DIR]
@@ -49,7 +49,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if (told === null) return 0;
   const { values } = told;
   const sinceMs = readSince(values.since);
-  const stateDir = values.state ?? io.stateDir;
+  const stateDir = recordedStateDir(values.state, io);
   if (values.to === undefined) {
     const format = formatNames.find((name) => name === (values.format ?? "jsonl"));
     if (format === undefined)

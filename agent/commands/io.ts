@@ -1,7 +1,9 @@
 /** What a command gets from the world, so that a test can give its own. */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Writable } from "node:stream";
+import { WeirError } from "../errors.ts";
 
 export interface CommandIo {
   readonly stdout: Writable;
@@ -11,6 +13,14 @@ export interface CommandIo {
 }
 
 export const defaultStateDir = "/var/lib/weir";
+
+/** Of an agent that has run; who only reads would find nothing in a directory that is not there, and take it for an answer. */
+export function recordedStateDir(option: string | undefined, io: CommandIo): string {
+  const dir = option ?? io.stateDir;
+  if (!existsSync(dir))
+    throw new WeirError("WEIR_USAGE", `There is no state directory ${dir}. Name the agent's with --state.`);
+  return dir;
+}
 
 /** The control socket of the agent that has this state directory. */
 export function controlSocketPath(stateDir: string): string {

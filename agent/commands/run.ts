@@ -68,8 +68,10 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if (program === undefined) throw new WeirError("WEIR_USAGE", "weir run needs a command: weir run -- psql …");
   const path = findProgram(program, io.env);
   if (path === null) {
-    io.stderr.write(`weir run: ${program}: not found\n`);
-    return 127;
+    // As shells have it: 126 is there and cannot be run.
+    const there = program.includes("/") && existsSync(program);
+    io.stderr.write(`weir run: ${program}: ${there ? "is no program that may be run" : "not found"}\n`);
+    return there ? 126 : 127;
   }
   const token = source === null ? {} : { token: await readToken(source, io.env) };
   const reply = await askAgent(controlSocketPath(stateDir), { op: "run", name, ...token });

@@ -4,7 +4,7 @@ import { WeirError } from "../errors.ts";
 import { readDetails } from "../record/details.ts";
 import { type Fields, listSessions, type ReadEntry, readEntries, type SessionSummary } from "../record/read.ts";
 import { readArguments } from "./arguments.ts";
-import type { CommandIo } from "./io.ts";
+import { type CommandIo, recordedStateDir } from "./io.ts";
 import { printable } from "./printable.ts";
 
 export const help = `weir sessions [ls|show ID|replay ID] [options]
@@ -37,7 +37,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if (told === null) return 0;
   const { values, positionals } = told;
   const [verb = "ls", id] = positionals;
-  const entries = readEntries(values.state ?? io.stateDir);
+  const entries = readEntries(recordedStateDir(values.state, io));
   if (verb === "ls") {
     const sessions = listSessions(entries).slice(-positive(values.limit, "--limit"));
     io.stdout.write(values.json ? `${JSON.stringify(sessions, null, 2)}\n` : table(sessions));

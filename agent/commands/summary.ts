@@ -1,7 +1,7 @@
 /** `weir summary`: what was decided, as a page of Markdown: for the summary of a CI job, or a mail. */
 import { type Fields, type ReadEntry, readEntries } from "../record/read.ts";
 import { readArguments, readSince } from "./arguments.ts";
-import type { CommandIo } from "./io.ts";
+import { type CommandIo, recordedStateDir } from "./io.ts";
 import { printable } from "./printable.ts";
 
 export const help = `weir summary [--since TIME] [--fail-on-deny] [--json] [--state DIR]
@@ -44,7 +44,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if (told === null) return 0;
   const { values } = told;
   const sinceMs = readSince(values.since);
-  const summary = summarize(readEntries(values.state ?? io.stateDir), sinceMs);
+  const summary = summarize(readEntries(recordedStateDir(values.state, io)), sinceMs);
   io.stdout.write(values.json ? `${JSON.stringify(summary, null, 2)}\n` : markdown(summary));
   const anything = Object.keys(summary.denied).length + Object.keys(summary.refused).length > 0;
   return values["fail-on-deny"] && anything ? 1 : 0;

@@ -29,7 +29,10 @@ export function askAgent(path: string, request: ControlRequest): Promise<Good> {
       try {
         const reply = JSON.parse(text) as ControlReply;
         if (reply.ok) resolve(reply);
-        else reject(new WeirError("WEIR_CONTROL_REFUSED", `${reply.code}: ${reply.message}`));
+        else {
+          const what = reply.code === "WEIR_CONTROL_REFUSED" ? "" : `${reply.code}: `;
+          reject(new WeirError("WEIR_CONTROL_REFUSED", what + reply.message));
+        }
       } catch {
         reject(new WeirError("WEIR_AGENT_UNREACHABLE", `The agent on ${path} closed without an answer.`));
       }

@@ -56,7 +56,10 @@ export interface AuditLogOptions {
 export function openAuditLog(options: AuditLogOptions): AuditLog {
   const dir = join(options.stateDir, auditDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const unlock = lockDirectory(dir, (pid) => `The process with pid ${pid} writes the audit log in ${dir}.`);
+  const unlock = lockDirectory(
+    dir,
+    (pid) => `Another agent or controller (pid ${pid}) uses this state directory: it writes ${dir}.`,
+  );
   try {
     return new TiledLog(dir, options, unlock);
   } catch (error) {

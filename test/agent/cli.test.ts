@@ -22,4 +22,15 @@ test("a command that is not there is told with the next step, and is wrong use",
   assert.match(stderr, /^weir: There is no `weir upp`\. See `weir --help`\. \[WEIR_USAGE\]\n$/);
   assert.equal(weir().status, 2);
   assert.equal(weir("help").status, 0);
+  assert.match(weir("help", "up").stdout, /^weir up \[options\]\n/);
+  assert.match(weir("help", "upp").stderr, /There is no `weir upp`/);
+});
+
+test("what is not there is told as not there, with the codes of a shell and of wrong use", () => {
+  assert.deepEqual([weir("run", "--", "/etc/passwd").status, weir("run", "--", "/no/such").status], [126, 127]);
+  for (const command of ["sessions", "summary", "export"]) {
+    const { status, stderr } = weir(command, "--state", "/no/such");
+    assert.equal(status, 2);
+    assert.equal(stderr, "weir: There is no state directory /no/such. Name the agent's with --state. [WEIR_USAGE]\n");
+  }
 });

@@ -90,7 +90,7 @@ test("weir run: wrong use, a command that is not there, an agent that is not the
   await assert.rejects(weir(run, "--nonsense", "true"), code("WEIR_USAGE"));
   await assert.rejects(weir(run, "--name"), code("WEIR_USAGE"));
   assert.equal((await weir(run, "--", "no-such-program")).code, 127);
-  assert.equal((await weir(run, "--", "/usr")).code, 127);
+  assert.equal((await weir(run, "--", "/usr")).code, 126);
   await assert.rejects(weir(run, "--state", "/nowhere", "--", "true"), code("WEIR_AGENT_UNREACHABLE"));
   await assert.rejects(weir(run, "--", "true"), /not now/);
 });
