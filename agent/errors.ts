@@ -7,6 +7,7 @@ export const errorTable = {
   WEIR_NOT_ROOT: "This needs root. Run it with sudo.",
   WEIR_PORT_IN_USE: "The port is in use.",
   WEIR_STATE_LOCKED: "Another agent uses this state directory.",
+  WEIR_STATE_DAMAGED: "A file of the state directory cannot be read.",
   WEIR_AGENT_UNREACHABLE: "No agent answers on the control socket. Start one with `weir up`.",
   WEIR_CONTROL_REFUSED: "The agent refused the request.",
   // kernel
@@ -64,6 +65,16 @@ export class WeirError extends Error {
     this.name = "WeirError";
     this.code = code;
     this.peer = options.peer ?? false;
+  }
+}
+
+/** What `read` throws, with the file's path and what to do. */
+export function readFileOr<T>(code: ErrorCode, path: string, nextStep: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new WeirError(code, `${path} cannot be read (${why}). ${nextStep}`, { cause });
   }
 }
 

@@ -1,7 +1,7 @@
 /** Fetches what a target's credential names, at connect. A secret lives in memory only, for one login. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -13,6 +13,7 @@ import { readVaultSecret } from "./vault.ts";
 
 const secretBytesMax = 64 * 1024;
 const execMs = 5_000;
+const maskKeyBytes = 32;
 
 /** Throws WEIR_CONFIG_INVALID with the place, never with the value. */
 export async function readCredential(credential: TargetCredential | null): Promise<LoginCredential | null> {
@@ -87,11 +88,13 @@ function lastLineEndCut(text: string): string {
 /** The key of masks of the style `hash`, made at first start: equal values stay equal over restarts. */
 export function openMaskKey(stateDir: string): Buffer {
   const path = join(stateDir, "mask-key");
-  try {
-    return readFileSync(path);
-  } catch {
-    const key = randomBytes(32);
-    writeFileSync(path, key, { mode: 0o600 });
-    return key;
+  // A file that a loss of power left short would make digests that anybody can compute.
+  if (existsSync(path)) {
+    const kept = readFileSync(path);
+    if (kept.length === maskKeyBytes) return kept;
   }
+  const key = randomBytes(maskKeyBytes);
+  writeFileSync(`${path}.new`, key, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+  return key;
 }

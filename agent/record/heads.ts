@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { WeirError } from "../errors.ts";
+import { readFileOr, WeirError } from "../errors.ts";
 
 export interface Head {
   readonly agent: string;
@@ -41,10 +41,11 @@ export function openAgentKey(stateDir: string): KeyObject {
   const path = join(stateDir, "agent-key.pem");
   if (!existsSync(path)) {
     const { privateKey } = generateKeyPairSync("ed25519");
-    writeFileSync(`${path}.new`, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
+    writeFileSync(`${path}.new`, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flush: true });
     renameSync(`${path}.new`, path);
   }
-  const key = createPrivateKey(readFileSync(path));
+  const anew = `Restore it, or move ${stateDir} away to begin another record.`;
+  const key = readFileOr("WEIR_STATE_DAMAGED", path, anew, () => createPrivateKey(readFileSync(path)));
   writeFileSync(join(stateDir, publicKeyFile), createPublicKey(key).export({ type: "spki", format: "pem" }), {
     mode: 0o644,
   });

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
+import { readFileOr } from "../errors.ts";
 import { toPem, writeCertificate } from "./certificate.ts";
 
 const hourMs = 3_600_000;
@@ -51,8 +52,10 @@ export async function openAuthority(stateDir: string, now: () => number = Date.n
   mkdirSync(dir, { recursive: true, mode: 0o755 });
   const keyPath = join(dir, "ca-key.pem");
   const caPath = join(dir, "ca.pem");
-  if (!existsSync(keyPath) || !existsSync(caPath) || expires(caPath, now())) createAuthority(keyPath, caPath, now());
-  const caKey = createPrivateKey(readFileSync(keyPath));
+  const anew = `Move ${dir} away: another authority is made, which has to be trusted anew.`;
+  const isUsable = () => existsSync(keyPath) && existsSync(caPath) && isValid(caPath, now());
+  if (!readFileOr("WEIR_STATE_DAMAGED", caPath, anew, isUsable)) createAuthority(keyPath, caPath, now());
+  const caKey = readFileOr("WEIR_STATE_DAMAGED", keyPath, anew, () => createPrivateKey(readFileSync(keyPath)));
   const caPem = readFileSync(caPath, "utf8");
   const issuer = new X509Certificate(caPem).subject.replace(/^CN=/, "");
   const bundlePath = join(dir, "bundle.pem");
@@ -94,7 +97,9 @@ export async function openAuthority(stateDir: string, now: () => number = Date.n
     leafFor(names) {
       const id = `${names.commonName}|${names.dns.join()}|${names.ip.join()}`;
       const cached = leafs.get(id);
-      if (cached !== undefined && cached.notAfterMs - now() > leafRenewMs) return cached;
+      const leftMs = cached === undefined ? 0 : cached.notAfterMs - now();
+      // More than its whole life is left when the clock was put back: it is not valid yet.
+      if (cached !== undefined && leftMs > leafRenewMs && leftMs <= leafLifeMs + backdateMs) return cached;
       if (leafs.size >= leafsMax) leafs.delete(leafs.keys().next().value as string);
       const leaf = mint(names, now() + leafLifeMs);
       leafs.set(id, leaf);
@@ -121,8 +126,10 @@ function createAuthority(keyPath: string, caPath: string, nowMs: number): void {
   writeAtomically(caPath, toPem(der), 0o644);
 }
 
-function expires(caPath: string, nowMs: number): boolean {
-  return Date.parse(new X509Certificate(readFileSync(caPath)).validTo) - nowMs < authorityRenewMs;
+/** False also when it was made by a clock that was ahead. */
+function isValid(caPath: string, nowMs: number): boolean {
+  const { validFrom, validTo } = new X509Certificate(readFileSync(caPath));
+  return Date.parse(validFrom) <= nowMs && Date.parse(validTo) - nowMs >= authorityRenewMs;
 }
 
 function systemRoots(): string {
@@ -134,6 +141,6 @@ function systemRoots(): string {
 }
 
 function writeAtomically(path: string, text: string, mode: number): void {
-  writeFileSync(`${path}.new`, text, { mode });
+  writeFileSync(`${path}.new`, text, { mode, flush: true });
   renameSync(`${path}.new`, path);
 }

@@ -3,7 +3,7 @@ import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } fr
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { WeirError } from "../../agent/errors.ts";
+import { readFileOr, WeirError } from "../../agent/errors.ts";
 import { formatVerifier, noteKeyType, parseVerifier, type VerifierKey, verifierOf } from "./note.ts";
 
 export interface OwnKey {
@@ -28,7 +28,8 @@ export function openOwnKey(dir: string, files: KeyFiles, name: () => string, typ
       throw new WeirError("WEIR_CHAIN_BROKEN", `${privatePath} is missing. Move ${dir} away to begin anew.`);
     write(privatePath, generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }), 0o600);
   }
-  const key = createPrivateKey(readFileSync(privatePath));
+  const anew = `Restore it, or move ${dir} away to begin anew.`;
+  const key = readFileOr("WEIR_STATE_DAMAGED", privatePath, anew, () => createPrivateKey(readFileSync(privatePath)));
   if (!existsSync(verifierPath)) write(verifierPath, `${formatVerifier(verifierOf(name(), key, type))}\n`, 0o644);
   const verifier = readVerifier(verifierPath);
   if (!verifierOf(verifier.name, key, type).keyId.equals(verifier.keyId))
@@ -52,7 +53,7 @@ export function freshName(part: string): string {
 }
 
 function write(path: string, text: string | Buffer, mode: number): void {
-  writeFileSync(`${path}.new`, text, { mode });
+  writeFileSync(`${path}.new`, text, { mode, flush: true });
   renameSync(`${path}.new`, path);
 }
 

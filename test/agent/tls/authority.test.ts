@@ -96,6 +96,35 @@ test("an authority that is about to expire is replaced at start", async (t) => {
   assert.ok(Date.parse(new X509Certificate(fresh.caPem).validTo) > Date.now());
 });
 
+test("a clock that is put back makes what it signed anew, at once the leaf, at the next start the authority", async (t) => {
+  const dir = tempDir(t);
+  const dayMs = 24 * 3_600_000;
+  let nowMs = Date.now() + dayMs;
+  const authority = await openAuthority(dir, () => nowMs);
+  const early = authority.leafFor(names);
+  nowMs -= dayMs;
+  const leaf = new X509Certificate(authority.leafFor(names).certificateDer);
+  assert.notEqual(authority.leafFor(names), early);
+  assert.ok(Date.parse(leaf.validFrom) <= nowMs);
+  assert.notEqual((await openAuthority(dir, () => nowMs)).caPem, authority.caPem);
+});
+
+test("a damaged file is told with its path and what to do, and nothing is made over it", async (t) => {
+  const dir = tempDir(t);
+  await openAuthority(dir);
+  for (const name of ["ca.pem", "ca-key.pem"]) {
+    const path = join(dir, "ca", name);
+    const whole = readFileSync(path);
+    writeFileSync(path, "");
+    await assert.rejects(openAuthority(dir), {
+      code: "WEIR_STATE_DAMAGED",
+      message: new RegExp(`/ca/${name} cannot be read \\(.+\\)\\. Move .+/ca away: another authority is made`),
+    });
+    assert.equal(readFileSync(path, "utf8"), "");
+    writeFileSync(path, whole);
+  }
+});
+
 test("certificates with very many names and very long names are well-formed", async (t) => {
   const authority = await openAuthority(tempDir(t));
   const dns = Array.from({ length: 4_000 }, (_, at) => `host-${at}.a-long-name.example`);
