@@ -39,6 +39,8 @@ interface Cached {
 interface Connection {
   readonly client: Client;
   readonly idle: NodeJS.Timeout;
+  /** Questions are transactions, one after the other. */
+  last: Promise<unknown>;
 }
 
 export class CatalogReader {
@@ -104,9 +106,11 @@ export class CatalogReader {
     const pending = this.#connections.get(key) ?? this.#connect(key, flow, target, login);
     this.#connections.set(key, pending);
     try {
-      const { client, idle } = await pending;
-      idle.refresh();
-      return await question(client);
+      const connection = await pending;
+      connection.idle.refresh();
+      const answer = connection.last.then(() => inTransaction(connection.client, question));
+      connection.last = answer.catch(() => {});
+      return await answer;
     } catch (error) {
       this.#connections.delete(key);
       pending.then((connection) => this.#end(connection)).catch(() => {});
@@ -132,7 +136,6 @@ export class CatalogReader {
       application_name: "weir-catalog",
       query_timeout: catalogQueryMs,
       connectionTimeoutMillis: catalogQueryMs,
-      options: "-c search_path=pg_catalog -c statement_timeout=5000",
     });
     const forget = (): void => {
       this.#connections.delete(key);
@@ -150,8 +153,21 @@ export class CatalogReader {
       client.end().catch(() => {});
     }, catalogIdleMs);
     idle.unref();
-    return { client, idle };
+    return { client, idle, last: Promise.resolve() };
   }
+}
+
+/**
+ * The settings are the transaction's own: a pooler takes none with the startup packet, and what a session sets there may
+ * meet another client. With this path views are told with schemas.
+ */
+async function inTransaction<T>(client: Client, question: (client: Client) => Promise<T>): Promise<T> {
+  await client.query(
+    `BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO ${catalogQueryMs}`,
+  );
+  const answer = await question(client);
+  await client.query("COMMIT");
+  return answer;
 }
 
 const columnsQuery = `
