@@ -460,9 +460,7 @@ export class Backend implements FrameReader {
         // The client sent its Sync already, and the server, not in copy mode any more, needs one.
         state.sendServer(syncMessage);
         expected.push(entry("sync"));
-        state.batch += 1;
-        state.batchDirty = false;
-        state.batchRan = false;
+        state.endBatch();
         return;
       }
     }

@@ -70,7 +70,8 @@ export class PostgresConversation implements Conversation {
         server.framer.push(event.bytes);
         break;
       case "decision":
-        if (client.waiting?.askId === event.askId) client.decided(event.decision, event.approvalId, event.by ?? "");
+        if (client.question.waiting?.askId === event.askId)
+          client.decided(event.decision, event.approvalId, event.by ?? "");
         else if (server.limited?.askId === event.askId)
           server.decided(event.decision, event.approvalId, event.by ?? "");
         break;
@@ -138,7 +139,7 @@ export class PostgresConversation implements Conversation {
     if (session !== null) {
       const { state, client, server } = session;
       state.out = out;
-      if (client.held && client.waiting !== null) out.push({ type: "withdraw", askId: client.waiting.askId, reason });
+      client.question.withdraw(reason);
       if (server.limited !== null) out.push({ type: "withdraw", askId: server.limited.askId, reason });
       for (const { run } of state.expected.all()) {
         if (run === null || run.finished) continue;

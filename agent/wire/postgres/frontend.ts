@@ -4,7 +4,9 @@
  */
 import type { Decision } from "../../core/verdict.ts";
 import { PeerError } from "../../errors.ts";
-import { message, readyForQuery } from "./backend-messages.ts";
+import { type Asked, bindRun, callRun, cursorRun, parseRun, queryRun } from "./asked-runs.ts";
+import { message } from "./backend-messages.ts";
+import { BrokenBatch } from "./broken-batch.ts";
 import { CopiedColumns } from "./copied-columns.ts";
 import { copyProbe, isProbed } from "./copy-probe.ts";
 import { entry } from "./expected.ts";
@@ -16,53 +18,31 @@ import {
   readExecute,
   readFunctionCall,
   readParse,
-  readQuery,
   readTarget,
 } from "./frontend-messages.ts";
-import { callOperation } from "./function-call.ts";
 import { pipelineMessagesMax, statementBytesMax } from "./limits.ts";
-import { plainOperation, statementOperation, withParameters } from "./operation.ts";
-import {
-  copyDeniedResponse,
-  deniedResponse,
-  deniedText,
-  heldNotice,
-  maskDeniedResponse,
-  tooLargeResponse,
-  withdrawnResponse,
-} from "./refusal.ts";
-import { carriesData, replicationCommand } from "./replication.ts";
+import { Question } from "./question.ts";
+import { copyDeniedResponse, tooLargeResponse } from "./refusal.ts";
 import { needsFields } from "./results.ts";
-import { newRun, nextLimit, type Portal, type Prepared, type Run } from "./run.ts";
-import { inTransaction, isBarrier, type SessionState } from "./state.ts";
+import { newPortal, newPrepared, type Run } from "./run.ts";
+import { isBarrier, type SessionState } from "./state.ts";
 
-/** A syntax error wherever it is read, and the same for every denied statement: its text never gets there. */
-const substituteText = Buffer.from("weir_denied_statement\0");
-const substituteQuery = message(frontend.query, substituteText);
-const substituteParse = message(frontend.parse, Buffer.concat([Buffer.from([0]), substituteText, Buffer.from([0, 0])]));
 const syncMessage = message(frontend.sync, Buffer.alloc(0));
 const flushMessage = message(frontend.flush, Buffer.alloc(0));
 
 export class Frontend implements FrameReader {
   readonly framer = new Framer(this);
   readonly #state: SessionState;
-  /** Asked, and perhaps held, until its decision comes. */
-  waiting: Run | null = null;
-  held = false;
-  /** Decided; taken when the message it belongs to is shown again. */
-  #answered: Run | null = null;
+  readonly question: Question;
+  readonly #broken: BrokenBatch;
   #bind: BindMessage | null = null;
-  /** What is sent in place of the policy's own words: a hold that was cancelled. */
-  #response: Buffer | null = null;
-  /** After an error of the extended protocol everything up to Sync is skipped, as the server does it. */
-  #skipping = false;
-  /** The server heard nothing of the batch, so its Sync is answered here. */
-  #skippingHere = false;
   #draining = false;
   readonly copied: CopiedColumns;
 
   constructor(state: SessionState) {
     this.#state = state;
+    this.question = new Question(state);
+    this.#broken = new BrokenBatch(state, this.framer);
     this.copied = new CopiedColumns(state);
   }
 
@@ -73,7 +53,7 @@ export class Frontend implements FrameReader {
   frame(type: number, bytes: Buffer, start: number, end: number): Fate {
     const state = this.#state;
     if (!state.ready) return stop;
-    if (this.#skipping) return this.#skip(type);
+    if (this.#broken.skipping) return this.#broken.skip(type);
     if (state.expected.length >= pipelineMessagesMax) {
       return this.#settle();
     }
@@ -92,7 +72,7 @@ export class Frontend implements FrameReader {
         return this.#describe(bytes, start, end);
       case frontend.sync:
         state.expected.push(entry("sync"));
-        this.#endBatch();
+        state.endBatch();
         return pass;
       case frontend.query:
         return this.#query(bytes, start, end);
@@ -118,19 +98,19 @@ export class Frontend implements FrameReader {
   begin(type: number, length: number): PartialFate | typeof stop {
     const state = this.#state;
     if (!state.ready) return stop;
-    if (type === frontend.copyData) return state.copy !== null && !this.#skipping ? "pass" : "drop";
-    if (this.#skipping) return type === frontend.sync ? "collect" : "drop";
+    if (type === frontend.copyData) return state.copy !== null && !this.#broken.skipping ? "pass" : "drop";
+    if (this.#broken.skipping) return type === frontend.sync ? "collect" : "drop";
     if (length <= statementBytesMax) return "collect";
     // A large parameter of a statement that is known: its beginning says all that is shown to anybody.
     if (type === frontend.bind) return "head";
-    if (this.waiting !== null) return stop;
+    if (this.question.waiting !== null) return stop;
     this.#refuseTooLarge(type, length);
     return "drop";
   }
 
   head(type: number, length: number, bytes: Buffer): Fate {
     const state = this.#state;
-    if (this.#skipping) return take;
+    if (this.#broken.skipping) return take;
     if (state.copy !== null) {
       const fate = this.#duringCopy(type);
       if (fate !== null) return fate;
@@ -140,112 +120,34 @@ export class Frontend implements FrameReader {
 
   /** The decision for the run that waits. */
   decided(decision: Decision, approvalId: string | null, by: string): void {
-    const run = this.waiting;
-    const state = this.#state;
-    if (run === null) return;
-    run.verdict = decision.verdict;
-    run.permit = decision.permit;
-    if (approvalId !== null) run.approvalId = approvalId;
-    run.by = by;
-    this.#record(run);
-    if (decision.action !== "deny" && run.operation.kind === "replication" && !this.#mayStream(run)) return;
-    if (decision.action === "hold") {
-      this.held = true;
-      state.notices.push(heldNotice(run.approvalId ?? "", decision.verdict));
-      return;
-    }
-    this.#resume(run);
-  }
-
-  /** A stream of the server's log cannot be masked: it is refused before it begins. */
-  #mayStream(run: Run): boolean {
-    if ((run.verdict?.transforms.masks.length ?? 0) === 0 || !carriesData(run.info)) return true;
-    const reason = "replication carries whole tables past every mask";
-    this.#response = maskDeniedResponse(reason);
-    run.error = { code: "42501", message: reason };
-    run.startedMs = this.#state.context.now();
-    this.#state.finish(run);
-    this.#resume(run);
-    return false;
+    if (this.question.decided(decision, approvalId, by)) this.framer.go();
   }
 
   /** The client gave up what it waits for. */
   cancelled(reason: string): void {
-    const run = this.waiting;
-    if (run === null || !this.held) return;
-    this.#state.out.push({ type: "withdraw", askId: run.askId, reason });
-    this.#response = withdrawnResponse();
-    this.#resume(run);
+    if (this.question.cancelled(reason)) this.framer.go();
   }
 
   /** The server failed a message of this batch: it skips to the next Sync, and so do we. */
   failBatch(): void {
-    const state = this.#state;
-    if (!state.batchDirty || this.#skipping) return;
-    this.#skipping = true;
-    this.#skippingHere = false;
-    // Decided, and waiting for what the server tells of it: it is skipped, and must not stand for a later message.
-    if (this.#answered !== null) state.finish(this.#answered);
-    this.#answered = null;
+    if (!this.#broken.failed()) return;
     this.#bind = null;
-    if (this.waiting === null) return;
-    if (this.held)
-      state.out.push({ type: "withdraw", askId: this.waiting.askId, reason: "an earlier message of the batch failed" });
-    this.waiting = null;
-    this.held = false;
-    state.wakeFrontend = true;
+    if (this.question.drop()) this.#state.wakeFrontend = true;
   }
 
   /** Looks again at what stopped it. */
   wake(): void {
-    if (this.waiting !== null || !this.framer.stopped) return;
+    if (this.question.waiting !== null || !this.framer.stopped) return;
     const { expected } = this.#state;
     if (this.#draining && expected.length > 0) return;
     this.#draining = false;
     this.framer.go();
   }
 
-  #resume(run: Run): void {
-    this.waiting = null;
-    this.held = false;
-    this.#answered = run;
-    this.framer.go();
-  }
-
-  #record(run: Run): void {
-    if (run.recorded || run.verdict === null) return;
-    run.recorded = true;
-    this.#state.record({
-      type: "operation",
-      operationId: run.askId,
-      operation: this.#state.recordable(run.operation, run.verdict),
-      verdict: run.verdict,
-      approvalId: run.approvalId,
-    });
-  }
-
-  #ask(run: Run): Fate {
-    this.waiting = run;
-    this.#state.out.push({ type: "ask", askId: run.askId, operation: run.operation });
+  #ask(asked: Asked): Fate {
+    if (asked === "in-flux") return this.#settle();
+    this.question.ask(asked);
     return stop;
-  }
-
-  /** True when it may go; a run that was just decided is taken from here. */
-  #admit(run: Run): boolean {
-    const state = this.#state;
-    if (run.permit === null || run.verdict === null || this.#response !== null) return false;
-    state.forwardPermit = run.permit;
-    run.startedMs = state.context.now();
-    const { masks, limits } = run.verdict.transforms;
-    if (masks.length > 0) state.masks = masks;
-    if (limits.length > 0) run.rowsMax = nextLimit(limits, -1)?.rows ?? run.rowsMax;
-    return true;
-  }
-
-  #takeAnswered(): Run | null {
-    const run = this.#answered;
-    this.#answered = null;
-    return run;
   }
 
   /** Waits until everything sent so far is answered; a Flush makes the server say what it holds back. */
@@ -270,31 +172,13 @@ export class Frontend implements FrameReader {
 
   #query(bytes: Buffer, start: number, end: number): Fate {
     const state = this.#state;
-    const run = this.#takeAnswered();
-    if (run === null) {
-      if (this.#unsettled()) return this.#settle();
-      const { from, to } = readQuery(bytes, start, end);
-      const { text, traits } = state.text(bytes, from, to);
-      const command = state.replicates ? replicationCommand(text) : null;
-      const info = command ?? state.describe(text);
-      const through = state.names.through(info, state.batch);
-      if (through === "in-flux") return this.#settle();
-      const operation = statementOperation(
-        command === null ? "statement" : "replication",
-        state.speaker,
-        text,
-        info,
-        end - start,
-        unknownAdded(traits, through),
-        known(through),
-      );
-      return this.#ask(newRun(state.nextAskId++, operation, info, known(through)));
-    }
-    if (!this.#admit(run)) return this.#refuseSimple(run);
+    const run = this.question.take();
+    if (run === null) return this.#unsettled() ? this.#settle() : this.#ask(queryRun(state, bytes, start, end));
+    if (!this.question.admit(run)) return this.#refuseSimple(run);
     const stored = this.#stores(run);
     if (stored !== "no") return stored === "wait" ? stop : this.#refuseSimple(run);
     if (isProbed(run, state) && !state.batchDirty) {
-      this.#answered = run;
+      this.question.keep(run);
       return this.#probe(run);
     }
     if (run.probe === "failed") {
@@ -302,43 +186,23 @@ export class Frontend implements FrameReader {
       this.framer.flush();
       state.sendServer(syncMessage);
       state.expected.push(entry("sync"));
-      this.#endBatch();
+      state.endBatch();
       return take;
     }
     state.expected.push(entry("query", { run }));
     this.#begun(run);
-    this.#endBatch();
+    state.endBatch();
     return pass;
   }
 
   #parse(bytes: Buffer, start: number, end: number): Fate {
     const state = this.#state;
-    const answered = this.#takeAnswered();
-    if (answered === null) {
-      if (this.#unsettled()) return this.#settle();
-      const { from, to } = readParse(bytes, start, end);
-      const { text, traits } = state.text(bytes, from, to);
-      const info = state.describe(text);
-      const operation = statementOperation("prepare", state.speaker, text, info, end - start, traits);
-      return this.#ask(newRun(state.nextAskId++, operation, info));
-    }
-    if (!this.#admit(answered)) return this.#refuseExtended(answered);
+    const answered = this.question.take();
+    if (answered === null) return this.#unsettled() ? this.#settle() : this.#ask(parseRun(state, bytes, start, end));
+    if (!this.question.admit(answered)) return this.#refuseExtended(answered);
     const { name, from, to } = readParse(bytes, start, end);
     const { text, traits } = state.text(bytes, from, to);
-    const prepared: Prepared = {
-      name,
-      text,
-      info: answered.info,
-      traits,
-      bytes: end - start,
-      batch: state.batch,
-      confirmed: false,
-      closed: false,
-      previous: null,
-      refused: false,
-      description: null,
-      operation: null,
-    };
+    const prepared = newPrepared(name, state.batch, { text, info: answered.info, traits, bytes: end - start });
     state.names.statements.set(name, prepared);
     state.expected.push(entry("parse", { prepared }));
     state.batchDirty = true;
@@ -348,38 +212,26 @@ export class Frontend implements FrameReader {
   /** `length` is the message's own; of a long one only the beginning is here. */
   #bindMessage(bytes: Buffer, start: number, end: number, length = end - start): Fate {
     const state = this.#state;
-    const run = this.#takeAnswered();
+    const run = this.question.take();
     if (run === null) {
       if (this.#unsettled()) return this.#settle();
       const bind = readBind(bytes, start, end, length > end - start);
-      const prepared = state.names.statements.find(bind.statement, state.batch);
-      if (prepared === "in-flux") return this.#settle();
-      const through = prepared?.info == null ? [] : state.names.through(prepared.info, state.batch);
-      if (through === "in-flux") return this.#settle();
-      this.#bind = bind;
-      const operation = withParameters(boundOperation(state, prepared, bind, through), bind.parameters, length);
-      return this.#ask(newRun(state.nextAskId++, operation, prepared?.info ?? null, known(through)));
+      const asked = bindRun(state, bind, length);
+      if (asked !== "in-flux") this.#bind = bind;
+      return this.#ask(asked);
     }
     const bind = this.#bind ?? readBind(bytes, start, end, length > end - start);
     this.#bind = null;
-    if (!this.#admit(run)) return this.#refuseExtended(run);
+    if (!this.question.admit(run)) return this.#refuseExtended(run);
     const stored = this.#stores(run);
     if (stored === "wait") this.#bind = bind;
     if (stored !== "no") return stored === "wait" ? stop : this.#refuseExtended(run);
     const prepared = state.names.statements.find(bind.statement, state.batch);
-    const portal: Portal = {
-      name: bind.portal,
+    const portal = newPortal(bind.portal, state.batch, {
       run,
       prepared: prepared === "in-flux" ? null : prepared,
       resultFormats: bind.resultFormats,
-      batch: state.batch,
-      confirmed: false,
-      closed: false,
-      previous: null,
-      refused: false,
-      description: null,
-      described: false,
-    };
+    });
     state.names.portals.set(bind.portal, portal);
     state.expected.push(entry("bind", { portal }));
     state.batchDirty = true;
@@ -405,27 +257,14 @@ export class Frontend implements FrameReader {
 
   #execute(bytes: Buffer, start: number, end: number): Fate {
     const state = this.#state;
-    const answered = this.#takeAnswered();
+    const answered = this.question.take();
     const { portal: name } = readExecute(bytes, start, end);
     const portal = state.names.portals.find(name, state.batch);
     if (portal === "in-flux") return this.#settle();
     let run = portal?.run ?? null;
     if (run === null) {
-      // A cursor made in SQL, or one that we know nothing of.
-      if (answered === null) {
-        if (this.#unsettled()) return this.#settle();
-        const cursor = state.names.cursor(name) ?? null;
-        const operation =
-          cursor === null
-            ? plainOperation("statement", state.speaker, {
-                traits: ["unknown-prepared"],
-                writes: true,
-                bytes: end - start,
-              })
-            : statementOperation("statement", state.speaker, "", cursor, end - start, []);
-        return this.#ask(newRun(state.nextAskId++, operation, cursor));
-      }
-      if (!this.#admit(answered)) return this.#refuseExtended(answered);
+      if (answered === null) return this.#unsettled() ? this.#settle() : this.#ask(cursorRun(state, name, end - start));
+      if (!this.question.admit(answered)) return this.#refuseExtended(answered);
       run = answered;
     } else if (run.permit !== null && run.permit !== state.forwardPermit) {
       this.framer.flush();
@@ -457,12 +296,10 @@ export class Frontend implements FrameReader {
     const reason = this.copied.refusal(run);
     if (reason === null) return "no";
     if (reason === "wait") {
-      this.#answered = run;
+      this.question.keep(run);
       return "wait";
     }
-    this.#response = copyDeniedResponse(reason);
-    run.error = { code: "42501", message: reason };
-    this.#state.finish(run);
+    this.question.refuse(run, copyDeniedResponse(reason), reason);
     return "yes";
   }
 
@@ -481,35 +318,12 @@ export class Frontend implements FrameReader {
   #close(bytes: Buffer, start: number, end: number): Fate {
     const state = this.#state;
     const target = readTarget(bytes, start, end);
-    const gone = {
-      name: target.name,
-      batch: state.batch,
-      confirmed: false,
-      closed: true,
-      previous: null,
-      refused: false,
-    };
     if (target.portal) {
-      const portal: Portal = {
-        ...gone,
-        run: null,
-        prepared: null,
-        resultFormats: [],
-        description: null,
-        described: false,
-      };
+      const portal = newPortal(target.name, state.batch, null);
       state.names.portals.set(target.name, portal);
       state.expected.push(entry("close", { portal }));
     } else {
-      const prepared: Prepared = {
-        ...gone,
-        text: "",
-        info: null,
-        traits: [],
-        bytes: 0,
-        description: null,
-        operation: null,
-      };
+      const prepared = newPrepared(target.name, state.batch, null);
       state.names.statements.set(target.name, prepared);
       state.expected.push(entry("close", { prepared }));
     }
@@ -519,17 +333,11 @@ export class Frontend implements FrameReader {
 
   #functionCall(bytes: Buffer, start: number, end: number): Fate {
     const state = this.#state;
-    const run = this.#takeAnswered();
-    if (run === null) {
-      if (this.#unsettled()) return this.#settle();
-      const { oid } = readFunctionCall(bytes, start, end);
-      const call = { oid, bytes: end - start };
-      const { operation, info } = callOperation(state.speaker, call, (text) => state.describe(text));
-      return this.#ask(newRun(state.nextAskId++, operation, info));
-    }
-    if (!this.#admit(run)) return this.#refuseSimple(run);
+    const run = this.question.take();
+    if (run === null) return this.#unsettled() ? this.#settle() : this.#ask(callRun(state, bytes, start, end));
+    if (!this.question.admit(run)) return this.#refuseSimple(run);
     state.expected.push(entry("call", { run, called: readFunctionCall(bytes, start, end) }));
-    this.#endBatch();
+    state.endBatch();
     return pass;
   }
 
@@ -539,12 +347,6 @@ export class Frontend implements FrameReader {
     state.batchRan = true;
     if (info === null || isBarrier(info)) state.barrier = true;
     if (info?.traits.includes("copy-in")) state.copy = { run, starts: 0, dones: 0, syncKept: false };
-  }
-
-  #endBatch(): void {
-    this.#state.batch += 1;
-    this.#state.batchDirty = false;
-    this.#state.batchRan = false;
   }
 
   /** Null: the message is treated as at any other time. */
@@ -570,7 +372,7 @@ export class Frontend implements FrameReader {
           return take;
         }
         state.expected.push(entry("sync", { inCopy: true }));
-        this.#endBatch();
+        state.endBatch();
         return pass;
       default:
         if (copy.starts > 0 && open) throw new PeerError("WEIR_STATE_INVALID", "COPY FROM STDIN is not finished");
@@ -578,112 +380,20 @@ export class Frontend implements FrameReader {
     }
   }
 
-  #skip(type: number): Fate {
-    const state = this.#state;
-    if (type === frontend.terminate) return pass;
-    if (type !== frontend.sync) return take;
-    this.#skipping = false;
-    if (this.#skippingHere) {
-      this.#skippingHere = false;
-      this.framer.flush();
-      state.sendClient(readyForQuery(state.transaction));
-      return take;
-    }
-    state.expected.push(entry("sync"));
-    this.#endBatch();
-    return pass;
-  }
-
-  /** True when the server has nothing in flight and no block that would have to fail. */
-  #answeredHere(): boolean {
-    const state = this.#state;
-    return state.expected.length === 0 && !state.batchDirty && state.transaction !== inTransaction;
-  }
-
   #refuseSimple(run: Run): Fate {
-    this.#refuse(this.#refusal(run), false);
+    this.#broken.refuse(this.question.refusal(run), false);
     return take;
   }
 
   #refuseExtended(run: Run): Fate {
-    this.#refuse(this.#refusal(run), true);
+    this.#broken.refuse(this.question.refusal(run), true);
     return take;
-  }
-
-  #refusal(run: Run): Buffer {
-    const response = this.#response;
-    this.#response = null;
-    if (response !== null) {
-      run.error ??= { code: "57014", message: "withdrawn" };
-      return response;
-    }
-    if (run.verdict === null) throw new PeerError("WEIR_STATE_INVALID", "refused without a verdict");
-    run.error = deniedText(run.verdict);
-    return deniedResponse(run.verdict, "ERROR", run.approvalId !== null, run.by);
-  }
-
-  #refuse(response: Buffer, extended: boolean): void {
-    const state = this.#state;
-    this.framer.flush();
-    if (this.#answeredHere()) {
-      state.sendClient(response);
-      if (!extended) state.sendClient(readyForQuery(state.transaction));
-      else {
-        this.#skipping = true;
-        this.#skippingHere = true;
-      }
-      return;
-    }
-    state.sendServer(extended ? substituteParse : substituteQuery);
-    state.expected.push(entry(extended ? "parse" : "query", { response }));
-    if (extended) {
-      this.#skipping = true;
-      this.#skippingHere = false;
-      state.batchDirty = true;
-    } else this.#endBatch();
   }
 
   #refuseTooLarge(type: number, length: number): void {
     const response = tooLargeResponse(length, statementBytesMax);
-    this.#refuse(response, type !== frontend.query && type !== frontend.functionCall);
+    this.#broken.refuse(response, type !== frontend.query && type !== frontend.functionCall);
   }
-}
-
-function boundOperation(
-  state: SessionState,
-  prepared: Prepared | null,
-  bind: BindMessage,
-  through: readonly (unknown | null)[],
-): ReturnType<typeof plainOperation> {
-  if (prepared?.info == null)
-    return plainOperation("statement", state.speaker, {
-      text: prepared?.text ?? "",
-      traits: ["unknown-prepared"],
-      writes: true,
-      functions: [],
-      relations: [],
-      bytes: bind.parameters.length,
-    });
-  if (through.length === 0 && prepared.operation !== null) return prepared.operation;
-  const operation = statementOperation(
-    "statement",
-    state.speaker,
-    prepared.text,
-    prepared.info,
-    prepared.bytes,
-    unknownAdded(prepared.traits, through as never),
-    known(through as never),
-  );
-  if (through.length === 0) prepared.operation = operation;
-  return operation;
-}
-
-function known<T>(through: readonly (T | null)[]): readonly T[] {
-  return through.length === 0 ? (through as readonly T[]) : through.filter((info) => info !== null);
-}
-
-function unknownAdded(traits: readonly string[], through: readonly unknown[]): readonly string[] {
-  return through.includes(null) ? [...traits, "unknown-prepared"] : traits;
 }
 
 /** Describe: Byte1 'P', String portal. */

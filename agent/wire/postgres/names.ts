@@ -6,7 +6,7 @@
 import { PeerError } from "../../errors.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 import { portalsMax, preparedStatementsMax } from "./limits.ts";
-import type { Portal, Prepared } from "./run.ts";
+import { newPrepared, type Portal, type Prepared } from "./run.ts";
 
 /** NAMEDATALEN - 1: the server compares no more of a name, so two that differ later are one. */
 const nameBytesMax = 63;
@@ -173,20 +173,9 @@ function declaredOnce(info: StatementInfo, name: string): boolean {
 }
 
 function sqlPrepared(name: string, info: StatementInfo | null): Prepared {
-  return {
-    name,
-    text: "",
-    info,
-    traits: [],
-    bytes: 0,
-    batch: -1,
-    confirmed: true,
-    closed: false,
-    previous: null,
-    refused: false,
-    description: null,
-    operation: null,
-  };
+  const prepared = newPrepared(name, -1, { text: "", info, traits: [], bytes: 0 });
+  prepared.confirmed = true;
+  return prepared;
 }
 
 /** By bytes, as the server compares; names of messages come as latin1 text, names in SQL as Unicode. */

@@ -3,6 +3,8 @@ import type { Operation } from "../../core/operation.ts";
 import type { Permit, RowLimit, Verdict } from "../../core/verdict.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 
+const none: readonly never[] = Object.freeze([]);
+
 /**
  * A name in the server's table of prepared statements as it will be when everything sent so far has succeeded.
  * Until the server says so it is not confirmed, and only messages of the same batch (up to the next Sync) may rely
@@ -46,6 +48,48 @@ export interface Portal {
   described: boolean;
 }
 
+/** As the name will be when the server has taken the message. null: a Close frees it. */
+export function newPrepared(
+  name: string,
+  batch: number,
+  said: Pick<Prepared, "text" | "info" | "traits" | "bytes"> | null,
+): Prepared {
+  return {
+    name,
+    text: said?.text ?? "",
+    info: said?.info ?? null,
+    traits: said?.traits ?? none,
+    bytes: said?.bytes ?? 0,
+    batch,
+    confirmed: false,
+    closed: said === null,
+    previous: null,
+    refused: false,
+    description: null,
+    operation: null,
+  };
+}
+
+export function newPortal(
+  name: string,
+  batch: number,
+  bound: Pick<Portal, "run" | "prepared" | "resultFormats"> | null,
+): Portal {
+  return {
+    name,
+    run: bound?.run ?? null,
+    prepared: bound?.prepared ?? null,
+    resultFormats: bound === null ? none : bound.resultFormats,
+    batch,
+    confirmed: false,
+    closed: bound === null,
+    previous: null,
+    refused: false,
+    description: null,
+    described: false,
+  };
+}
+
 /** One operation from its question to its result. */
 export interface Run {
   readonly askId: number;
@@ -74,8 +118,6 @@ export interface Run {
   /** A COPY under column masks is described first (copy-probe.ts); null: not yet, or not needed. */
   probe: "asked" | "failed" | null;
 }
-
-const none: readonly never[] = Object.freeze([]);
 
 export function newRun(
   askId: number,

@@ -70,6 +70,12 @@ export class SessionState {
     this.nextAskId = nextAskId;
   }
 
+  endBatch(): void {
+    this.batch += 1;
+    this.batchDirty = false;
+    this.batchRan = false;
+  }
+
   sendClient(bytes: Buffer): void {
     this.out.push({ type: "send-client", bytes });
   }
