@@ -20,6 +20,8 @@ import type { SessionPorts } from "./ports.ts";
 
 /** The last that HTTP has (RFC 9110 §15). */
 const statusMax = 599;
+/** Of a request's body, what is kept to be sent again should the server refuse the stream unread. */
+const keptBytesMax = 64 * 1024;
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 const endStream = 1;
 type AnswerFields = IncomingHttpHeaders & { ":status"?: number };
@@ -43,6 +45,9 @@ export class StreamDriver implements ExchangeSink {
   #server: ClientHttp2Stream | null = null;
   /** What goes upstream when the record is safe and the server is there, in order. */
   #waiting: ((server: ClientHttp2Stream) => void)[] = [];
+  /** All that went upstream; null: too much to be sent again, or it was heard. */
+  #kept: ((server: ClientHttp2Stream) => void)[] | null = [];
+  #keptBytes = 0;
   #requestTrailers: Headers | null = null;
   #requestEnded = false;
   #serverTrailers: Headers | null = null;
@@ -166,7 +171,7 @@ export class StreamDriver implements ExchangeSink {
     const failed = this.#safely((error: unknown) => this.#failed(error));
     const request = (): void => {
       upstream().then(
-        this.#safely((session) => this.#request(session, headers)),
+        this.#safely((session) => this.#request(session, headers, request)),
         failed,
       );
     };
@@ -176,7 +181,7 @@ export class StreamDriver implements ExchangeSink {
     else ports.gate.whenSettled((error) => (error === null ? request() : failed(error)));
   }
 
-  #request(session: ClientHttp2Session, headers: Record<string, string | string[]>): void {
+  #request(session: ClientHttp2Session, headers: Record<string, string | string[]>, again: () => void): void {
     const exchange = this.#exchange as Exchange;
     if (exchange.over || this.#client.destroyed) return;
     // Of a request that is here whole it is known what ends it; to be asked for trailers costs as much as the rest.
@@ -195,10 +200,12 @@ export class StreamDriver implements ExchangeSink {
       server.on(event, this.#safely(handle));
     };
     on("headers", (informational: AnswerFields, _flags: number, raw?: string[]) => {
+      this.#kept = null;
       exchange.responseHead(responseHead(raw ?? flat(informational), informational[":status"] ?? 100, false));
     });
     on("response", (answer: AnswerFields, flags: number, raw?: string[]) => {
       answered = true;
+      this.#kept = null;
       const status = answer[":status"] ?? 502;
       if (status > statusMax) {
         exchange.upstreamFailed(
@@ -232,8 +239,16 @@ export class StreamDriver implements ExchangeSink {
       // What is being decoded may end later than the stream that brought it.
       if (exchange.over || whole) return;
       const code = server.rstCode;
+      if (code === NGHTTP2_REFUSED_STREAM && this.#kept !== null) {
+        // Nothing of it was done (RFC 9113 §8.7). A server that says good-bye is heard of later here than by its client.
+        this.#server = null;
+        this.#waiting = this.#kept;
+        this.#kept = null;
+        again();
+        return;
+      }
       if (code === NGHTTP2_REFUSED_STREAM && !this.#client.headersSent) {
-        // Nothing of it was done (RFC 9113 §8.7): told so, as without Weir, clients try again by themselves.
+        // Told so, clients try again by themselves.
         exchange.clientLeft("the server refused the stream");
         this.#client.close(code);
         return;
@@ -251,14 +266,17 @@ export class StreamDriver implements ExchangeSink {
     this.#exchange?.upstreamFailed(code, error instanceof Error ? error.message : String(error));
   }
 
-  #up(send: (server: ClientHttp2Stream) => void): void {
+  #up(send: (server: ClientHttp2Stream) => void, bytes = 0): void {
     if (this.#options.desk.failure !== null) return;
+    this.#keptBytes += bytes;
+    if (this.#keptBytes > keptBytesMax) this.#kept = null;
+    this.#kept?.push(send);
     if (this.#server === null) this.#waiting.push(send);
     else send(this.#server);
   }
 
   sendBody(bytes: Buffer): void {
-    this.#up((server) => void server.write(bytes));
+    this.#up((server) => void server.write(bytes), bytes.length);
   }
 
   sendEnd(trailers: Headers | null): void {

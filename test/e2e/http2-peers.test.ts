@@ -115,9 +115,13 @@ targets:
     return session;
   };
 
-  const get = (session: ClientHttp2Session) =>
+  const get = (session: ClientHttp2Session, upload = "") =>
     new Promise<{ status: number; fields: string[]; body: string; reset: number | undefined }>((resolve) => {
-      const stream = session.request({ ":path": "/x" });
+      const stream = session.request(
+        { ":method": upload === "" ? "GET" : "POST", ":path": "/x" },
+        { endStream: false },
+      );
+      stream.end(upload);
       let status = 0;
       let fields: string[] = [];
       let body = "";
@@ -197,19 +201,30 @@ targets:
     session.destroy();
   });
 
-  test("what the server refused unread is refused in its words, so that clients try again by themselves", async () => {
-    const session = open();
-    for (const refuse of [
-      (socket: Socket, stream: number) => socket.write(frame(reset, 0, stream, code(7))),
-      (socket: Socket) => socket.write(frame(goAway, 0, 0, Buffer.concat([code(0), code(0)]))),
-    ]) {
+  const refusals: Readonly<Record<string, (socket: Socket, stream: number) => void>> = {
+    "by a reset": (socket, stream) => socket.write(frame(reset, 0, stream, code(7))),
+    "by a good-bye": (socket) => socket.write(frame(goAway, 0, 0, Buffer.concat([code(0), code(0)]))),
+  };
+  for (const [how, refuse] of Object.entries(refusals))
+    test(`what the server refused unread ${how} is sent again, once`, async () => {
+      const session = open();
+      const accept = (socket: Socket, stream: number): void => {
+        socket.write(message(stream, [[":status", "204"]], endStream));
+      };
+      let asked = 0;
+      answer = (socket, stream) => {
+        asked += 1;
+        (asked % 2 === 1 ? refuse : accept)(socket, stream);
+      };
+      assert.equal((await get(session)).status, 204);
+      assert.equal((await get(session, "amount=1")).status, 204);
+      assert.equal(asked, 4);
+      // Told in the server's words, clients try again by themselves.
       answer = refuse;
       assert.equal((await get(session)).reset, constants.NGHTTP2_REFUSED_STREAM);
-      answer = (socket, stream) => socket.write(message(stream, [[":status", "204"]], endStream));
-      assert.equal((await get(session)).status, 204);
-    }
-    session.destroy();
-  });
+      assert.equal((await get(session, "x".repeat(100_000))).reset, constants.NGHTTP2_REFUSED_STREAM);
+      session.destroy();
+    });
 
   test("of connections that the server gave up none is left behind", async () => {
     const session = open();
