@@ -316,6 +316,7 @@ export class Session implements FlowSession {
   async #dial(command: Extract<Command, { type: "dial" }>): Promise<void> {
     let socket: Socket | null = null;
     try {
+      this.#mustBeRecorded();
       socket = await this.#ports.dial(this.flow, this.target);
       if (this.#ended || this.#closing) {
         socket.destroy();
@@ -328,6 +329,7 @@ export class Session implements FlowSession {
         if (command.tls === "required") throw new WeirError("WEIR_UPSTREAM_TLS_REFUSED");
         const refusal = command.tls === "none" ? null : this.#ports.plainRefusal(this.flow, this.target);
         if (refusal !== null) throw refusal;
+        this.#mustBeRecorded();
         this.#serverReady(socket, null);
         return;
       }
@@ -339,6 +341,7 @@ export class Session implements FlowSession {
         this.#opened?.serverName,
       );
       this.#upstreamNames = secured.names;
+      this.#mustBeRecorded();
       this.#serverReady(secured.socket, secured.tls);
     } catch (error) {
       socket?.destroy();
@@ -347,6 +350,10 @@ export class Session implements FlowSession {
       this.#record({ type: "refused", code, reason: message, flow: null });
       this.#feed({ type: "server-failed", code, message });
     }
+  }
+
+  #mustBeRecorded(): void {
+    if (this.#desk.failure !== null) throw this.#desk.failure;
   }
 
   #serverReady(socket: Socket, tls: Extract<WireEvent, { type: "server-ready" }>["tls"]): void {
@@ -480,6 +487,8 @@ export class Session implements FlowSession {
     if (this.#closing || this.#ended) return;
     const code = error instanceof WeirError ? error.code : "WEIR_SPOOL_WRITE";
     this.#ports.log("warn", `${this.flow.id}: ${code}: ${error.message}`);
+    // Where no server is there yet, its absence is told (see #dial): before the login many clients show no reason.
+    if (this.#server === null && this.#opened === null) return;
     setImmediate(() => this.terminate(code, error.message));
   }
 

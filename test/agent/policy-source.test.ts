@@ -133,3 +133,15 @@ test("settings that say nothing, or leave open whose policies count, are refused
   const { policyPaths, kafka: read } = readConfig(["--config", byFile], { policyDir: dir, env: {} });
   assert.deepEqual([policyPaths, read?.policy?.id, read?.policy?.keys.length], [[], "edge", 1]);
 });
+
+test("how much may wait for Kafka is said in bytes, or is 50 GiB; without Kafka there is nothing to wait for", () => {
+  assert.equal(configOf("--policy", "kafka").spoolBytesMax, 50 * 2 ** 30);
+  assert.equal(configOf("--policy", "kafka", "--spool-max", "512MiB").spoolBytesMax, 512 * 2 ** 20);
+  for (const size of ["0MiB", "12", "5kB", "-1GiB", ""])
+    assert.throws(() => configOf("--policy", "kafka", "--spool-max", size), { code: "WEIR_USAGE" }, size);
+  const alone = ["--state", dir, "--spool-max", "1GiB"];
+  assert.throws(() => readConfig(alone, { policyDir: "/nowhere", env: {} }), { code: "WEIR_USAGE" });
+  const file = join(dir, "weir.yaml");
+  writeFileSync(file, "spoolMax: 2GiB\n");
+  assert.equal(configOf("--policy", "kafka", "--config", file).spoolBytesMax, 2 * 2 ** 30);
+});

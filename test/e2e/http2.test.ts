@@ -177,4 +177,19 @@ rules:
     await new Promise((resolve) => setTimeout(resolve, 50));
     assert.deepEqual(reached, []);
   });
+
+  test("a record that takes nothing new: no stream reaches the server, whatever stood before it", async () => {
+    const own = open();
+    assert.equal((await ask("GET", "/recorded", "", own)).headers[":status"], 200);
+    reached = [];
+    relay.recorder.limit("It is full.");
+    const answers = await Promise.all([ask("GET", "/unrecorded", "", own), ask("POST", "/unrecorded", "x", own)]);
+    for (const { headers, reset } of answers) assert.ok(Number(headers[":status"]) !== 200 || reset !== 0);
+    assert.ok(relay.logs.some((line) => line.includes("WEIR_SPOOL_FULL: It is full.")));
+    relay.recorder.limit(null);
+    const after = open();
+    assert.equal((await ask("GET", "/again", "", after)).headers[":status"], 200);
+    assert.deepEqual(reached, ["GET /again"]);
+    after.destroy();
+  });
 });

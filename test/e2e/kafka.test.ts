@@ -137,7 +137,7 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
       writeFileSync(join(dir, `${name}.pub.pem`), publicKey.export({ type: "spki", format: "pem" }));
     }
     const trusted = `controllerKey: ${state}/controller-key.pub.pem\npolicyKey: ${join(dir, "policy.pub.pem")}\n`;
-    writeFileSync(config, `kafka: ${kafka.brokers.join(",")}\n${trusted}`);
+    writeFileSync(config, `kafka: ${kafka.brokers.join(",")}\nspoolMax: 2MiB\n${trusted}`);
     agent = await startTestAgent({ namespace: net.a, policy, args: ["--policy", "kafka", "--config", config] });
   });
 
@@ -329,11 +329,41 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
     await kafka.kill(0);
     for (let at = 0; at < 3; at += 1) assert.equal((await psql(`SELECT 'without ${at}'`).done).code, 0);
     await kafka.restart(0);
-    const page = new URL(/page: (\S+)/.exec(said)?.[1] as string);
-    const words = ["-s", "-H", `authorization: Bearer ${page.hash.slice(1)}`, `${page.origin}/api/sessions?q=without`];
-    await until(async () => {
-      const { stdout } = await collect(spawn(...inside("curl", ...words)));
-      return stdout !== "" && (JSON.parse(stdout) as unknown[]).length === 3;
-    });
+    await until(async () => (await arrived("without")) === 3);
   });
+
+  test("Kafka is away for longer than the spool may grow: nothing is let through, nothing is lost, and it ends by itself", async (t) => {
+    await kafka.kill(0);
+    const large = Array.from({ length: 40 }, (_, at) => `SELECT 'load ${at}' /* ${"x".repeat(8_000)} */;`).join("\n");
+    let whole = 0;
+    await until(async () => {
+      const ran = await agent.run(["psql", "-X", "-A", "-t"], { env: clientEnvironment(server), input: large });
+      whole += ran.stdout.split("\n").filter((line) => line.startsWith("load")).length;
+      return agent.output().includes("WEIR_SPOOL_FULL: nothing is let through");
+    });
+    t.diagnostic(`${whole} statements until then`);
+    const refused = await psql("SELECT 'beyond it'").done;
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /FATAL: .*of the record wait for Kafka, and 2 MiB may \(--spool-max\)/);
+    assert.doesNotMatch(server.statementLog(), /beyond it/);
+    await kafka.restart(0);
+    await until(() => agent.output().includes("The record has room again."));
+    assert.equal((await psql("SELECT 'room again'").done).stdout, "room again\n");
+    await until(async () => (await arrived("room again")) === 1);
+    assert.equal((await agent.weir(["verify"])).code, 0);
+    // Every one that ran stands in the record, and one that did not is said to be missing.
+    const { stdout } = await agent.weir(["export", "--format", "jsonl"]);
+    const ran = server.statementLog().match(/SELECT 'load \d+'/g)?.length ?? 0;
+    assert.equal(stdout.match(/"text":"SELECT 'load \d+'/g)?.length, ran);
+    assert.match(stdout, /Meanwhile \d+ operations and [1-9]\d* connections were refused/);
+  });
+
+  /** How many sessions with these words the controller has. */
+  async function arrived(text: string): Promise<number> {
+    const page = new URL(/page: (\S+)/.exec(said)?.[1] as string);
+    const asked = `${page.origin}/api/sessions?q=${encodeURIComponent(text)}`;
+    const words = ["-s", "-H", `authorization: Bearer ${page.hash.slice(1)}`, asked];
+    const { stdout } = await collect(spawn(...inside("curl", ...words)));
+    return stdout === "" ? 0 : (JSON.parse(stdout) as unknown[]).length;
+  }
 });
