@@ -14,7 +14,10 @@ import { answer, flow, llm, operation, result, sessionEnd } from "./sample.ts";
 const python = resolve(import.meta.dirname, "../../../build/venv/bin/python");
 const hasPython = existsSync(python) && spawnSync(python, ["-c", "import ocsf_json_schema, jsonschema"]).status === 0;
 
-/** The newest that any package carries; the events say 1.9.0, whose one difference here is the attestation. */
+/**
+ * The newest that any package carries; the events say 1.9.0, whose one difference here is the attestation, which has a test
+ * of its own below.
+ */
 const schemaVersion = "1.8.0";
 const newer = ["attestation_list"];
 
@@ -65,9 +68,8 @@ const bodies: EntryBody[] = [
   sessionEnd,
 ];
 
-test(`all events are valid OCSF ${schemaVersion}`, {
-  skip: hasPython ? false : "ocsf-json-schema is not installed: run scripts/setup --dev",
-}, () => {
+/** Every kind of event, and the seal, as JSON. */
+function allEvents(): string[] {
   const chain = new Chain("host-1234");
   const ocsf = ocsfChain();
   const lines = bodies.map((body, at) =>
@@ -83,6 +85,38 @@ test(`all events are valid OCSF ${schemaVersion}`, {
     timeMs: 1,
   } as const;
   lines.push(JSON.stringify(ocsf.sealEvent({ ...seal, signature: "c2ln" })));
+  return lines;
+}
+
+/** The object `attestation` of 1.9.0, with `prev_event` and what is new in `fingerprint`: names, and the numbers' meanings. */
+test("all events have an attestation as OCSF 1.9.0 has it", () => {
+  const keys = (value: object): string => Object.keys(value).sort().join();
+  let before: unknown;
+  for (const line of allEvents()) {
+    const event = JSON.parse(line) as {
+      metadata: { version: string; profiles: string[]; uid: string };
+      type_uid: number;
+      attestation_list: [{ fingerprint: Record<string, unknown>; prev_event?: object }];
+    };
+    assert.equal(event.metadata.version, "1.9.0");
+    assert.ok(event.metadata.profiles.includes("record_integrity"));
+    const [{ fingerprint, prev_event, ...rest }] = event.attestation_list;
+    assert.equal(keys(rest), "authority_uid,chain_uid");
+    const { value, ...how } = fingerprint;
+    assert.match(String(value), /^[0-9a-f]{64}$/);
+    assert.deepEqual(how, {
+      ...{ algorithm: "SHA-256", algorithm_id: 3, encoding: "Hex", encoding_id: 1 },
+      ...{ serialization: "JCS", serialization_id: 2 },
+    });
+    assert.deepEqual(prev_event, before);
+    before = { uid: event.metadata.uid, type_uid: event.type_uid, fingerprint };
+  }
+});
+
+test(`all events are valid OCSF ${schemaVersion}`, {
+  skip: hasPython ? false : "ocsf-json-schema is not installed: run scripts/setup --dev",
+}, () => {
+  const lines = allEvents();
   const ran = spawnSync(python, [join(import.meta.dirname, "ocsf.py"), schemaVersion, ...newer], {
     input: `${lines.join("\n")}\n`,
     encoding: "utf8",
