@@ -69,6 +69,17 @@ test("without the token, or with a wrong one, everything but the empty page is 4
   assert.ok(!(await page.text()).includes(token));
 });
 
+test("who is not signed in may not ask for ever: who asks is looked up after the limit", async (t) => {
+  const { api } = await open(t);
+  const statuses: number[] = [];
+  for (let asked = 0; asked < 1_300; asked += 100)
+    statuses.push(
+      ...(await Promise.all(Array.from({ length: 100 }, async () => (await api("/api/sessions", {}, null)).status))),
+    );
+  assert.deepEqual([statuses[0], statuses.at(-1)], [401, 429]);
+  assert.equal(statuses.filter((status) => status === 401).length, 1_200);
+});
+
 test("a token in the query does not count, and the token is not guessable", async (t) => {
   const { api, token } = await open(t);
   assert.equal((await api(`/api/approvals?token=${token}`, {}, null)).status, 401);
