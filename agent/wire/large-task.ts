@@ -110,6 +110,12 @@ function run(task: LargeTask, context: DialectContext): LargeDone {
       const fields = head.headers.changed ? head.headers.fields : null;
       return { is: "rewritten", changed: rewritten !== body, fields, state: twin.save(), body: rewritten };
     }
+    case "message": {
+      const tunnel = exchange.tunnel?.(step.verdict) ?? null;
+      if (tunnel === null) throw unread();
+      tunnel.restore(step.tunnel);
+      return { is: "message", ...tunnel.part(body, step.redact), tunnel: tunnel.save() };
+    }
     case "forward":
       return { is: "forwarded", ...read(exchange.forward?.(step.verdict) ?? null, body) };
     case "reply":

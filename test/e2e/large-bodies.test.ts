@@ -233,74 +233,138 @@ describe("long bodies", () => {
     assert.ok(said.body.endsWith("data: [DONE]\n\n"));
   });
 
-  test("messages of a realtime session keep their order around long ones, both ways", async () => {
+  describe("a realtime session", () => {
     const event = (more: object): Buffer => Buffer.from(JSON.stringify(more));
     const delta = (text: string): Buffer =>
       event({
-        type: "response.output_text.delta",
-        response_id: "r",
-        item_id: "i",
-        output_index: 0,
-        content_index: 0,
+        ...{ type: "response.output_text.delta", response_id: "r", item_id: "i", output_index: 0, content_index: 0 },
         delta: text,
       });
-    const text = `${email} ${prose(2 * mebi)}`;
-    const parts = [delta("first ada.love"), delta(`lace@example.com ${text}`), Buffer.from("ping"), delta("last")];
     const done = event({ type: "response.done", response: { id: "r", usage: { input_tokens: 3, output_tokens: 4 } } });
-    const got: Buffer[] = [];
-    origin.upgrade((server) => {
-      const reader = new MessageReader(true);
-      server.on("data", (bytes: Buffer) => {
-        for (const part of reader.push(bytes)) {
-          if (part.kind !== "message") continue;
-          got.push(part.payload);
-          if (got.length < 3) continue;
-          for (const one of parts)
-            server.write(String(one) === "ping" ? Buffer.from([0x89, 0]) : writeMessage(1, one, null));
-          server.write(writeMessage(1, done, null));
-        }
-      });
-    });
-    const socket = dial("openai", relay);
-    socket.write(
-      `GET /v1/realtime?model=m HTTP/1.1\r\nHost: openai.internal:${origin.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    );
-    const item = (said: string): Buffer =>
-      event({
+    const ping = Buffer.from([0x89, 0]);
+    const item = (said: string): Buffer => {
+      const content = [{ type: "input_text", text: said }];
+      return event({
         type: "conversation.item.create",
-        item: { type: "message", role: "user", content: [{ type: "input_text", text: said }] },
+        event_id: "e7",
+        item: { type: "message", role: "user", content },
       });
-    const sent = [item("short"), item(`long ${prose(mebi)}`), item("after")];
-    const parse = new MessageReader(false);
-    let head = "";
-    const told: string[] = [];
-    await new Promise<void>((resolve, reject) => {
-      socket.on("error", reject);
-      socket.on("close", () => reject(new Error(`closed: ${head} ${told}`)));
-      socket.on("data", (bytes: Buffer) => {
-        let rest = bytes;
-        if (!head.includes("\r\n\r\n")) {
-          head += bytes.toString("latin1");
-          const end = head.indexOf("\r\n\r\n");
-          if (end < 0) return;
-          for (const one of sent) socket.write(writeMessage(1, one, Buffer.from([1, 2, 3, 4])));
-          rest = Buffer.from(head.slice(end + 4), "latin1");
-        }
-        for (const part of parse.push(rest)) told.push(part.kind === "message" ? part.payload.toString() : "ping");
-        if (told.at(-1)?.includes("response.done") === true) resolve();
+    };
+
+    /** Sends these, and is sent `answers` after `after` of them; what reached the server, and what came back. */
+    async function session(
+      sent: readonly Buffer[],
+      { after, answers, through = relay }: { after: number; answers: readonly Buffer[]; through?: Relay },
+    ): Promise<{ reached: string[]; told: string[] }> {
+      const got: Buffer[] = [];
+      origin.upgrade((server) => {
+        const reader = new MessageReader(true);
+        server.on("data", (bytes: Buffer) => {
+          for (const part of reader.push(bytes)) {
+            if (part.kind !== "message") continue;
+            got.push(part.payload);
+            if (got.length === after)
+              for (const one of [...answers, done]) server.write(one === ping ? ping : writeMessage(1, one, null));
+          }
+        });
       });
+      const socket = dial("openai", through);
+      socket.write(
+        `GET /v1/realtime?model=m HTTP/1.1\r\nHost: openai.internal:${origin.port}\r\nConnection: Upgrade\r\n` +
+          "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+      );
+      const parse = new MessageReader(false);
+      let head = "";
+      const told: string[] = [];
+      await new Promise<void>((resolve, reject) => {
+        socket.on("error", reject);
+        socket.on("close", () => resolve());
+        socket.on("data", (bytes: Buffer) => {
+          let rest = bytes;
+          if (!head.includes("\r\n\r\n")) {
+            head += bytes.toString("latin1");
+            const end = head.indexOf("\r\n\r\n");
+            if (end < 0) return;
+            for (const one of sent) socket.write(writeMessage(1, one, Buffer.from([1, 2, 3, 4])));
+            rest = Buffer.from(head.slice(end + 4), "latin1");
+          }
+          for (const part of parse.push(rest)) told.push(part.kind === "message" ? part.payload.toString() : "control");
+          if (told.at(-1)?.includes("response.done") === true) socket.destroy();
+        });
+      });
+      const textOf = (one: Buffer): string =>
+        (JSON.parse(one.toString()) as { item: { content: [{ text: string }] } }).item.content[0].text;
+      return { reached: got.map(textOf), told };
+    }
+
+    const deltasOf = (told: readonly string[]): unknown[] =>
+      told.map((one) => (one === "control" ? one : (JSON.parse(one) as { delta?: string }).delta));
+
+    test("its messages keep their order around long ones, both ways", async () => {
+      const text = `${email} ${prose(2 * mebi)}`;
+      const answers = [delta("first ada.love"), delta(`lace@example.com ${text}`), ping, delta("last")];
+      const mine = "bob@example.com";
+      const { reached, told } = await session([item("short"), item(`${mine} ${prose(mebi)}`), item(`${mine} again`)], {
+        ...{ after: 3, answers: [...answers, delta(" for <EMAIL_1> and <EMAIL_2>")] },
+      });
+      const named = `<EMAIL_1> ${prose(mebi).replaceAll(email, "<EMAIL_2>")}`;
+      assert.deepEqual(reached, ["short", named, "<EMAIL_1> again"]);
+      const hidden = text.replaceAll(email, "*".repeat(email.length));
+      // The client's own values come back where the model says their names; what the server knew of itself is hidden.
+      const all = deltasOf(told);
+      assert.equal(
+        all.filter((one) => typeof one === "string" && one !== "control").join(""),
+        `first ${"*".repeat(email.length)} ${hidden}last for ${mine} and ${email}`,
+      );
+      assert.equal(all.indexOf("control"), 2);
     });
-    socket.removeAllListeners("close");
-    socket.destroy();
-    const reached = got.map(
-      (one) => (JSON.parse(one.toString()) as { item: { content: [{ text: string }] } }).item.content[0].text,
-    );
-    assert.deepEqual(reached, ["short", `long ${prose(mebi).replaceAll(email, "<EMAIL_1>")}`, "after"]);
-    const deltas = told.map((one) => (one === "ping" ? one : (JSON.parse(one) as { delta?: string }).delta));
-    // The client's own value came back where the model said its name; what the server knew of itself is hidden.
-    const hidden = text.replaceAll(email, "*".repeat(email.length));
-    assert.deepEqual(deltas, ["first ", `${"*".repeat(email.length)} ${hidden}`, "ping", "", "last", undefined]);
+
+    test("a long message is refused for what stands in it, and the next ones go on", async () => {
+      const { reached, told } = await session([item(`${prose(mebi / 2)} confidential`), item("after")], {
+        ...{ after: 1, answers: [] },
+      });
+      assert.deepEqual(reached, ["after"]);
+      assert.match(told[0] ?? "", /"type":"error".*Not to a model.*"event_id":"e7"/);
+    });
+
+    test("a long one that is held is redacted once it is approved", async () => {
+      const approving = setInterval(() => {
+        for (const { id, status } of relay.approvals.list())
+          if (status === "pending") relay.approvals.decide(id, "approved", "tester", "fine");
+      }, 20);
+      const { reached } = await session([item(`please ask ${prose(mebi / 2)}`), item("after")], {
+        after: 2,
+        answers: [],
+      });
+      clearInterval(approving);
+      assert.deepEqual(reached, [`please ask ${prose(mebi / 2).replaceAll(email, "<EMAIL_1>")}`, "after"]);
+    });
+
+    test("one that the thread dies of ends the session, whichever way it went", async () => {
+      const largeBodies: LargeBodies = {
+        isRunning: false,
+        work({ step }, _context, done) {
+          setImmediate(() => done({ is: "failed", of: step.do, code: "WEIR_LIMIT_REACHED", message: "It died." }));
+          return () => {};
+        },
+        close: () => Promise.resolve(),
+      };
+      const frail = await start({ largeBodies });
+      const up = await session([item("short"), item(prose(mebi)), item("after")], {
+        after: 9,
+        answers: [],
+        through: frail,
+      });
+      assert.deepEqual(up.reached, ["short"]);
+      assert.match(up.told[0] ?? "", /"type":"error".*It died/);
+      const down = await session([item("short")], {
+        ...{ after: 1, answers: [delta("before. "), delta(`${email} ${prose(mebi)}`), delta("after")], through: frail },
+      });
+      assert.equal(deltasOf(down.told.slice(0, 1))[0], "before. ");
+      assert.match(down.told[1] ?? "", /"type":"error".*It died/);
+      assert.ok(!down.told.some((one) => one.includes(email) || one.includes("after")));
+      await frail.close();
+    });
   });
 
   test("the event loop turns while a body of 16 MiB is worked on", async () => {

@@ -112,6 +112,13 @@ export interface Tunnel {
   push(bytes: Buffer): void;
   /** The next thing to do of what was pushed; while a decision is waited for (`asked`) only what may overtake it. */
   next(asked: boolean): TunnelStep | null;
+  /** What it knows of the client's messages, as plain data, for a long one that is worked on elsewhere. */
+  save(): unknown;
+  restore(state: unknown): void;
+  /** Such a message: `redact` null: what it asks; else itself as it may leave. */
+  part(raw: Buffer, redact: Verdict | null): { readonly asked: unknown; readonly body: Buffer };
+  /** It is back, and what it asks is known. */
+  read(asked: unknown, raw: Buffer): TunnelStep;
   /** What responses to the client's messages have cost, each told once. */
   spent(): readonly { readonly inputTokens: number | null; readonly outputTokens: number | null }[];
   /** Bytes that tell the client why the connection ends. */
@@ -121,14 +128,16 @@ export interface Tunnel {
 export type TunnelStep =
   /** Goes upstream by the permit of the connection. */
   | { readonly type: "pass"; readonly bytes: Buffer }
+  /** A message that is too long to be read here: `read` goes on with it. */
+  | { readonly type: "long"; readonly raw: Buffer }
   | {
       readonly type: "ask";
       readonly described: Described;
       readonly bytes: number;
       /** True: `spent` will tell what it cost. */
       readonly answered: boolean;
-      /** What goes upstream under this verdict: redactions made. */
-      send(verdict: Verdict): Buffer;
+      /** What goes upstream under this verdict: redactions made. `raw`: they are to be made elsewhere, of this. */
+      send(verdict: Verdict): Buffer | { readonly raw: Buffer };
       /** What the client is told instead. */
       refuse(refusal: Refusal): Buffer;
     };

@@ -204,6 +204,12 @@ export class Exchange {
       this.#leave(this.#sending.permit, this.#sending.verdict, { body: asBuffer(done.body), isNew: done.changed });
     } else if (done.is === "forwarded" || (done.is === "failed" && done.of === "forward")) {
       this.#forwarded?.worked(done);
+    } else if (done.is === "message" || (done.is === "failed" && done.of === "message")) {
+      try {
+        this.#reply.messageWorked(done);
+      } catch (error) {
+        this.#unreadable(error);
+      }
     } else if (done.is === "reply" || done.is === "failed") {
       try {
         if (!this.#reply.isTunnel && this.#reply.worked(done)) this.#left();

@@ -24,6 +24,8 @@ export interface LargeTask {
     | { readonly do: "rewrite"; readonly verdict: Verdict }
     /** One message of a request that goes on while it is answered. */
     | { readonly do: "forward"; readonly verdict: Verdict }
+    /** A message of the client's after a 101; `redact` null: what it asks. `tunnel`: what its reader knows. */
+    | { readonly do: "message"; readonly verdict: Verdict; readonly tunnel: unknown; readonly redact: Verdict | null }
     /** All of a reply, or one event of its stream. */
     | {
         readonly do: "reply";
@@ -45,7 +47,15 @@ export type LargeDone =
       readonly state: unknown;
       readonly body: Uint8Array;
     }
+  | LargeMessage
   | LargeReplied;
+
+export interface LargeMessage {
+  readonly is: "message";
+  readonly asked: unknown;
+  readonly tunnel: unknown;
+  readonly body: Uint8Array;
+}
 
 export type LargeReplied = ({ readonly is: "reply" | "forwarded" } & LargeReply) | LargeFailure;
 

@@ -8,7 +8,7 @@ import { type ErrorCode, WeirError } from "../../errors.ts";
 import { scrubberFor, scrubHead, scrubTrailers, tunnelScrubberFor } from "./credential.ts";
 import type { HoldingStream, Refusal } from "./dialect.ts";
 import type { ExchangeOptions } from "./exchange-sink.ts";
-import { handOut, type LargeReplied, replyHeadData } from "./large-body.ts";
+import { handOut, type LargeFailure, type LargeMessage, type LargeReplied, replyHeadData } from "./large-body.ts";
 import { contentCoding, fitHead, type Headers, type ResponseHead, streamHead } from "./message.ts";
 import { cutPart, isPart, type PartsAllowed, unreadTunnel } from "./ranges.ts";
 import { resultDetails } from "./recorded.ts";
@@ -184,7 +184,10 @@ export class ReplyPassage {
       reader,
       scrubber: credential === null ? null : tunnelScrubberFor(credential, asked),
       tunnel: tunnel?.(verdict) ?? null,
-      decisions: { sink, permit, now, fill, masking: context },
+      decisions: {
+        ...{ sink, permit, now, fill, masking: context },
+        handOut: (body, tunnel, redact) => handOut(this.#exchange, { do: "message", verdict, tunnel, redact }, body),
+      },
       handOut: (body, stream) => handOut(this.#exchange, { do: "reply", verdict, reply: null, stream }, body),
       isUnreadWebSocket: tunnel === undefined && asked === "websocket",
       out: (bytes) => this.#out(bytes),
@@ -205,6 +208,11 @@ export class ReplyPassage {
   /** What the client sends after a 101, where it is read. */
   tunnelSent(bytes: Buffer): void {
     this.#tunnel?.client(bytes);
+  }
+
+  /** A long message of the client's is back. */
+  messageWorked(done: LargeMessage | LargeFailure): void {
+    this.#tunnel?.clientWorked(done);
   }
 
   tunnelEnded(farewell: string): void {

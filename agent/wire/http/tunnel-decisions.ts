@@ -4,8 +4,10 @@
  */
 import type { Operation } from "../../core/operation.ts";
 import type { Decision, Permit, Verdict } from "../../core/verdict.ts";
+import { type ErrorCode, WeirError } from "../../errors.ts";
 import type { Described, ReplyReader, Tunnel, TunnelStep } from "./dialect.ts";
 import type { ExchangeSink } from "./exchange-sink.ts";
+import { asBuffer, type LargeFailure, type LargeMessage } from "./large-body.ts";
 import type { Masking } from "./mask-plans.ts";
 import { recordedOperation } from "./recorded.ts";
 import { denial } from "./refusals.ts";
@@ -19,6 +21,8 @@ export interface TunnelDecisionsOptions {
   readonly masking: Masking;
   /** The client is told something that is not from the server. */
   tell(bytes: Buffer): void;
+  /** Hands a long message out; `worked` brings it back. `redact` null: what it asks. */
+  handOut(raw: Buffer, tunnel: unknown, redact: Verdict | null): void;
 }
 
 type Ask = Extract<TunnelStep, { type: "ask" }>;
@@ -39,6 +43,8 @@ export class TunnelDecisions {
   readonly #tunnel: Tunnel;
   readonly #options: TunnelDecisionsOptions;
   #asked: Asked | null = null;
+  /** A long message is read elsewhere, or redacted to leave by this permit. */
+  #away: { readonly bytes: number; readonly permit: Permit | null } | null = null;
   readonly #unanswered: Asked[] = [];
 
   constructor(tunnel: Tunnel, options: TunnelDecisionsOptions) {
@@ -51,7 +57,7 @@ export class TunnelDecisions {
   }
 
   get heldBytes(): number {
-    return this.#tunnel.heldBytes;
+    return this.#tunnel.heldBytes + (this.#away?.bytes ?? 0);
   }
 
   get waitingBytes(): number {
@@ -71,12 +77,40 @@ export class TunnelDecisions {
     const { sink, permit } = this.#options;
     for (let step = this.#next(); step !== null; step = this.#next()) {
       if (step.type === "pass") sink.sendBody(step.bytes, permit);
-      else this.#ask(step);
+      else if (step.type === "ask") this.#ask(step);
+      else this.#handOut(step.raw, null, null);
     }
   }
 
   #next(): TunnelStep | null {
-    return this.#tunnel.next(this.#asked !== null);
+    return this.#tunnel.next(this.#asked !== null || this.#away !== null);
+  }
+
+  #handOut(raw: Buffer, permit: Permit | null, redact: Verdict | null): void {
+    this.#away = { bytes: raw.length, permit };
+    this.#options.handOut(raw, this.#tunnel.save(), redact);
+  }
+
+  /** A long message is back. Throws a WeirError where nothing became of it: later ones may not overtake it. */
+  worked(done: LargeMessage | LargeFailure): void {
+    const away = this.#away;
+    if (away === null) return;
+    this.#away = null;
+    if (done.is === "failed") throw new WeirError(done.code as ErrorCode, done.message);
+    this.#tunnel.restore(done.tunnel);
+    const raw = asBuffer(done.body);
+    const { sink, permit } = this.#options;
+    if (away.permit === null) {
+      const step = this.#tunnel.read(done.asked, raw);
+      if (step.type === "ask") this.#ask(step);
+      else if (step.type === "pass") sink.sendBody(step.bytes, permit);
+    } else {
+      const asked = this.#asked;
+      this.#asked = null;
+      sink.sendBody(raw, away.permit);
+      if (asked !== null) this.#sent(asked);
+    }
+    this.#go();
   }
 
   #ask(step: Ask): void {
@@ -96,17 +130,27 @@ export class TunnelDecisions {
     asked.approvalId = approvalId ?? asked.approvalId;
     this.#record(asked, verdict);
     if (decision.action === "hold") return;
-    this.#asked = null;
     if (decision.action === "deny" || decision.permit === null) {
+      this.#asked = null;
       const refused = denial(verdict, asked.approvalId, retryAfterSeconds);
       tell(asked.step.refuse(refused));
       this.#result(asked, { code: refused.code, message: refused.message });
     } else {
-      sink.sendBody(asked.step.send(verdict), decision.permit);
-      if (asked.step.answered && this.#unanswered.length < unansweredMax) this.#unanswered.push(asked);
-      else this.#result(asked, null);
+      const out = asked.step.send(verdict);
+      if (!Buffer.isBuffer(out)) {
+        this.#handOut(out.raw, decision.permit, verdict);
+        return;
+      }
+      this.#asked = null;
+      sink.sendBody(out, decision.permit);
+      this.#sent(asked);
     }
     this.#go();
+  }
+
+  #sent(asked: Asked): void {
+    if (asked.step.answered && this.#unanswered.length < unansweredMax) this.#unanswered.push(asked);
+    else this.#result(asked, null);
   }
 
   /** The server has told something: what it cost belongs to what was asked first. */

@@ -3,7 +3,7 @@
 import { WeirError } from "../../errors.ts";
 import type { ReplyReader, ReplySummary, Tunnel } from "./dialect.ts";
 import { closeFrame, FrameBorder } from "./frame-border.ts";
-import type { LargeReplied } from "./large-body.ts";
+import type { LargeFailure, LargeMessage, LargeReplied } from "./large-body.ts";
 import { ReplyBody } from "./reply-body.ts";
 import { TunnelDecisions, type TunnelDecisionsOptions } from "./tunnel-decisions.ts";
 
@@ -68,8 +68,17 @@ export class TunnelPassage {
 
   /** What the client sends, where it is read. */
   client(bytes: Buffer): void {
+    this.#client(() => this.decisions?.push(bytes));
+  }
+
+  /** A long message of the client's is back. */
+  clientWorked(done: LargeMessage | LargeFailure): void {
+    this.#client(() => this.decisions?.worked(done));
+  }
+
+  #client(work: () => void): void {
     try {
-      this.decisions?.push(bytes);
+      work();
     } catch (error) {
       if (error instanceof WeirError) this.#body.tell(this.decisions?.farewell(`Weir: ${error.message}`) ?? empty);
       throw error;

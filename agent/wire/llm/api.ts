@@ -59,8 +59,6 @@ export interface RealtimeApi {
 
 /** One event of a request that goes on while it is answered. */
 export interface RequestEvent {
-  /** As it came. */
-  readonly raw: Buffer;
   readonly type: string;
   readonly facts: RequestFacts;
   readonly traits: readonly string[];
@@ -70,7 +68,9 @@ export interface RequestEvent {
 
 /** Throws a PeerError for what cannot be cut into events; nothing is pushed after that. */
 export interface RequestEvents {
-  push(bytes: Buffer): RequestEvent[];
+  /** The events that these bytes complete, as they came. */
+  cut(bytes: Buffer): Buffer[];
+  read(raw: Buffer): RequestEvent;
   readonly heldBytes: number;
   /** Bytes of the event at hand from its beginning on, as far as its head is there. */
   readonly neededBytes: number;

@@ -20,16 +20,18 @@ export class BedrockEventsIn implements RequestEvents {
     return this.#frames.neededBytes;
   }
 
-  push(bytes: Buffer): RequestEvent[] {
-    return this.#frames.push(bytes).map((frame) => ({ raw: Buffer.from(frame.raw), ...read(frame) }));
+  cut(bytes: Buffer): Buffer[] {
+    return this.#frames.push(bytes).map((frame) => Buffer.from(frame.raw));
+  }
+
+  read(raw: Buffer): RequestEvent {
+    return readFrame(new EventStreamReader().push(raw)[0] as EventFrame);
   }
 }
 
-type Read = Omit<RequestEvent, "raw">;
-
 const nothing = { model: "", stream: true, tools: [], outputTokensMax: null, prompt: [] };
 
-function read(frame: EventFrame): Read {
+function readFrame(frame: EventFrame): RequestEvent {
   let inner = frame;
   if (frame.headers.some(({ name }) => name === ":chunk-signature")) {
     // An empty one is the end.
@@ -50,4 +52,4 @@ function read(frame: EventFrame): Read {
   return { type, json, facts, traits };
 }
 
-const unreadable: Read = { type: "", json: null, facts: nothing, traits: ["unreadable-body"] };
+const unreadable: RequestEvent = { type: "", json: null, facts: nothing, traits: ["unreadable-body"] };

@@ -17,7 +17,8 @@ import type {
   Tunnel,
 } from "../http/dialect.ts";
 import { promptBytesMax } from "../http/dialect.ts";
-import type { Twin } from "../http/large-body.ts";
+import { asBuffer, largeBodyBytesMin, type Twin } from "../http/large-body.ts";
+import { LongParts } from "../http/long-parts.ts";
 import { isText } from "../http/media-type.ts";
 import { charset, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
@@ -54,6 +55,8 @@ const prompted: ReadonlySet<string> = new Set(["chat", "responses", "messages", 
 interface State {
   readonly stream: boolean;
   readonly names: readonly (readonly [string, string])[] | null;
+  readonly judged: number;
+  readonly passed: number;
 }
 
 class LlmExchange implements DialectExchange {
@@ -80,7 +83,12 @@ class LlmExchange implements DialectExchange {
     this.reads = called.call.reads;
     this.twin = {
       family: "llm",
-      save: (): State => ({ stream: this.#stream, names: this.#names?.entries() ?? null }),
+      save: (): State => ({
+        stream: this.#stream,
+        names: this.#names?.entries() ?? null,
+        judged: this.#judged,
+        passed: this.#passed,
+      }),
       restore: (state) => this.#restore(state as State | null),
     };
     const { api, call } = called;
@@ -93,6 +101,8 @@ class LlmExchange implements DialectExchange {
 
   #restore(state: State | null): void {
     this.#stream = state?.stream ?? false;
+    this.#judged = state?.judged ?? 0;
+    this.#passed = state?.passed ?? 0;
     this.#names = state?.names == null ? null : Placeholders.of(state.names);
   }
 
@@ -114,7 +124,7 @@ class LlmExchange implements DialectExchange {
     const { api, call } = this.#called;
     const events = api.events?.(call) ?? null;
     try {
-      return events === null || events.push(body).length > 0 ? 0 : events.neededBytes;
+      return events === null || events.cut(body).length > 0 ? 0 : events.neededBytes;
     } catch {
       return 0;
     }
@@ -122,42 +132,52 @@ class LlmExchange implements DialectExchange {
 
   #first(body: Buffer): RequestEvent | null {
     const { api, call } = this.#called;
-    return api.events?.(call)?.push(body)[0] ?? null;
+    const events = api.events?.(call) ?? null;
+    const [raw] = events?.cut(body) ?? [];
+    return raw === undefined ? null : (events?.read(raw) ?? null);
   }
 
+  /** Of a request that goes on while it is answered. */
   #forwarded(events: RequestEvents, verdict: Verdict): ReplyReader {
+    const parts = new LongParts<Buffer>({
+      raw: (raw) => raw,
+      change: (raw, mayDefer) =>
+        mayDefer && raw.length > largeBodyBytesMin ? null : this.#forward(raw, events.read(raw), verdict),
+    });
     return {
       preservesLength: false,
       masked: 0,
       get heldBytes() {
-        return events.heldBytes;
+        return events.heldBytes + parts.heldBytes;
       },
-      push: (bytes) => this.#forward(events, bytes, verdict),
+      push: (bytes) => parts.pass(events.cut(bytes)),
+      defer: () => parts.defer(),
+      takeLarge: () => parts.takeLarge(),
+      worked: ({ body }) => {
+        this.#passed += 1;
+        return parts.goOn(asBuffer(body));
+      },
       end: () => Buffer.alloc(0),
       summary: () => ({ text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null }),
     };
   }
 
-  /** Of a request that goes on while it is answered: every event after the first is judged when it comes. */
-  #forward(events: RequestEvents, bytes: Buffer, verdict: Verdict): Buffer {
-    return Buffer.concat(
-      events.push(bytes).map((event) => {
-        this.#passed += 1;
-        if (this.#passed > this.#judged) {
-          const described = this.#described(event.facts, [...event.traits], event.type);
-          const said = this.#context.would({ ...described, http: factsOf(this.#head) });
-          if (said.action !== "allow")
-            throw new WeirError(
-              "WEIR_DENIED",
-              `A later event of the call is denied by rule "${said.rule}": ${said.reason}`,
-            );
-        }
-        // The client signed it.
-        if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
-          throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
-        return event.raw;
-      }),
-    );
+  /** Every event after the first is judged when it comes. */
+  #forward(raw: Buffer, event: RequestEvent, verdict: Verdict): Buffer {
+    this.#passed += 1;
+    if (this.#passed > this.#judged) {
+      const described = this.#described(event.facts, [...event.traits], event.type);
+      const said = this.#context.would({ ...described, http: factsOf(this.#head) });
+      if (said.action !== "allow")
+        throw new WeirError(
+          "WEIR_DENIED",
+          `A later event of the call is denied by rule "${said.rule}": ${said.reason}`,
+        );
+    }
+    // The client signed it.
+    if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
+      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
+    return raw;
   }
 
   #describeFirst(body: Buffer | null): Described {

@@ -7,6 +7,12 @@
 export const placeholdersMax = 10_000;
 const namePattern = /<[A-Z][A-Z0-9_]*_[0-9]+>/g;
 
+export interface PlaceholdersState {
+  readonly entries: readonly (readonly [string, string])[];
+  readonly reserved: ReadonlySet<string>;
+  readonly counts: ReadonlyMap<string, number>;
+}
+
 export class Placeholders {
   readonly #byValue = new Map<string, string>();
   readonly #byName = new Map<string, string>();
@@ -26,12 +32,28 @@ export class Placeholders {
   /** To give values back with; it gives no new names. */
   static of(entries: Iterable<readonly [string, string]>): Placeholders {
     const names = new Placeholders();
-    for (const [name, value] of entries) {
-      names.#byName.set(name, value);
-      names.#byValue.set(value, name);
-      names.#longest = Math.max(names.#longest, name.length);
-    }
+    for (const [name, value] of entries) names.#add(name, value);
     return names;
+  }
+
+  /** Plain data: others go on giving names where these stop. */
+  state(): PlaceholdersState {
+    return { entries: this.entries(), reserved: this.#reserved, counts: this.#counts };
+  }
+
+  adopt({ entries, reserved, counts }: PlaceholdersState): void {
+    const all = [...entries];
+    this.#byName.clear();
+    this.#byValue.clear();
+    for (const [name, value] of all) this.#add(name, value);
+    for (const name of [...reserved]) this.#reserved.add(name);
+    for (const [word, count] of [...counts]) this.#counts.set(word, count);
+  }
+
+  #add(name: string, value: string): void {
+    this.#byName.set(name, value);
+    this.#byValue.set(value, name);
+    this.#longest = Math.max(this.#longest, name.length);
   }
 
   /** Names that the client's own text has in it are not given to a value, or the reply would not say which is meant. */
@@ -52,9 +74,7 @@ export class Placeholders {
       name = `<${word}_${count}>`;
     } while (this.#reserved.has(name));
     this.#counts.set(word, count);
-    this.#byValue.set(value, name);
-    this.#byName.set(name, value);
-    this.#longest = Math.max(this.#longest, name.length);
+    this.#add(name, value);
     return name;
   }
 

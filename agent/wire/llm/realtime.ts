@@ -6,6 +6,7 @@
 import type { Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
 import type { Described, ReplyReader, Tunnel, TunnelStep } from "../http/dialect.ts";
+import { largeBodyBytesMin } from "../http/large-body.ts";
 import type { Masking } from "../http/mask-plans.ts";
 import { MessageReader, opText, type WebSocketPart, writeMessage } from "../websocket/messages.ts";
 import type { RealtimeApi, Spent } from "./api.ts";
@@ -13,7 +14,7 @@ import { readBody } from "./body.ts";
 import type { ReplyMasks } from "./masking.ts";
 import type { RequestFacts } from "./message-facts.ts";
 import type { JsonObject } from "./message-leaves.ts";
-import { Placeholders } from "./placeholders.ts";
+import { Placeholders, type PlaceholdersState } from "./placeholders.ts";
 import { redactBody } from "./redaction.ts";
 import { StreamReply } from "./reply.ts";
 import { ReplyRuns } from "./runs.ts";
@@ -25,6 +26,22 @@ export interface RealtimeOptions {
   readonly masking: Masking;
   /** An operation of the session: its event's type, what it says, and what of it could not be read. */
   describe(type: string, facts: RequestFacts, traits: readonly string[]): Described;
+}
+
+/** What one message of the client's asks, as plain data. */
+interface Asked {
+  readonly described: Described;
+  readonly bytes: number;
+  readonly answered: boolean;
+  readonly isSound: boolean;
+  /** It passes undecided; sound, once some was allowed. */
+  readonly passes: "idle" | "sound" | null;
+  readonly id: unknown;
+}
+
+interface TunnelState {
+  readonly names: PlaceholdersState;
+  readonly model: string;
 }
 
 type Message = Extract<WebSocketPart, { kind: "message" }>;
@@ -73,6 +90,27 @@ export class RealtimeTunnel implements Tunnel {
     }
   }
 
+  save(): TunnelState {
+    return { names: this.#names.state(), model: this.#model };
+  }
+
+  restore(state: unknown): void {
+    const { names, model } = state as TunnelState;
+    this.#names.adopt(names);
+    this.#model = model;
+  }
+
+  part(raw: Buffer, redact: Verdict | null) {
+    const [message] = new MessageReader(true).push(raw);
+    if (message?.kind !== "message") throw new WeirError("WEIR_INTERNAL", "A message was handed out that is none.");
+    if (redact !== null) return { asked: null, body: this.#redact(message, redact) };
+    return { asked: this.#read(message.payload), body: raw };
+  }
+
+  read(asked: unknown, raw: Buffer): TunnelStep {
+    return this.#step(asked as Asked, raw, (verdict) => (isRedacted(verdict) ? { raw } : raw));
+  }
+
   next(asked: boolean): TunnelStep | null {
     if (this.#ended) return null;
     // Pings overtake what waits for a decision, so that nobody takes the connection for dead.
@@ -84,27 +122,36 @@ export class RealtimeTunnel implements Tunnel {
   }
 
   #message(message: Message): TunnelStep {
+    if (message.raw.length > largeBodyBytesMin) return { type: "long", raw: message.raw };
+    return this.#step(this.#read(message.payload), message.raw, (verdict) => this.#redact(message, verdict));
+  }
+
+  #read(payload: Buffer): Asked {
     const { api, describe } = this.#options;
-    const { value, problem } = readBody(message.payload);
+    const { value, problem } = readBody(payload);
     const { type, kind, facts, answered } = api.asked(value ?? {});
     const isSound = kind === "sound";
-    if (problem === null && (kind === "idle" || (isSound && this.#soundAllowed)))
-      return { type: "pass", bytes: message.raw };
+    const passes = problem === null && (kind === "idle" || isSound) ? kind : null;
     const traits = problem !== null ? [problem] : type === "" ? ["unreadable-body"] : isSound ? ["body-unread"] : [];
     if (facts.model !== "") this.#model = facts.model;
+    const described = describe(type, { ...facts, model: this.#model }, traits);
+    return { described, bytes: payload.length, answered, isSound, passes, id: value?.["event_id"] };
+  }
+
+  #step(asked: Asked, raw: Buffer, redact: (verdict: Verdict) => Buffer | { readonly raw: Buffer }): TunnelStep {
+    const { api } = this.#options;
+    const { described, bytes, answered, isSound, passes, id } = asked;
+    if (passes === "idle" || (passes === "sound" && this.#soundAllowed)) return { type: "pass", bytes: raw };
     return {
-      type: "ask",
-      described: describe(type, { ...facts, model: this.#model }, traits),
-      bytes: message.payload.length,
-      answered,
+      ...{ type: "ask", described, bytes, answered },
       send: (verdict) => {
-        if (!isSound) return this.#redact(message, verdict);
+        if (!isSound) return redact(verdict);
         this.#soundAllowed = true;
-        return message.raw;
+        return raw;
       },
       refuse: (refusal) => {
         this.#ended = api.refusalEnds;
-        return api.refuse(refusal, value ?? {});
+        return api.refuse(refusal, { event_id: id });
       },
     };
   }
@@ -122,6 +169,10 @@ export class RealtimeTunnel implements Tunnel {
   farewell(message: string): Buffer {
     return this.#options.api.farewell(message);
   }
+}
+
+function isRedacted({ transforms }: Verdict): boolean {
+  return (transforms.redactions?.length ?? 0) > 0;
 }
 
 interface RealtimeContext extends EventContext {

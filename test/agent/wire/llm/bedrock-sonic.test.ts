@@ -71,7 +71,8 @@ test("frames are read at any split, signed ones too; what cannot be read says so
   const stream = Buffer.concat([chunk(event), signed(chunk(event)), signed(Buffer.alloc(0))]);
   for (let at = 0; at <= stream.length; at += 1) {
     const events = new BedrockEventsIn();
-    const got = [...events.push(stream.subarray(0, at)), ...events.push(stream.subarray(at))];
+    const raws = [...events.cut(stream.subarray(0, at)), ...events.cut(stream.subarray(at))];
+    const got = raws.map((raw) => events.read(raw));
     assert.deepEqual(
       got.map(({ type, facts }) => [type, facts.prompt]),
       [
@@ -80,9 +81,9 @@ test("frames are read at any split, signed ones too; what cannot be read says so
         ["end", []],
       ],
     );
-    assert.ok(Buffer.concat(got.map(({ raw }) => raw)).equals(stream));
+    assert.ok(Buffer.concat(raws).equals(stream));
   }
-  const traits = (frame: Buffer): readonly string[] => new BedrockEventsIn().push(frame)[0]?.traits ?? [];
+  const traits = (frame: Buffer): readonly string[] => new BedrockEventsIn().read(frame).traits;
   assert.deepEqual(traits(chunk('{"event":{"a":1},"event":{}}')), ["duplicate-keys"]);
   for (const frame of [
     ...[chunk("no JSON"), writeEvent("chunk", { other: 1 }), writeEvent("later", { bytes: "" }), chunk({ newer: {} })],
