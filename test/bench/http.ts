@@ -66,6 +66,30 @@ console.log("open");
 process.stdin.on("end", () => process.exit(0)).resume();
 `;
 
+const visits = 150;
+const visitName = "first visit to a name";
+/** Asks once on each of so many connections, each with a name that was never asked for; prints the median milliseconds. */
+const visitClient = `
+import { connect } from "node:tls";
+const [host, port, count, first] = [process.argv[1], Number(process.argv[2]), Number(process.argv[3]), process.argv[4]];
+const taken = [];
+for (let at = 0; at < count; at += 1) {
+  const name = first + at + ".example.com";
+  const startMs = performance.now();
+  await new Promise((answered, failed) => {
+    const socket = connect({ host, port, servername: name, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
+    socket.once("error", failed);
+    socket.once("data", () => {
+      taken.push(performance.now() - startMs);
+      socket.destroy();
+      answered();
+    });
+    socket.write("GET /1k HTTP/1.1\\r\\nhost: " + name + "\\r\\n\\r\\n");
+  });
+}
+console.log(taken.sort((a, b) => a - b)[taken.length >> 1]);
+`;
+
 const policy = (port: number): string => `apiVersion: weir/v1
 targets:
   bench: { protocol: http, hosts: ["10.231.0.0/16"], ports: [${port}], tls: { verify: first-use } }
@@ -104,6 +128,23 @@ async function measureIdle(net: NamespacePair, state: string, agentPid: number |
   return grown;
 }
 
+/** Milliseconds that a visit takes longer than direct. */
+async function measureVisits(net: NamespacePair, state: string): Promise<number> {
+  const visit = async (through: readonly string[], first: string): Promise<number> => {
+    const client = [process.execPath, "--input-type=module", "-e", visitClient, net.b.address4, "443"];
+    const words = [`--net=/run/netns/${net.a.name}`, "--", ...through, ...client, String(visits), first];
+    return Number((await run("nsenter", words)).stdout);
+  };
+  const weirRun = [weir, "run", "--state", state, "--"];
+  await visit(weirRun, "warm");
+  const added: number[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const direct = await visit([], `direct${round}-`);
+    added.push((await visit(weirRun, `weir${round}-`)) - direct);
+  }
+  return median(added);
+}
+
 async function main(): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "weir-bench-"));
   chmodSync(dir, 0o755);
@@ -133,6 +174,8 @@ async function main(): Promise<void> {
     children.push(agent);
     if (only.length === 0 || only.some((word) => idleName.includes(word)))
       process.stdout.write(`${idleName} | ${(await measureIdle(net, state, agent.pid)).toFixed(0)} MB\n`);
+    if (only.length === 0 || only.some((word) => visitName.includes(word)))
+      process.stdout.write(`${visitName}, p50 ms added | +${(await measureVisits(net, state)).toFixed(2)}\n`);
     process.stdout.write(
       "row | weir/direct | nginx/direct | weir/nginx | CPU-s per 10k: weir | nginx | RSS rest / peak MB\n",
     );
