@@ -31,7 +31,7 @@ import { RevocationWords } from "./consume/revocation-words.ts";
 import { EntrySchemas } from "./consume/schemas.ts";
 import { type Page, startPage } from "./http/server.ts";
 import type { PolicyFile } from "./http/state-routes.ts";
-import type { OidcLogout } from "./identity/oidc.ts";
+import type { IssuerLogout } from "./identity/claims.ts";
 import { RevokedPeople } from "./identity/revoked-people.ts";
 import type { SignInSettings } from "./identity/settings.ts";
 import { startRetention } from "./retention.ts";
@@ -188,7 +188,7 @@ export async function startService(options: ServiceOptions): Promise<ControllerS
   }
 
   /** It goes out when Kafka is back, too; but the issuer is not told that it has. */
-  async function loggedOut(logout: OidcLogout): Promise<void> {
+  async function loggedOut(logout: IssuerLogout): Promise<void> {
     const sent = outbox.send(logoutMessage({ ...logout, beforeMs: Date.now(), by: "the issuer" }, signing.privateKey));
     const late = delay(toldWithinMs, "late", { ref: false });
     if ((await Promise.race([sent, late])) === "late")

@@ -3,8 +3,7 @@ import type { FastifyInstance } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
 import type { AgentHealth } from "../../agent/kafka/health-messages.ts";
 import type { PublishedPolicies } from "../consume/published-policies.ts";
-import type { SignedIn } from "../identity/claims.ts";
-import type { OidcLogout } from "../identity/oidc.ts";
+import type { IssuerLogout, SignedIn } from "../identity/claims.ts";
 import type { AgentRow } from "../store/store.ts";
 
 /** What an agent said last of itself, and what its record shows. */
@@ -42,7 +41,7 @@ export interface HostState {
   /** Why somebody who signed in to the page then is not believed any more; null: nothing against him. */
   refusal(person: SignedIn, sinceMs: number): string | null;
   /** The issuer says that somebody logged out there. Rejects when the agents cannot be told now. */
-  loggedOut(logout: OidcLogout): void | Promise<void>;
+  loggedOut(logout: IssuerLogout): void | Promise<void>;
   /** Into the audit. */
   note(text: string): void;
 }

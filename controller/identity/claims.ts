@@ -12,6 +12,13 @@ export interface SignedIn {
   readonly sid: string | null;
 }
 
+/** An issuer ended the session `sid`, or all of the subject; one of them is said. */
+export interface IssuerLogout {
+  readonly issuer: string;
+  readonly subject: string | null;
+  readonly sid: string | null;
+}
+
 const groupsMax = 256;
 const textCharactersMax = 512;
 

@@ -17,7 +17,7 @@ import {
   randomPKCECodeVerifier,
   randomState,
 } from "openid-client";
-import { isPlain, refused, type SignedIn, signedInBy } from "./claims.ts";
+import { type IssuerLogout, isPlain, refused, type SignedIn, signedInBy } from "./claims.ts";
 import { boundedFetch } from "./fetch.ts";
 import type { SignInStore } from "./kept.ts";
 import { keyOf, PendingSignIns } from "./pending.ts";
@@ -30,19 +30,13 @@ const answerSeconds = 10;
 const logoutTokenSecondsMax = 5 * 60;
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout";
 
-export interface OidcLogout {
-  readonly issuer: string;
-  readonly subject: string | null;
-  readonly sid: string | null;
-}
-
 export interface OidcSignIn {
   /** Where the browser is sent. */
   begin(browser: string, returnTo: string): Promise<string>;
   /** The browser came back to the callback's address with this query. Rejects with WEIR_IDENTITY_INVALID. */
   finish(browser: string, query: string): Promise<{ person: SignedIn; returnTo: string }>;
   /** What a back-channel logout token says. Rejects with WEIR_IDENTITY_INVALID. */
-  logout(token: string): Promise<OidcLogout>;
+  logout(token: string): Promise<IssuerLogout>;
 }
 
 export function oidcSignIn(

@@ -5,7 +5,7 @@
  * assertion is decrypted before all that.
  */
 import { type CacheProvider, type Profile, SAML, ValidateInResponseTo } from "@node-saml/node-saml";
-import { isPlain, refused, type SignedIn } from "./claims.ts";
+import { type IssuerLogout, isPlain, refused, type SignedIn } from "./claims.ts";
 import { decryptedResponse } from "./decrypt.ts";
 import type { SignInStore } from "./kept.ts";
 import { keyOf, PendingSignIns, randomText } from "./pending.ts";
@@ -14,6 +14,8 @@ import type { SamlSettings } from "./settings.ts";
 const responseBytesMax = 256 * 1024;
 const requestMsMax = 10 * 60_000;
 const assertionMsMax = 10 * 60_000;
+/** Logout requests are made for the moment. */
+const logoutMsMax = 5 * 60_000;
 const clockSkewMs = 30_000;
 
 export interface SamlSignIn {
@@ -25,11 +27,15 @@ export interface SamlSignIn {
    */
   answered(response: string, relayState: string): Promise<string>;
   finish(browser: string, ticket: string): Promise<{ person: SignedIn; returnTo: string }>;
+  /** What a logout request says that the identity provider POSTed, by its server or through the browser. */
+  logout(request: string): Promise<IssuerLogout>;
 }
 
 export function samlSignIn(
   settings: SamlSettings,
   callback: string,
+  /** Where the identity provider POSTs its logout requests. */
+  logoutAddress: string,
   store: SignInStore,
   now: () => number,
 ): SamlSignIn {
@@ -82,7 +88,36 @@ export function samlSignIn(
       if (found === null || returnTo === null) throw refused("it was not begun in this browser, or is over");
       return { person: found.person, returnTo };
     },
+    logout,
   };
+
+  async function logout(request: string): Promise<IssuerLogout> {
+    const xml = textOf(request);
+    mustBeInert(xml);
+    if (count(xml, "LogoutRequest") !== 1 || count(xml, "NameID") !== 1 || count(xml, "Signature") !== 1)
+      throw refused("it is not one signed logout request of one name");
+    const [, root = ""] = /^\s*(?:<\?xml\s[^>]*>\s*)?<(?:[^\s<>/:"'=]+:)?LogoutRequest(\s[^>]*)>/.exec(xml) ?? [];
+    const attribute = (name: string): string => new RegExp(`\\s${name}\\s*=\\s*["']([^"']*)["']`).exec(root)?.[1] ?? "";
+    let profile: Profile | null = null;
+    try {
+      ({ profile } = await saml.validatePostRequestAsync({ SAMLRequest: Buffer.from(xml).toString("base64") }));
+    } catch (error) {
+      throw refused(error instanceof Error ? error.message.slice(0, 200) : "it cannot be read", error);
+    }
+    // SAML bindings, section 3.5.5.2: what is signed names where it is for.
+    if (attribute("Destination") !== logoutAddress) throw refused("its logout request is for another address");
+    // The library asks for an end, which need not be there.
+    if (!(Math.abs(now() - Date.parse(attribute("IssueInstant"))) <= logoutMsMax))
+      throw refused("its logout request is not of now");
+    const { nameID, sessionIndex, ID: id } = profile as Profile;
+    if (!isPlain(nameID) || !isPlain(id)) throw refused("its logout request names nobody");
+    const untilMs = now() + 2 * logoutMsMax;
+    if (!(await store.keep({ kind: "used-logout", key: keyOf(`saml ${id}`), value: "", untilMs }, now(), "evict")))
+      throw refused("its logout request was used before");
+    // Of several sessions the library reads the first: then all of his end.
+    const sid = count(xml, "SessionIndex") === 1 && isPlain(sessionIndex) ? sessionIndex : null;
+    return { issuer: settings.idpIssuer, subject: nameID, sid };
+  }
 
   async function mustBeNew(id: unknown): Promise<void> {
     if (!isPlain(id)) throw refused("its assertion has no ID");
@@ -111,8 +146,7 @@ export function samlSignIn(
  * with one assertion, no element of ours anywhere else, and nothing that parsers read in different ways.
  */
 function plainResponse(response: string, decryptionKey: string | null): string {
-  if (response.length > responseBytesMax) throw refused(`it is longer than ${responseBytesMax} bytes`);
-  const received = Buffer.from(response, "base64").toString("utf8");
+  const received = textOf(response);
   mustBePlain(received);
   const xml = decryptedResponse(received, decryptionKey) ?? received;
   if (xml !== received) mustBePlain(xml);
@@ -122,11 +156,21 @@ function plainResponse(response: string, decryptionKey: string | null): string {
   return Buffer.from(xml).toString("base64");
 }
 
+function textOf(message: string): string {
+  if (message.length > responseBytesMax) throw refused(`it is longer than ${responseBytesMax} bytes`);
+  return Buffer.from(message, "base64").toString("utf8");
+}
+
 function mustBePlain(xml: string): void {
+  mustBeInert(xml);
+  if (count(xml, "Response") !== 1) throw refused("it is not one response");
+}
+
+/** Nothing that parsers read in different ways. */
+function mustBeInert(xml: string): void {
   // Java writes the line ends of a signature as references.
   if (/<!|<\?(?!xml\s)|&#(?!13;|xD;)/.test(xml))
     throw refused("it holds a document type, a comment, CDATA, a processing instruction or a character reference");
-  if (count(xml, "Response") !== 1) throw refused("it is not one response");
   if (count(xml, "Object") !== 0) throw refused("a signature in it carries an object");
   const ids = [...xml.matchAll(/\sID\s*=\s*["']([^"']*)["']/gi)].map(([, id]) => id);
   if (new Set(ids).size !== ids.length) throw refused("two of its elements have the same ID");

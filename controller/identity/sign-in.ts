@@ -5,10 +5,10 @@
 import { generateServiceProviderMetadata } from "@node-saml/node-saml";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { WeirError } from "../../agent/errors.ts";
-import { refused, type SignedIn } from "./claims.ts";
+import { type IssuerLogout, refused, type SignedIn } from "./claims.ts";
 import type { SignInStore } from "./kept.ts";
 import { sessionMsMax } from "./kept.ts";
-import { type OidcLogout, type OidcSignIn, oidcSignIn } from "./oidc.ts";
+import { type OidcSignIn, oidcSignIn } from "./oidc.ts";
 import { randomText, sameText } from "./pending.ts";
 import { type SamlSignIn, samlSignIn } from "./saml.ts";
 import { type PageSession, PageSessions } from "./sessions.ts";
@@ -26,7 +26,7 @@ export interface SignInOptions {
   /** Why somebody who signed in then is not believed any more (revoked); asked with every request. */
   refusal(person: SignedIn, sinceMs: number): string | null;
   /** The issuer ended somebody's session: the agents end his flows. */
-  loggedOut(logout: OidcLogout): void | Promise<void>;
+  loggedOut(logout: IssuerLogout): void | Promise<void>;
   /** Into the audit. */
   note(text: string): void;
 }
@@ -48,7 +48,10 @@ export interface SignIn {
 export function createSignIn({ settings, store, now, refusal, loggedOut, note }: SignInOptions): SignIn {
   const { origin } = settings;
   const oidc = settings.oidc === null ? null : oidcSignIn(settings.oidc, `${origin}/auth/callback`, store, now);
-  const saml = settings.saml === null ? null : samlSignIn(settings.saml, `${origin}/auth/saml/acs`, store, now);
+  const saml =
+    settings.saml === null
+      ? null
+      : samlSignIn(settings.saml, `${origin}/auth/saml/acs`, `${origin}/auth/saml/logout`, store, now);
   const sessions = new PageSessions(store, now);
   const cookies = cookieJar(origin.startsWith("https:"));
 
@@ -80,6 +83,12 @@ export function createSignIn({ settings, store, now, refusal, loggedOut, note }:
     const browser = known ?? randomText();
     cookies.set(reply, "signin", browser, signInSeconds);
     return browser;
+  }
+
+  async function ended(logout: IssuerLogout): Promise<void> {
+    await sessions.end(logout);
+    note(`${logout.issuer} says that ${logout.sid ?? logout.subject} logged out`);
+    await loggedOut(logout);
   }
 
   async function begin(method: OidcSignIn | SamlSignIn, request: FastifyRequest, reply: FastifyReply) {
@@ -146,10 +155,7 @@ export function createSignIn({ settings, store, now, refusal, loggedOut, note }:
       const token = (request.body as { logout_token?: unknown } | null)?.logout_token;
       if (typeof token !== "string") return reply.code(400).send({ error: "invalid_request" });
       try {
-        const logout = await method.logout(token);
-        await sessions.end(logout);
-        note(`${logout.issuer} says that ${logout.sid ?? logout.subject} logged out`);
-        await loggedOut(logout);
+        await ended(await method.logout(token));
         return { ok: true };
       } catch (error) {
         note(error instanceof Error ? error.message : String(error));
@@ -165,6 +171,7 @@ export function createSignIn({ settings, store, now, refusal, loggedOut, note }:
       reply.type("application/samlmetadata+xml").send(
         generateServiceProviderMetadata({
           ...{ issuer: entityId, callbackUrl, wantAssertionsSigned: true },
+          logoutCallbackUrl: `${origin}/auth/saml/logout`,
           ...(decryption === null ? {} : { decryptionPvk: decryption.key, decryptionCert: decryption.certificate }),
         }),
       ),
@@ -174,6 +181,13 @@ export function createSignIn({ settings, store, now, refusal, loggedOut, note }:
       if (typeof response !== "string" || typeof relay !== "string") throw refused("it is no SAML response");
       const ticket = await method.answered(response, relay);
       return reply.redirect(`/auth/saml/finish?ticket=${ticket}`, 303);
+    });
+    // From the provider's server, or from a form in the browser: whose session it is stands in the request, not in a cookie.
+    auth.post("/auth/saml/logout", open, async (request, reply) => {
+      const { SAMLRequest: message } = (request.body ?? {}) as Record<string, unknown>;
+      if (typeof message !== "string") throw refused("it is no SAML logout request");
+      await ended(await method.logout(message));
+      return reply.type("text/plain; charset=utf-8").send("Logged out.\n");
     });
     auth.get("/auth/saml/finish", open, async (request, reply) => {
       const { ticket } = request.query as { ticket?: unknown };

@@ -28,7 +28,7 @@ import { startKafka, type TestKafka } from "../support/kafka.ts";
 import { readTopic } from "../support/kafka-read.ts";
 import { type Oidc, signIn, startOidcHere } from "../support/oidc-server.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
-import { assertion, idpIssuer, idpPublicKey, questionIn, response, signed } from "./identity/idp.ts";
+import { assertion, idpIssuer, idpPublicKey, logoutRequest, questionIn, response, signed } from "./identity/idp.ts";
 
 type Which = 0 | 1;
 
@@ -270,6 +270,13 @@ test("SAML: asked by one, answered at the other, and the answer is a replay at t
   assert.equal((await at(0, browser, ticket)).headers.get("location"), "/here");
   assert.equal((await at(0, browser, ticket)).status, 403, "a ticket counts once");
   assert.equal((await status(1, browser)).name, "dora");
+  const over = signed(logoutRequest(`${origin}/auth/saml/logout`, { nameId: "dora" }));
+  const logout = (): URLSearchParams => new URLSearchParams({ SAMLRequest: Buffer.from(over).toString("base64") });
+  const told = await Promise.all(
+    ([1, 0] as const).map((which) => at(which, new Browser(), "/auth/saml/logout", { method: "POST", body: logout() })),
+  );
+  assert.deepEqual(told.map((page) => page.status).sort(), [200, 403], "of both that hear it one takes it");
+  assert.equal((await status(0, browser)).name, null);
 });
 
 test("a controller that starts anew keeps people signed in, but not who was revoked while it was away", async () => {

@@ -243,6 +243,17 @@ describe("Keycloak", { skip }, () => {
     assert.equal((await status(alice)).person?.subject, "alice", "nobody else's");
   });
 
+  test("its administrator's logout ends a session that began by SAML", async () => {
+    const page = await as("bob", "Sign in by SAML");
+    assert.equal((await status(page)).person?.subject, "bob");
+    await keycloak.admin("POST", `/users/${await userId("bob")}/logout`);
+    for (let tries = 0; (await status(page)).person !== null; tries += 1) {
+      assert.ok(tries < 1_200, `bob is still signed in: ${agent.output().slice(-2_000)}`);
+      await sleep(50);
+    }
+    assert.equal((await status(alice)).person?.subject, "alice", "nobody else's");
+  });
+
   test("a new signing key: OpenID Connect goes on, SAML wants its certificate", async () => {
     await keycloak.admin("POST", "/components", {
       ...{ name: "rotated", providerId: "rsa-generated", providerType: "org.keycloak.keys.KeyProvider" },

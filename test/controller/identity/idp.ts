@@ -68,6 +68,24 @@ export function response({ id: request }: Question, callback: string, inside: st
   );
 }
 
+export interface LogoutSaid {
+  readonly nameId?: string;
+  readonly issuer?: string;
+  readonly id?: string;
+  readonly atMs?: number;
+  readonly untilMs?: number;
+  readonly sessions?: readonly string[];
+}
+
+export function logoutRequest(address: string, said: LogoutSaid = {}): string {
+  const { nameId = "alice", issuer = idpIssuer, id = "_logout", atMs = Date.now(), untilMs = atMs + 60_000 } = said;
+  const sessions = (said.sessions ?? ["_session"]).map((one) => `<samlp:SessionIndex>${one}</samlp:SessionIndex>`);
+  return (
+    `<samlp:LogoutRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" Destination="${address}" ID="${id}" IssueInstant="${at(atMs)}" NotOnOrAfter="${at(untilMs)}" Version="2.0">` +
+    `<saml:Issuer ${assertionNs}>${issuer}</saml:Issuer><saml:NameID ${assertionNs}>${nameId}</saml:NameID>${sessions.join("")}</samlp:LogoutRequest>`
+  );
+}
+
 /** The signature over an element with this ID, as it stands after its Issuer. */
 export function signatureOf(xml: string, { wrongKey = false, object = "" } = {}): string {
   const id = /\sID="([^"]+)"/.exec(xml)?.[1];

@@ -12,6 +12,8 @@ import {
   encrypted,
   idpIssuer,
   idpPublicKey,
+  type LogoutSaid,
+  logoutRequest,
   type Question,
   questionIn,
   response,
@@ -22,6 +24,7 @@ import {
 } from "./idp.ts";
 
 const callback = "https://weir.test/auth/saml/acs";
+const logoutAddress = "https://weir.test/auth/saml/logout";
 const browser = "b".repeat(43);
 
 async function open(key: string | null = null) {
@@ -36,6 +39,7 @@ async function open(key: string | null = null) {
       decryption: key === null ? null : { key, certificate: "" },
     },
     callback,
+    logoutAddress,
     signInsInMemory(),
     () => Date.now() + state.skewMs,
   );
@@ -322,3 +326,58 @@ test("an encrypted assertion is refused where there is no key for it, or another
   const another = await open(other.export({ type: "pkcs8", format: "pem" }) as string);
   await assert.rejects(another.answer(encryptedAnswer(another.question)), { message: /not encrypted for us/ });
 });
+
+async function openLogout() {
+  const { method, state } = await open();
+  const send = (xml: string) => method.logout(Buffer.from(xml).toString("base64"));
+  return { send, state, soundly: (said: LogoutSaid = {}) => send(signed(logoutRequest(logoutAddress, said))) };
+}
+
+test("a logout request names the session, or all of a subject's, and counts once", async () => {
+  const { soundly } = await openLogout();
+  const who = { issuer: idpIssuer, subject: "alice" };
+  assert.deepEqual(await soundly(), { ...who, sid: "_session" });
+  await assert.rejects(soundly(), { ...refused, message: /used before/ });
+  assert.deepEqual(await soundly({ id: "_2", sessions: [] }), { ...who, sid: null });
+  assert.deepEqual(await soundly({ id: "_3", sessions: ["a", "b"] }), { ...who, sid: null });
+});
+
+const noLogouts: readonly [string, string, RegExp][] = [
+  ["no signature", logoutRequest(logoutAddress), /not one signed/],
+  [
+    "another's key",
+    withSignature(logoutRequest(logoutAddress), signatureOf(logoutRequest(logoutAddress), { wrongKey: true })),
+    /signature/i,
+  ],
+  ["a name changed afterwards", signed(logoutRequest(logoutAddress)).replace(">alice<", ">admin<"), /signature/i],
+  ["a session added afterwards", signed(logoutRequest(logoutAddress)).replace(">_session<", ">other<"), /signature/i],
+  [
+    "the signature of something else in it",
+    withSignature(logoutRequest(logoutAddress), signatureOf(logoutRequest(logoutAddress, { id: "_other" }))),
+    /signature/i,
+  ],
+  ["two names", signed(logoutRequest(logoutAddress, { nameId: "a</saml:NameID><saml:NameID>b" })), /of one name/],
+  ["a comment in the name", signed(logoutRequest(logoutAddress, { nameId: "admin<!-- -->x" })), /a comment/],
+  ["a document type", `<!DOCTYPE r>${signed(logoutRequest(logoutAddress))}`, /document type/],
+  ["another issuer", signed(logoutRequest(logoutAddress, { issuer: "https://evil.test" })), /issuer/i],
+  ["another address", signed(logoutRequest("https://other.test/logout")), /another address/],
+  ["no address", signed(logoutRequest(logoutAddress).replace(/ Destination="[^"]*"/, "")), /another address/],
+  ["of an hour ago", signed(logoutRequest(logoutAddress, { atMs: Date.now() - 3_600_000 })), /expired|not of now/i],
+  [
+    "of an hour ago, with an end to come",
+    signed(logoutRequest(logoutAddress, { atMs: Date.now() - 3_600_000, untilMs: Date.now() + 60_000 })),
+    /not of now/,
+  ],
+  ["over", signed(logoutRequest(logoutAddress, { untilMs: Date.now() - 60_000 })), /expired/i],
+  ["an answer to a sign-in", sound({ id: "x", relayState: "" }), /not one signed/],
+  ["a logout inside of another", `<x>${signed(logoutRequest(logoutAddress))}</x>`, /./],
+  ["too long", signed(logoutRequest(logoutAddress, { nameId: "x".repeat(300_000) })), /longer than/],
+  ["nothing", "", /not one signed/],
+];
+for (const [what, xml, why] of noLogouts) {
+  test(`a logout request that is refused: ${what}`, async () => {
+    const { send, soundly } = await openLogout();
+    await assert.rejects(send(xml), { ...refused, message: why });
+    await soundly();
+  });
+}
