@@ -176,7 +176,7 @@ export class StreamDriver implements ExchangeSink {
       );
     };
     // What was recorded is written first: see gate.ts.
-    if (desk.failure !== null) this.#failed(desk.failure);
+    if (desk.failure !== null) failed(desk.failure);
     else if (desk.recordedEpoch < ports.gate.settled) request();
     else ports.gate.whenSettled((error) => (error === null ? request() : failed(error)));
   }
