@@ -57,6 +57,7 @@ describe("the audit log of a real agent", { skip: process.getuid?.() === 0 ? fal
     await until(async () => /weir_entries_total\{kind="refused"\} [1-9]/.test(await curl("9350/metrics")));
     const metrics = await curl("9350/metrics");
     assert.match(metrics, /^weir_record_failed 0$/m);
+    assert.match(metrics, /^weir_record_full 0$/m);
     assert.match(metrics, /^weir_refused_total\{code="WEIR_DENIED"\} [1-9]\d*$/m);
     assert.equal(JSON.parse(await curl("9350/healthz")).status, "ok");
     const { code, stdout } = await agent.weir(["verify"]);
