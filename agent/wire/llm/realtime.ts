@@ -5,9 +5,11 @@
  */
 import type { Verdict } from "../../core/verdict.ts";
 import { WeirError } from "../../errors.ts";
+import type { Masker } from "../../mask/masker.ts";
 import type { Described, ReplyReader, Tunnel, TunnelStep } from "../http/dialect.ts";
 import { largeBodyBytesMin } from "../http/large-body.ts";
 import type { Masking } from "../http/mask-plans.ts";
+import { maskControl } from "../websocket/control.ts";
 import { MessageReader, opText, type WebSocketPart, writeMessage } from "../websocket/messages.ts";
 import type { RealtimeApi, Spent } from "./api.ts";
 import { readBody } from "./body.ts";
@@ -70,6 +72,7 @@ export class RealtimeTunnel implements Tunnel {
       runs,
       paths: masks?.paths ?? [],
       key: masks?.key ?? empty,
+      masker: masks?.masker ?? null,
       spent: (event) => api.spent(event),
     });
     this.reply = new StreamReply({ body: this.#body, runs, tell: (refusal) => this.farewell(refusal.message) });
@@ -176,6 +179,7 @@ function isRedacted({ transforms }: Verdict): boolean {
 }
 
 interface RealtimeContext extends EventContext {
+  readonly masker: Masker | null;
   spent(event: JsonObject): Spent | null;
 }
 
@@ -249,7 +253,10 @@ class RealtimeBody extends EventBody<WebSocketPart> {
 
   protected override change(part: WebSocketPart): Buffer {
     // Nothing may follow a close frame.
-    if (part.kind === "control") return part.isLast ? Buffer.concat([this.end(), part.raw]) : part.raw;
+    if (part.kind === "control") {
+      const control = maskControl(part.raw, this.#context.masker);
+      return part.isLast ? Buffer.concat([this.end(), control]) : control;
+    }
     const events = this.changeText(part.payload.toString("utf8"));
     if (events === null) return part.raw;
     return Buffer.concat(events.map((event) => writeMessage(part.op, Buffer.from(event.text, "utf8"), null)));

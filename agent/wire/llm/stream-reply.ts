@@ -2,7 +2,7 @@
 import { WeirError } from "../../errors.ts";
 import { maskJson, type PathMask } from "../http/json-mask.ts";
 import { largeBodyBytesMin } from "../http/large-body.ts";
-import { readEvent, withData, writeEvent } from "../sse/event.ts";
+import { readEvent, withData, withOthers, writeEvent } from "../sse/event.ts";
 import { type SseBlock, SseParser } from "../sse/parser.ts";
 import { parseEvent } from "./body.ts";
 import { isObject, type JsonObject, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
@@ -16,6 +16,8 @@ export interface EventContext {
   readonly paths: readonly PathMask[];
   readonly key: Buffer;
 }
+
+const opensObject = /^[ \t\r\n]*\{/;
 
 /** An event nests at most as deep as it is half long: a shorter one needs no look before it is parsed. */
 const shallowCharactersMax = 400;
@@ -51,7 +53,7 @@ export abstract class EventBody<Part> extends PartsBody<Part> {
   protected changeText(text: string): { event: JsonObject; text: string; own: boolean }[] | null {
     const event = parse(text);
     if (event === null) {
-      const masked = this.context.runs.whole(text);
+      const masked = this.#wholeText(text);
       return masked === text ? null : [{ event: {}, text: masked, own: true }];
     }
     this.note(event);
@@ -61,6 +63,15 @@ export abstract class EventBody<Part> extends PartsBody<Part> {
       return masked === text ? null : [{ event, text: masked, own: true }];
     }
     return events.map((one) => ({ event: one, text: this.#paths(JSON.stringify(one)), own: one === event }));
+  }
+
+  /** What is no object of the API's. A string of JSON is looked through as what it says. */
+  #wholeText(text: string): string {
+    const { runs } = this.context;
+    const said = text.trimStart().startsWith('"') ? parseString(text) : null;
+    if (said === null) return runs.whole(text);
+    const masked = runs.whole(said);
+    return masked === said ? text : JSON.stringify(masked);
   }
 
   protected rest(): { event: JsonObject; text: string }[] {
@@ -117,6 +128,14 @@ export class SseBody extends EventBody<SseBlock> {
   /** The stream gives its events names. */
   #named = false;
 
+  /** A comment, an id, or another field beside the data. */
+  #line(line: Buffer): Buffer {
+    const text = line.toString("utf8");
+    if (plainName.test(text)) return line;
+    const masked = this.context.runs.whole(text);
+    return masked === text ? line : Buffer.from(masked, "utf8");
+  }
+
   protected override change({ raw }: SseBlock): Buffer {
     const { name, data } = readEvent(raw);
     if (data === null) {
@@ -126,17 +145,21 @@ export class SseBody extends EventBody<SseBlock> {
       return masked === text ? raw : Buffer.from(masked, "utf8");
     }
     if (name !== "") this.#named = true;
+    const told = withOthers(raw, (line) => this.#line(line));
     if (data === "[DONE]") {
       const rest = this.rest().map(({ event, text }) => writeEvent(nameOf(event, this.#named), text));
-      return joined([...rest, raw]);
+      return joined([...rest, told]);
     }
     const events = this.changeText(data);
-    if (events === null) return raw;
+    if (events === null) return told;
     return joined(
-      events.map(({ event, text, own }) => (own ? withData(raw, text) : writeEvent(nameOf(event, name !== ""), text))),
+      events.map(({ event, text, own }) => (own ? withData(told, text) : writeEvent(nameOf(event, name !== ""), text))),
     );
   }
 }
+
+/** Names of an API's events. */
+const plainName = /^event: ?[A-Za-z_.]{1,64}[\r\n]*$/;
 
 export class NdjsonBody extends EventBody<Buffer> {
   readonly #splitter = new NdjsonSplitter();
@@ -181,8 +204,16 @@ export class NdjsonBody extends EventBody<Buffer> {
   }
 }
 
+function parseString(text: string): string | null {
+  try {
+    return String(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
 function parse(text: string): JsonObject | null {
-  if (!text.startsWith("{")) return null;
+  if (!opensObject.test(text)) return null;
   try {
     const value = text.length <= shallowCharactersMax ? (JSON.parse(text) as unknown) : parseEvent(Buffer.from(text));
     return isObject(value) ? value : null;

@@ -5,7 +5,8 @@
 import { WeirError } from "../../errors.ts";
 import type { ReplyReader, ReplySummary } from "../http/dialect.ts";
 import { type LargeReply, largeBodyBytesMin } from "../http/large-body.ts";
-import { readEvent, withData, writeEvent } from "../sse/event.ts";
+import { LongParts } from "../http/long-parts.ts";
+import { readEvent, withData, withOthers, writeEvent } from "../sse/event.ts";
 import { type SseBlock, SseParser } from "../sse/parser.ts";
 import { MessageReader, type ReplyContext, replyBytesMax } from "./reply.ts";
 
@@ -15,16 +16,17 @@ export class EventStreamReply implements ReplyReader {
   /** Null: an event was too long; nothing more is passed, as the place where the next begins is not known. */
   #parser: SseParser | null = new SseParser(replyBytesMax);
 
-  #defers = false;
-  /** From a long event on; it is the first. */
-  #waiting: SseBlock[] = [];
+  readonly #parts = new LongParts<SseBlock>({
+    raw: ({ raw }) => raw,
+    change: (block, mayDefer) => (mayDefer && block.raw.length > largeBodyBytesMin ? null : this.#block(block)),
+  });
 
   constructor(context: ReplyContext) {
     this.#messages = new MessageReader(context);
   }
 
   defer(): void {
-    this.#defers = true;
+    this.#parts.defer();
   }
 
   get masked(): number {
@@ -32,7 +34,7 @@ export class EventStreamReply implements ReplyReader {
   }
 
   get heldBytes(): number {
-    return this.#waiting.reduce((sum, { raw }) => sum + raw.length, this.#parser?.heldBytes ?? 0);
+    return this.#parts.heldBytes + (this.#parser?.heldBytes ?? 0);
   }
 
   push(bytes: Buffer): Buffer {
@@ -45,37 +47,19 @@ export class EventStreamReply implements ReplyReader {
       this.#parser = null;
       return this.#tooLong();
     }
-    return this.#pass(blocks);
-  }
-
-  #pass(blocks: readonly SseBlock[]): Buffer {
-    const out: Buffer[] = [];
-    for (const [at, block] of blocks.entries()) {
-      if (this.#defers && block.raw.length > largeBodyBytesMin) {
-        this.#waiting = blocks.slice(at);
-        break;
-      }
-      out.push(this.#block(block));
-    }
-    return out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
+    return this.#parts.pass(blocks);
   }
 
   takeLarge(): Buffer | null {
-    return this.#waiting[0]?.raw ?? null;
+    return this.#parts.takeLarge();
   }
 
   worked(done: LargeReply): Buffer {
-    return this.#goOn(this.#messages.worked(done));
+    return this.#parts.goOn(this.#messages.worked(done));
   }
 
   failed(code: string, message: string): Buffer {
-    return this.#goOn(writeEvent("", this.#messages.impossible(code, message).toString("utf8")));
-  }
-
-  #goOn(first: Buffer): Buffer {
-    const [, ...next] = this.#waiting;
-    this.#waiting = [];
-    return Buffer.concat([first, this.#pass(next)]);
+    return this.#parts.goOn(writeEvent("", this.#messages.impossible(code, message).toString("utf8")));
   }
 
   /** An event without its empty line is never dispatched by a client, and so does not leave either. */
@@ -103,36 +87,11 @@ export class EventStreamReply implements ReplyReader {
     if (name !== "" && name !== "message" && !/^\s*[{[]/.test(data)) return this.#messages.text(raw);
     const bytes = Buffer.from(data, "utf8");
     const changed = bytes.length === 0 ? bytes : this.#messages.message(bytes);
-    const fields = this.#fields(raw);
+    // Comments and fields beside the message are masked as text; the data is left to be written anew.
+    const fields = withOthers(raw, (line) => this.#messages.text(line));
     return changed === bytes ? fields : withData(fields, changed.toString("utf8"));
-  }
-
-  /** Comments and fields beside the message are masked as text; the data is left to be written anew. */
-  #fields(raw: Buffer): Buffer {
-    const lines = linesOf(raw);
-    const out = lines.map((line) => (isData(line) ? line : this.#messages.text(line)));
-    return out.every((line, i) => line === lines[i]) ? raw : Buffer.concat(out);
   }
 }
 
 const empty = Buffer.alloc(0);
 const address = /^[A-Za-z0-9%+&=._~*!'(),:;@/?#$-]{1,4096}$/;
-
-/** Lines with their ends. */
-function linesOf(raw: Buffer): Buffer[] {
-  const hasCr = raw.includes(0x0d);
-  const lines: Buffer[] = [];
-  for (let from = 0; from < raw.length; ) {
-    let end = raw.indexOf(0x0a, from) + 1;
-    if (end === 0) end = raw.length;
-    const cr = hasCr ? raw.subarray(from, end).indexOf(0x0d) : -1;
-    if (cr >= 0 && from + cr + 1 < end && raw[from + cr + 1] !== 0x0a) end = from + cr + 1;
-    lines.push(raw.subarray(from, end));
-    from = end;
-  }
-  return lines;
-}
-
-function isData(line: Buffer): boolean {
-  return /^(?:\xef\xbb\xbf)?data[:\r\n]/.test(line.toString("latin1", 0, 8));
-}

@@ -10,13 +10,7 @@ export interface SseEvent {
 const plainHead = Buffer.from("data: ");
 
 export function readEvent(raw: Buffer): SseEvent {
-  // By far the most common event has one line of data and nothing else.
-  if (raw.subarray(0, plainHead.length).equals(plainHead)) {
-    const end = raw.indexOf(0x0a);
-    if (end === raw.length - 2 && raw[end + 1] === 0x0a && raw.indexOf(0x0d) < 0) {
-      return { name: "", data: raw.toString("utf8", plainHead.length, end) };
-    }
-  }
+  if (isPlain(raw)) return { name: "", data: raw.toString("utf8", plainHead.length, raw.length - 2) };
   let name = "";
   let data: string | null = null;
   for (const line of linesOf(raw)) {
@@ -25,6 +19,13 @@ export function readEvent(raw: Buffer): SseEvent {
     else if (field === "event") name = value;
   }
   return { name, data };
+}
+
+/** By far the most common event has one line of data and nothing else. */
+function isPlain(raw: Buffer): boolean {
+  if (!raw.subarray(0, plainHead.length).equals(plainHead)) return false;
+  const end = raw.indexOf(0x0a);
+  return end === raw.length - 2 && raw[end + 1] === 0x0a && raw.indexOf(0x0d) < 0;
 }
 
 /** The event with other data, where its data stood; comments and other fields stay in their order. */
@@ -40,6 +41,35 @@ export function withData(raw: Buffer, data: string): Buffer {
     }
   }
   return Buffer.from(`${out.join(end)}${end}${end}`, "utf8");
+}
+
+/** The event with its other lines changed: comments, names, ids, and fields that no client knows. */
+export function withOthers(raw: Buffer, change: (line: Buffer) => Buffer): Buffer {
+  if (isPlain(raw)) return raw;
+  const lines = rawLinesOf(raw);
+  const out = lines.map((line) => (isData(line) || line.length <= lineEndBytesMax ? line : change(line)));
+  return out.every((line, i) => line === lines[i]) ? raw : Buffer.concat(out);
+}
+
+const lineEndBytesMax = 2;
+
+/** Lines with their ends. */
+function rawLinesOf(raw: Buffer): Buffer[] {
+  const hasCr = raw.includes(0x0d);
+  const lines: Buffer[] = [];
+  for (let from = 0; from < raw.length; ) {
+    let end = raw.indexOf(0x0a, from) + 1;
+    if (end === 0) end = raw.length;
+    const cr = hasCr ? raw.subarray(from, end).indexOf(0x0d) : -1;
+    if (cr >= 0 && from + cr + 1 < end && raw[from + cr + 1] !== 0x0a) end = from + cr + 1;
+    lines.push(raw.subarray(from, end));
+    from = end;
+  }
+  return lines;
+}
+
+function isData(line: Buffer): boolean {
+  return /^(?:\xef\xbb\xbf)?data[:\r\n]/.test(line.toString("latin1", 0, 8));
 }
 
 /** A new event. */

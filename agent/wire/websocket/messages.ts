@@ -6,6 +6,8 @@ import { PeerError } from "../../errors.ts";
 
 /** Longest message that is held; sound in base64 is the longest that real APIs send. */
 export const messageBytesMax = 16 * 1024 * 1024;
+/** Frames of one message: each takes some hundred bytes beside its own. */
+export const messageFramesMax = 65_536;
 const controlBytesMax = 125;
 
 export const opText = 1;
@@ -13,24 +15,45 @@ const opBinary = 2;
 const opClose = 8;
 
 export type WebSocketPart =
-  | {
-      readonly kind: "message";
-      readonly op: number;
-      readonly payload: Buffer;
-      /** Its frames as they came, without the control frames between them. */
-      readonly raw: Buffer;
-      /** The masking key of its first frame; null from a server. */
-      readonly key: Buffer | null;
-    }
+  | WebSocketMessage
   /** `isLast`: a close frame, after which its side sends nothing more. */
   | { readonly kind: "control"; readonly raw: Buffer; readonly isLast: boolean };
 
 interface Frame {
   readonly final: boolean;
   readonly op: number;
+  /** As it stands in `raw`: of a client's frame under its key. */
   readonly payload: Buffer;
   readonly key: Buffer | null;
   readonly raw: Buffer;
+}
+
+export class WebSocketMessage {
+  readonly kind = "message";
+  readonly op: number;
+  /** Its frames as they came, without the control frames between them. */
+  readonly raw: Buffer;
+  /** The masking key of its first frame; null from a server. */
+  readonly key: Buffer | null;
+  readonly #frames: readonly Frame[];
+  #payload: Buffer | null = null;
+
+  constructor(frames: readonly Frame[]) {
+    const [first] = frames as [Frame];
+    this.op = first.op;
+    this.key = first.key;
+    this.raw = frames.length === 1 ? first.raw : Buffer.concat(frames.map(({ raw }) => raw));
+    this.#frames = frames;
+  }
+
+  /** Not before it is asked for: of a long message it takes some time, and somebody else may ask. */
+  get payload(): Buffer {
+    if (this.#payload === null) {
+      const parts = this.#frames.map(({ payload, key }) => (key === null ? payload : unmasked(payload, key)));
+      this.#payload = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
+    }
+    return this.#payload;
+  }
 }
 
 export class MessageReader {
@@ -98,9 +121,8 @@ export class MessageReader {
     if (there < this.#needed) return null;
     const raw = bytes.subarray(at, at + headBytes + length);
     const key = this.#fromClient ? raw.subarray(headBytes - 4, headBytes) : null;
-    const payload = key === null ? raw.subarray(headBytes) : unmasked(raw.subarray(headBytes), key);
     this.#needed = 2;
-    return { final: (first & 0x80) !== 0, op: first & 0x0f, payload, key, raw };
+    return { final: (first & 0x80) !== 0, op: first & 0x0f, payload: raw.subarray(headBytes), key, raw };
   }
 
   #take(frame: Frame): WebSocketPart | null {
@@ -114,21 +136,15 @@ export class MessageReader {
     }
     if (op > opBinary) throw broken(`a frame has the unknown opcode ${op}`);
     if ((op === 0) !== this.#frames.length > 0) throw broken("a message begins inside of another, or never began");
+    if (this.#frames.length >= messageFramesMax)
+      throw new PeerError("WEIR_FRAME_TOO_LARGE", `a message has more than ${messageFramesMax} frames`);
     this.#frames.push(frame);
     this.#framesBytes += raw.length;
     if (!final) return null;
     const frames = this.#frames;
     this.#frames = [];
     this.#framesBytes = 0;
-    const [{ op: kind, key }] = frames as [Frame];
-    if (frames.length === 1) return { kind: "message", op: kind, payload, raw, key };
-    return {
-      kind: "message",
-      op: kind,
-      payload: Buffer.concat(frames.map((one) => one.payload)),
-      raw: Buffer.concat(frames.map((one) => one.raw)),
-      key,
-    };
+    return new WebSocketMessage(frames);
   }
 }
 

@@ -4,16 +4,22 @@
  */
 import { WeirError } from "../../errors.ts";
 import { type BodyMasker, createBodyMasker } from "../../mask/body-masker.ts";
+import { maskerOf } from "../../mask/masker.ts";
 import type { MaskPlan } from "../../mask/plan.ts";
 import { JsonNumbers } from "../http/body-mask.ts";
 import type { ReplyReader, ReplySummary } from "../http/dialect.ts";
 import { payloadLength } from "../http/frame-head.ts";
+import { maskControl } from "./control.ts";
 
 const opText = 1;
 const opBinary = 2;
 const opContinuation = 0;
+const opClose = 8;
+const opPong = 10;
 /** §5.5: a control frame's payload is no longer. */
 const controlBytesMax = 125;
+/** Frames and control frames that wait behind a value whose end is not known; a server has no reason for as many. */
+export const waitingHeadsMax = 4096;
 
 /** A frame's head, or a control frame, that leaves when so many bytes of the message have. */
 interface WaitingHead {
@@ -34,6 +40,7 @@ export class WebSocketReply implements ReplyReader {
   #inMessage = false;
   /** A control frame, until it is whole: it must not stand inside of a frame whose end is held back. */
   #control: Buffer[] = [];
+  #closed = false;
   #waiting: WaitingHead[] = [];
   #taken = 0;
   #given = 0;
@@ -79,6 +86,18 @@ export class WebSocketReply implements ReplyReader {
     if ((first & 0x70) !== 0)
       throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A WebSocket frame uses an extension, and cannot be read.");
     const op = first & 0x0f;
+    const isData = op <= opBinary;
+    // What two clients could understand differently is not passed.
+    if (this.#closed) throw broken("frames follow a close frame");
+    if (!isData && (op < opClose || op > opPong)) throw broken(`a frame has the unknown opcode ${op}`);
+    if (!isData && (first & 0x80) === 0) throw broken("a control frame is cut");
+    if (isData && op !== opContinuation && this.#masker !== null) throw broken("a message begins inside of another");
+    if (this.#waiting.length >= waitingHeadsMax)
+      throw new WeirError(
+        "WEIR_LIMIT_REACHED",
+        `More than ${waitingHeadsMax} WebSocket frames wait for a value's end.`,
+      );
+    this.#closed = op === opClose;
     this.#inMessage = op === opText || op === opBinary || op === opContinuation;
     this.#final = this.#inMessage && (first & 0x80) !== 0;
     if (op === opText || op === opBinary) {
@@ -87,11 +106,9 @@ export class WebSocketReply implements ReplyReader {
       this.#taken = 0;
       this.#given = 0;
     }
-    if (this.#inMessage && this.#masker === null)
-      throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket message goes on that never began.");
+    if (this.#inMessage && this.#masker === null) throw broken("a message goes on that never began");
     if (this.#inMessage) this.#waiting.push({ offset: this.#taken, bytes: head });
-    else if (length > controlBytesMax)
-      throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket control frame is too long.");
+    else if (length > controlBytesMax) throw broken("a control frame is too long");
     else this.#control.push(head);
     this.#left = length;
     this.#flushHeads(out);
@@ -111,7 +128,9 @@ export class WebSocketReply implements ReplyReader {
 
   #frameEnd(out: Buffer[]): void {
     if (!this.#inMessage) {
-      const whole = Buffer.concat(this.#control);
+      const came = Buffer.concat(this.#control);
+      const whole = maskControl(came, maskerOf(this.#plan));
+      if (whole !== came) this.#masked += 1;
       this.#control = [];
       if (this.#masker === null) out.push(whole);
       else this.#waiting.push({ offset: this.#taken, bytes: whole });
@@ -155,4 +174,8 @@ export class WebSocketReply implements ReplyReader {
   summary(): ReplySummary {
     return { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
   }
+}
+
+function broken(what: string): WeirError {
+  return new WeirError("WEIR_FRAME_INVALID", `The WebSocket cannot be read: ${what}.`);
 }

@@ -71,20 +71,44 @@ async function curl(words: readonly string[], body: Buffer): Promise<string> {
 export async function measureLoop(): Promise<void> {
   const closing: (() => Promise<void>)[] = [];
   try {
-    process.stdout.write("input | longest delay of the event loop\n");
+    process.stdout.write("input | longest delay of the event loop | most CPU of its thread in one turn\n");
     const rows = [...(await llmRows(closing)), ...(await grpcRows(closing))];
     const loop = monitorEventLoopDelay({ resolution: 1 });
     for (const { name, ask } of rows) {
       await ask();
       loop.reset();
       loop.enable();
+      const turns = watchTurns();
       const status = await ask();
+      const cpuMs = turns();
       loop.disable();
-      process.stdout.write(`${name} (${status}) | ${(loop.max / 1e6).toFixed(0)} ms\n`);
+      process.stdout.write(`${name} (${status}) | ${(loop.max / 1e6).toFixed(0)} ms | ${cpuMs.toFixed(0)} ms\n`);
     }
   } finally {
     for (const close of closing) await close();
   }
+}
+
+/** Where others have the processors, too, a delay tells of them; what a turn takes of this thread's own time does not. */
+function watchTurns(): () => number {
+  const spentMs = (): number => {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  };
+  let last = spentMs();
+  let longest = 0;
+  let watches = true;
+  const turn = (): void => {
+    const now = spentMs();
+    longest = Math.max(longest, now - last);
+    last = now;
+    if (watches) setImmediate(turn);
+  };
+  setImmediate(turn);
+  return () => {
+    watches = false;
+    return longest;
+  };
 }
 
 async function llmRows(closing: (() => Promise<void>)[]): Promise<Row[]> {

@@ -5,6 +5,7 @@ import {
   closeFrame,
   MessageReader,
   messageBytesMax,
+  messageFramesMax,
   opText,
   type WebSocketPart,
   writeMessage,
@@ -86,4 +87,14 @@ test("a message above the limit is refused at its head, in one frame or in many"
   assert.throws(() => {
     for (let at = 0; at < 20; at += 1) reader.push(part);
   }, /longer than/);
+});
+
+test("a message in very many frames is refused", () => {
+  const reader = new MessageReader(false);
+  const first = Buffer.from([0x01, 0]);
+  const some = Buffer.concat(Array.from({ length: 4096 }, () => Buffer.from([0, 0])));
+  reader.push(first);
+  assert.throws(() => {
+    for (let at = 0; at <= messageFramesMax; at += 4096) reader.push(some);
+  }, /more than 65536 frames/);
 });

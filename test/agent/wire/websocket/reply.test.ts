@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compileMaskPlan, type MaskPlan } from "../../../../agent/mask/plan.ts";
 import { MessageReader } from "../../../../agent/wire/websocket/messages.ts";
-import { WebSocketReply } from "../../../../agent/wire/websocket/reply.ts";
+import { WebSocketReply, waitingHeadsMax } from "../../../../agent/wire/websocket/reply.ts";
 import { detectorNames, samples } from "../../mask/values.ts";
 
 const plan = compileMaskPlan([{ detectors: ["credit-card", "email"], with: "redact" }], Buffer.alloc(32)) as MaskPlan;
@@ -108,4 +108,63 @@ test("what cannot be read is refused", () => {
   assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0xc1, 0x01, 0x00])), /extension/);
   assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0])), /masking key/);
   assert.throws(() => new WebSocketReply(plan).push(Buffer.from([0x80, 0x01, 0x00])), /never began/);
+});
+
+test("what two clients could understand differently ends the connection, and nothing of it passes", () => {
+  const card = "4111111111111111";
+  for (const frames of [
+    ...[[frame(3, card)], [frame(7, card)], [frame(0x0b, card)], [frame(0x0f, card)]],
+    [frame(9, card, false)],
+    [frame(1, "4111", false), frame(1, card)],
+    [frame(1, "4111", false), frame(2, card)],
+    [frame(1, "done"), frame(0, card)],
+    [frame(8, "\x03\xe8"), frame(1, card)],
+    [Buffer.concat([Buffer.from([0x81, 0x90, 1, 2, 3, 4]), Buffer.from(card)])],
+    [Buffer.concat([Buffer.from([0xc1, 0x10]), Buffer.from(card)])],
+    [Buffer.concat([Buffer.from([0x89, 126, 0, 126]), Buffer.alloc(110, 0x20), Buffer.from(card)])],
+  ]) {
+    const reply = new WebSocketReply(plan);
+    const out: Buffer[] = [];
+    assert.throws(() => {
+      for (const one of frames) out.push(reply.push(one));
+      out.push(reply.end());
+    }, /WebSocket/);
+    assert.ok(!Buffer.concat(out).includes(card));
+  }
+});
+
+test("pings, pongs and reasons of a close are masked, and keep their place", () => {
+  const said = `${"4111111111111111"} a@example.org`;
+  const sent = Buffer.concat([
+    frame(9, said),
+    frame(1, "41111111", false),
+    frame(10, said),
+    frame(0, "11111111"),
+    rawFrame(8, `\x03\xe8${said}`),
+  ]);
+  const hidden = said.replace(/[^ ]/g, "*");
+  const masked = Buffer.concat([
+    frame(9, hidden),
+    frame(1, "********", false),
+    frame(10, hidden),
+    frame(0, "********"),
+    rawFrame(8, `\x03\xe8${hidden}`),
+  ]);
+  for (let at = 0; at <= sent.length; at += 1) {
+    const reply = new WebSocketReply(plan);
+    const out = [
+      reply.push(Buffer.from(sent.subarray(0, at))),
+      reply.push(Buffer.from(sent.subarray(at))),
+      reply.end(),
+    ];
+    assert.equal(Buffer.concat(out).toString("latin1"), masked.toString("latin1"), `at ${at}`);
+  }
+});
+
+test("frames without end behind a value that goes on are an error, not growth", () => {
+  const reply = new WebSocketReply(plan);
+  const empty = frame(0, "", false);
+  reply.push(frame(1, "4111", false));
+  for (let i = 0; i < waitingHeadsMax - 1; i += 1) reply.push(empty);
+  assert.throws(() => reply.push(Buffer.concat([empty, empty])), /wait for a value's end/);
 });
