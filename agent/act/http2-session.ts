@@ -54,6 +54,8 @@ export class Http2Session implements FlowSession {
   readonly #options: Http2SessionOptions;
   readonly #desk: Desk;
   readonly #streams = new Map<number, StreamDriver>();
+  /** By the ids of what is asked: a stream's request, and each of its messages that is held. */
+  readonly #asking = new Map<number, StreamDriver>();
   #client: ServerHttp2Session | null = null;
   #upstream: Promise<ClientHttp2Session> | null = null;
   /** What `#upstream` came to, as long as it takes requests. */
@@ -75,7 +77,7 @@ export class Http2Session implements FlowSession {
     });
     this.#desk = new Desk({
       ...options,
-      decided: (event) => this.#streams.get(event.askId)?.decided(event.decision, event.approvalId, null),
+      decided: (event) => this.#asking.get(event.askId)?.decided(event.decision, event.approvalId, null),
       recordFailed: (error) => this.#recordFailed(error),
     });
   }
@@ -131,6 +133,11 @@ export class Http2Session implements FlowSession {
       http: this.#options.http,
       id,
       upstream: () => this.#server(),
+      next: () => {
+        this.#asked += 1;
+        this.#asking.set(this.#asked, driver);
+        return this.#asked;
+      },
       up: (bytes) => {
         this.#bytesUp += bytes;
       },
@@ -139,7 +146,11 @@ export class Http2Session implements FlowSession {
       },
     });
     this.#streams.set(id, driver);
-    stream.once("close", () => this.#streams.delete(id));
+    this.#asking.set(id, driver);
+    stream.once("close", () => {
+      this.#streams.delete(id);
+      for (const asked of driver.askIds) this.#asking.delete(asked);
+    });
     driver.run(
       () =>
         new Exchange({

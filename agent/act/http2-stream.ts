@@ -32,6 +32,8 @@ export interface StreamOptions {
   readonly http: HttpContext;
   readonly id: number;
   upstream(): Promise<ClientHttp2Session>;
+  /** The id of one more thing that is asked. */
+  next(): number;
   up(bytes: number): void;
   down(bytes: number): void;
 }
@@ -57,8 +59,13 @@ export class StreamDriver implements ExchangeSink {
   readonly #works = new Set<() => void>();
   #replyPaused = false;
   #over = false;
+  /** Of what was asked so far: the request, and messages of it that were held. */
+  readonly askIds: number[];
+  /** What may not go upstream before the record of such a message is safe; null: nothing waits for that. */
+  #unsafe: (() => void)[] | null = null;
 
   constructor(client: ServerHttp2Stream, method: string, options: StreamOptions) {
+    this.askIds = [options.id];
     this.#client = client;
     this.#method = method;
     this.#options = options;
@@ -127,7 +134,18 @@ export class StreamDriver implements ExchangeSink {
   readonly clientLeft = this.#safely((reason: string) => this.#exchange?.clientLeft(reason));
 
   ask(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
-    const { ports, desk, id } = this.#options;
+    this.#ask(this.#options.id, operation, digest);
+  }
+
+  askNext(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): number {
+    const id = this.#options.next();
+    this.askIds.push(id);
+    this.#ask(id, operation, digest);
+    return id;
+  }
+
+  #ask(id: number, operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
+    const { ports, desk } = this.#options;
     const ready = desk.prepare(operation);
     const ask = (): void => {
       const event = desk.ask({ type: "ask", askId: id, operation, digest });
@@ -147,12 +165,9 @@ export class StreamDriver implements ExchangeSink {
       );
   }
 
-  askNext(): number {
-    throw new WeirError("WEIR_INTERNAL", "There is no tunnel in HTTP/2.");
-  }
-
+  /** The last that was asked: there is no other. */
   withdraw(reason: string): void {
-    this.#options.desk.withdraw(this.#options.id, reason);
+    this.#options.desk.withdraw(this.askIds.at(-1) as number, reason);
   }
 
   record(body: Parameters<ExchangeSink["record"]>[0]): void {
@@ -266,7 +281,25 @@ export class StreamDriver implements ExchangeSink {
     this.#exchange?.upstreamFailed(code, error instanceof Error ? error.message : String(error));
   }
 
+  /** A message that was held is in the record before it goes upstream, and with it what comes behind. */
   #up(send: (server: ClientHttp2Stream) => void, bytes = 0): void {
+    const { desk, ports } = this.#options;
+    const pass = (): void => this.#pass(send, bytes);
+    if (this.#unsafe !== null) this.#unsafe.push(pass);
+    else if (this.askIds.length === 1 || desk.recordedEpoch < ports.gate.settled) pass();
+    else {
+      this.#unsafe = [pass];
+      ports.gate.whenSettled((error) => {
+        const waiting = this.#unsafe ?? [];
+        this.#unsafe = null;
+        if (error !== null) this.#failed(error);
+        else for (const go of waiting) go();
+      });
+    }
+  }
+
+  #pass(send: (server: ClientHttp2Stream) => void, bytes: number): void {
+    if (this.#over && this.#server?.destroyed === true) return;
     if (this.#options.desk.failure !== null) return;
     this.#keptBytes += bytes;
     if (this.#keptBytes > keptBytesMax) this.#kept = null;

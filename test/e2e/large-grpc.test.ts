@@ -1,4 +1,4 @@
-/** gRPC messages of megabytes through everything but the kernel: masked, judged and refused in their order. */
+/** gRPC messages through everything but the kernel, of megabytes and held ones: judged, masked and refused in their order. */
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import {
@@ -64,6 +64,7 @@ describe("long messages of gRPC", () => {
   let serve: (stream: ServerHttp2Stream, messages: readonly Buffer[], ended: boolean) => void = () => {};
   /** Messages that reached the server, of the call at hand. */
   let reached: Buffer[] = [];
+  let relay: Relay;
   let session: ClientHttp2Session;
   const open: { relay: Relay; session: ClientHttp2Session }[] = [];
 
@@ -86,7 +87,7 @@ describe("long messages of gRPC", () => {
       });
     });
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-    ({ session } = await start());
+    ({ relay, session } = await start());
   });
 
   after(async () => {
@@ -111,6 +112,7 @@ targets:
     grpc: { descriptors: ${resolve(import.meta.dirname, "../vectors/grpc/grpc-testing.desc")} }
 rules:
   - { name: no-7, match: { when: 'has(op.message.responseStatus) && op.message.responseStatus.code == 7' }, verdict: deny, reason: "Not seven." }
+  - { name: ask-9, match: { when: 'has(op.message.responseStatus) && op.message.responseStatus.code == 9' }, verdict: hold, reason: "Somebody looks." }
   - { name: mails, match: { target: grpc }, mask: [{ detector: email }], redact: [{ detector: email }] }
 `,
       server: { host: "127.0.0.1", port },
@@ -166,6 +168,19 @@ rules:
       stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
       stream.end(Buffer.concat(frames));
     };
+  }
+
+  async function until(is: () => boolean): Promise<void> {
+    while (!is()) await new Promise((done) => setTimeout(done, 5));
+  }
+
+  /** The approval that is waited for. */
+  async function pending(through: Relay): Promise<string> {
+    for (;;) {
+      const asked = through.approvals.list().find(({ status }) => status === "pending");
+      if (asked !== undefined) return asked.id;
+      await new Promise((done) => setTimeout(done, 5));
+    }
   }
 
   const texts = [
@@ -240,6 +255,92 @@ rules:
     assert.equal(trailers["grpc-status"], "7", JSON.stringify(trailers));
     assert.match(String(trailers["grpc-message"]), /no-7.*Not seven/);
     assert.deepEqual(reached.map(String), [asked("fine").toString()]);
+  });
+
+  describe("a later message that is held", () => {
+    /** Says what came, and ends when the client does. */
+    const echoes = (): void => {
+      serve = (stream, messages, ended) => {
+        if (!stream.headersSent) stream.respond({ ":status": 200, "content-type": "application/grpc" });
+        for (const message of messages) stream.write(frameOf(answered(`got ${message.length}`)));
+        if (ended) stream.end();
+      };
+    };
+    const said = [asked("one"), asked(`two ${email}`, 9), asked("three"), asked("four")];
+    const hidden = [said[0], asked(masked(`two ${email}`), 9), said[2], said[3]].map(String);
+
+    test("waits with those behind it, while answers go on, and leaves redacted once it is approved", async () => {
+      echoes();
+      const { stream, over } = call();
+      for (const message of said) stream.write(frameOf(message));
+      stream.end();
+      const id = await pending(relay);
+      // The first one is there before anybody has decided.
+      await until(() => reached.length === 1);
+      assert.deepEqual(reached.map(String), hidden.slice(0, 1));
+      relay.approvals.decide(id, "approved", "tester", "fine");
+      const { messages, rst } = await over;
+      assert.equal(rst, 0);
+      assert.deepEqual(reached.map(String), hidden);
+      assert.equal(messages.length, 4);
+      const entries = JSON.stringify(relay.entries().slice(-8));
+      assert.match(entries, /ask-9/);
+      assert.match(entries, /"approved"/);
+    });
+
+    test("ends the call when it is not, and nothing of it left", async () => {
+      answers([]);
+      const { stream, over } = call();
+      for (const message of said) stream.write(frameOf(message));
+      stream.end();
+      await until(() => reached.length === 1);
+      relay.approvals.decide(await pending(relay), "denied", "tester", "Not that one.");
+      const { trailers } = await over;
+      assert.equal(trailers["grpc-status"], "7", JSON.stringify(trailers));
+      assert.match(String(trailers["grpc-message"]), /ask-9/);
+      assert.deepEqual(reached.map(String), hidden.slice(0, 1));
+    });
+
+    test("is withdrawn when the client gives up, and nothing runs after", async () => {
+      echoes();
+      const { stream, over } = call();
+      for (const message of said) stream.write(frameOf(message));
+      const id = await pending(relay);
+      const leftOnes = (): number =>
+        relay.entries().filter((entry) => JSON.stringify(entry).includes("gave the request up")).length;
+      const before = leftOnes();
+      await until(() => reached.length === 1);
+      stream.close(constants.NGHTTP2_CANCEL);
+      await over;
+      await until(() => leftOnes() > before);
+      // Whoever says yes now is too late.
+      relay.approvals.decide(id, "approved", "tester", "fine");
+      const next = call();
+      next.stream.end(frameOf(asked("next")));
+      await next.over;
+      assert.deepEqual(reached.map(String), [asked("next").toString()]);
+    });
+
+    test("a call whose first message was held goes on with its later ones", async () => {
+      echoes();
+      const { stream, over } = call();
+      stream.write(frameOf(asked("first", 9)));
+      relay.approvals.decide(await pending(relay), "approved", "tester", "fine");
+      stream.write(frameOf(asked("second")));
+      stream.end(frameOf(asked("third")));
+      const { messages } = await over;
+      assert.deepEqual(reached.map(String), [asked("first", 9), asked("second"), asked("third")].map(String));
+      assert.equal(messages.length, 3);
+    });
+
+    test("a long one counts as denied", async () => {
+      answers([]);
+      const { stream, over } = call();
+      stream.write(frameOf(asked("one")));
+      stream.end(frameOf(asked(prose(mebi), 9)));
+      assert.equal((await over).trailers["grpc-status"], "7");
+      assert.deepEqual(reached.map(String), hidden.slice(0, 1));
+    });
   });
 
   test("many short messages in gzip that are long ones are masked, or refused where one is too long", async () => {

@@ -167,27 +167,33 @@ class GrpcExchange implements DialectExchange {
 
   #forward(verdict: Verdict): ReplyReader {
     return new ForwardedMessages(this.#coding(), {
-      change: (frame, message) => this.#pass(frame, message, verdict),
+      judge: (message, mayHold) => this.#judge(message, mayHold),
+      change: (frame, message) => this.#redact(frame, message, verdict),
       worked: () => {
         this.#passed += 1;
       },
     });
   }
 
-  /** One message of the client on its way: a later one is judged as the first one was. */
-  #pass(frame: Frame, message: Buffer | null, verdict: Verdict): Buffer {
-    const types = this.#types as MethodType;
+  /** A later message of the client is judged as the first one was; what is returned is held. */
+  #judge(message: Buffer | null, mayHold: boolean): Described | null {
     this.#passed += 1;
     if (this.#passed > this.#judged) {
       const traits: string[] = [];
       const described = this.#describe(this.#viewPlain(message, traits), traits);
       const said = this.#context.would({ ...described, http: factsOf(this.#head) });
+      if (said.action === "hold" && mayHold) return described;
       if (said.action !== "allow")
         throw new WeirError(
           "WEIR_DENIED",
           `A later message of the call is denied by rule "${said.rule}": ${said.reason}`,
         );
     }
+    return null;
+  }
+
+  #redact(frame: Frame, message: Buffer | null, verdict: Verdict): Buffer {
+    const types = this.#types as MethodType;
     const { request } = plansOf(verdict, this.#context);
     if (request === null) return frame.raw;
     if (message === null) throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A message cannot be decompressed.");
@@ -241,6 +247,7 @@ class GrpcExchange implements DialectExchange {
 }
 
 interface ForwardedOptions {
+  judge(message: Buffer | null, mayHold: boolean): Described | null;
   change(frame: Frame, message: Buffer | null): Buffer;
   worked(): void;
 }
@@ -250,14 +257,30 @@ class ForwardedMessages extends MessageByMessage implements ReplyReader {
   readonly preservesLength = false;
   readonly masked = 0;
   readonly #options: ForwardedOptions;
+  /** The one that others wait for. */
+  #held: { readonly described: Described; readonly frame: Frame; readonly message: Buffer | null } | null = null;
 
   constructor(coding: string, options: ForwardedOptions) {
     super(coding);
     this.#options = options;
   }
 
-  protected override message(frame: Frame, message: Buffer | null): Buffer {
-    return this.#options.change(frame, message);
+  protected override message(frame: Frame, message: Buffer | null, mayWait: boolean): Buffer | null {
+    const described = this.#options.judge(message, mayWait);
+    if (described === null) return this.#options.change(frame, message);
+    this.#held = { described, frame, message };
+    return null;
+  }
+
+  held(): Described | null {
+    return this.#held?.described ?? null;
+  }
+
+  release(): Buffer {
+    const held = this.#held;
+    if (held === null) return Buffer.alloc(0);
+    this.#held = null;
+    return this.goOn(this.#options.change(held.frame, held.message));
   }
 
   override worked(done: LargeReply): Buffer {

@@ -14,15 +14,18 @@ export abstract class MessageByMessage {
       raw: ({ raw }) => raw,
       change: (frame, mayDefer) => {
         const message = plainMessage(frame, coding, mayDefer ? this.#left : messageBytesMax);
-        if (message === "long") return mayDefer ? null : this.message(frame, null);
+        if (message === "long") return mayDefer ? null : this.message(frame, null, mayDefer);
         this.#left -= message?.length ?? 0;
-        return this.message(frame, message);
+        return this.message(frame, message, mayDefer);
       },
     });
   }
 
-  /** What leaves in place of it. `message` is it without compression; null: that cannot be undone. */
-  protected abstract message(frame: Frame, message: Buffer | null): Buffer;
+  /**
+   * What leaves in place of it; null: it has to wait (`mayWait`). `message` is it without compression; null: that cannot
+   * be undone.
+   */
+  protected abstract message(frame: Frame, message: Buffer | null, mayWait: boolean): Buffer | null;
 
   get heldBytes(): number {
     return this.#frames.heldBytes + this.#parts.heldBytes;
@@ -48,7 +51,12 @@ export abstract class MessageByMessage {
   }
 
   worked({ body }: LargeReply): Buffer {
+    return this.goOn(asBuffer(body));
+  }
+
+  /** `first` leaves in place of the message that waited, and then those behind it. */
+  protected goOn(first: Buffer): Buffer {
     this.#left = largeBodyBytesMin;
-    return this.#parts.goOn(asBuffer(body));
+    return this.#parts.goOn(first);
   }
 }

@@ -176,6 +176,10 @@ export interface ReplyReader {
   save?(): unknown;
   restore?(state: unknown): void;
   part?(raw: Buffer): Buffer;
+  /** Of a request that goes on while it is answered: a part that somebody has to decide; null: there is none. */
+  held?(): Described | null;
+  /** It was approved; returns what may leave now. */
+  release?(): Buffer;
   /** What became of it; returns what may leave now. */
   worked?(done: LargeReply): Buffer;
   /** Nothing did: what the client is told in its place; left out: the reply ends here. */

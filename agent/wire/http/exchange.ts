@@ -228,6 +228,7 @@ export class Exchange {
 
   decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null = null): void {
     if (this.#phase === "forwarding") {
+      this.#forwarded?.decided(decision, approvalId, retryAfterSeconds);
       this.#reply.decisions?.decided(decision, approvalId, retryAfterSeconds);
       return;
     }
@@ -349,9 +350,9 @@ export class Exchange {
     this.#bytes = 0;
     if (reader !== null)
       this.#forwarded = new ForwardedBody({
-        reader,
+        ...{ reader, permit, sink: this.#sink, now: this.#options.now, masking: this.#context },
+        fill: (described) => this.#fill(described),
         handOut: (part) => handOut(this.#options, { do: "forward", verdict }, part),
-        send: (bytes) => this.#sink.sendBody(bytes, permit),
         sendEnd: () => this.#sink.sendEnd(this.#trailers, permit),
         failed: (error) => this.#unreadable(error),
       });
@@ -498,6 +499,7 @@ export class Exchange {
     if (this.#phase === "over") return;
     this.#phase = "over";
     this.#reply.decisions?.close(error?.message ?? "the connection was closed");
+    this.#forwarded?.close(error?.message ?? "the call is over");
     this.#forget?.();
     this.#parts = [];
     if (!this.#recorded) return;

@@ -3,7 +3,7 @@
  * long to be worked on in one go is handed out, and what comes behind it waits, so that nothing leaves out of its turn.
  */
 import { type ErrorCode, WeirError } from "../../errors.ts";
-import type { ReplyReader, ReplySummary } from "./dialect.ts";
+import type { Described, ReplyReader, ReplySummary } from "./dialect.ts";
 import type { LargeReplied } from "./large-body.ts";
 
 export interface ReplyBodyOptions {
@@ -12,6 +12,8 @@ export interface ReplyBodyOptions {
   readonly scrubber: ReplyReader | null;
   /** Hands a long part out; `worked` brings it back. Meanwhile as little as possible should come. */
   handOut(body: Buffer, stream: unknown): void;
+  /** Asks about a part that is held; `released` lets it go. Left out: none is. */
+  ask?(held: Described): void;
   /** What leaves. */
   out(bytes: Buffer): void;
 }
@@ -96,9 +98,19 @@ export class ReplyBody {
     this.#isWorking = false;
     this.#away = 0;
     const { reader } = this.#options;
-    if (done.is !== "failed") this.#pass(reader?.worked?.(done) ?? empty);
-    else if (reader?.failed === undefined) throw new WeirError(done.code as ErrorCode, done.message);
-    else this.#pass(reader.failed(done.code, done.message));
+    if (done.is !== "failed") return this.#goOn(reader?.worked?.(done) ?? empty);
+    if (reader?.failed === undefined) throw new WeirError(done.code as ErrorCode, done.message);
+    return this.#goOn(reader.failed(done.code, done.message));
+  }
+
+  /** The same of a part that was held, and is approved. */
+  released(): boolean {
+    this.#isWorking = false;
+    return this.#goOn(this.#options.reader?.release?.() ?? empty);
+  }
+
+  #goOn(first: Buffer): boolean {
+    this.#pass(first);
     if (this.#handOut(false)) return false;
     const waiting = this.#waiting;
     this.#waiting = [];
@@ -116,7 +128,13 @@ export class ReplyBody {
   }
 
   #handOut(atEnd: boolean): boolean {
-    const { reader, handOut } = this.#options;
+    const { reader, handOut, ask } = this.#options;
+    const held = reader?.held?.() ?? null;
+    if (held !== null && ask !== undefined) {
+      this.#isWorking = true;
+      ask(held);
+      return true;
+    }
     const large = reader?.takeLarge?.(atEnd) ?? null;
     if (large === null) return false;
     this.#isWorking = true;

@@ -139,10 +139,14 @@ class LlmExchange implements DialectExchange {
 
   /** Of a request that goes on while it is answered. */
   #forwarded(events: RequestEvents, verdict: Verdict): ReplyReader {
+    let held: Described | null = null;
     const parts = new LongParts<Buffer>({
       raw: (raw) => raw,
-      change: (raw, mayDefer) =>
-        mayDefer && raw.length > largeBodyBytesMin ? null : this.#forward(raw, events.read(raw), verdict),
+      change: (raw, mayDefer) => {
+        if (mayDefer && raw.length > largeBodyBytesMin) return null;
+        held = this.#judge(events.read(raw), verdict, mayDefer);
+        return held === null ? raw : null;
+      },
     });
     return {
       preservesLength: false,
@@ -153,6 +157,12 @@ class LlmExchange implements DialectExchange {
       push: (bytes) => parts.pass(events.cut(bytes)),
       defer: () => parts.defer(),
       takeLarge: () => parts.takeLarge(),
+      held: () => held,
+      release() {
+        const raw = parts.takeLarge() ?? Buffer.alloc(0);
+        held = null;
+        return parts.goOn(raw);
+      },
       worked: ({ body }) => {
         this.#passed += 1;
         return parts.goOn(asBuffer(body));
@@ -162,22 +172,23 @@ class LlmExchange implements DialectExchange {
     };
   }
 
-  /** Every event after the first is judged when it comes. */
-  #forward(raw: Buffer, event: RequestEvent, verdict: Verdict): Buffer {
+  /** Every event after the first is judged when it comes; what is returned is held. */
+  #judge(event: RequestEvent, verdict: Verdict, mayHold: boolean): Described | null {
+    // The client signed it.
+    if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
+      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
     this.#passed += 1;
     if (this.#passed > this.#judged) {
       const described = this.#described(event.facts, [...event.traits], event.type);
       const said = this.#context.would({ ...described, http: factsOf(this.#head) });
+      if (said.action === "hold" && mayHold) return described;
       if (said.action !== "allow")
         throw new WeirError(
           "WEIR_DENIED",
           `A later event of the call is denied by rule "${said.rule}": ${said.reason}`,
         );
     }
-    // The client signed it.
-    if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
-      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
-    return raw;
+    return null;
   }
 
   #describeFirst(body: Buffer | null): Described {
