@@ -299,8 +299,7 @@ export class StreamDriver implements ExchangeSink {
   }
 
   #pass(send: (server: ClientHttp2Stream) => void, bytes: number): void {
-    if (this.#over && this.#server?.destroyed === true) return;
-    if (this.#options.desk.failure !== null) return;
+    if (this.#over || this.#options.desk.failure !== null) return;
     this.#keptBytes += bytes;
     if (this.#keptBytes > keptBytesMax) this.#kept = null;
     this.#kept?.push(send);

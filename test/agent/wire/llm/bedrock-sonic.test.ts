@@ -4,8 +4,10 @@ import { test } from "node:test";
 import { BedrockEventsIn } from "../../../../agent/wire/llm/bedrock-events-in.ts";
 import { writeEvent } from "../../../../agent/wire/llm/bedrock-frames.ts";
 import { SonicStream, sonicRequest } from "../../../../agent/wire/llm/bedrock-sonic.ts";
+import { llmDialect } from "../../../../agent/wire/llm/dialect.ts";
 import { writeFrame, writeHeaders } from "../../../../agent/wire/llm/eventstream.ts";
 import { hide, run, secrets } from "./anthropic-runs.ts";
+import { contextOf, requestHead, verdictOf } from "./exchange.ts";
 
 const promptName = "4111111111111111-of-the-client";
 const said = (content: string, contentId = "1") => ({ event: { textOutput: { promptName, contentId, content } } });
@@ -91,4 +93,31 @@ test("frames are read at any split, signed ones too; what cannot be read says so
   ])
     assert.deepEqual(traits(frame), ["unreadable-body"]);
   assert.deepEqual(traits(chunk({ event: { audioInput: { content: "QUJD" } } })), ["body-unread"]);
+});
+
+test("a later event that is held waits with those behind it, and leaves as it came", () => {
+  const verdict = verdictOf({});
+  const said = (content: string): Buffer => signed(chunk({ event: { textInput: { content } } }));
+  const asked: string[] = [];
+  const exchange = llmDialect.open(requestHead("/model/amazon.nova-sonic-v1:0/invoke-with-bidirectional-stream"), {
+    ...contextOf("bedrock"),
+    would: ({ llm }) => {
+      asked.push(llm?.prompt ?? "");
+      return { ...verdict, action: llm?.prompt.includes("ask") === true ? "hold" : "allow" };
+    },
+  });
+  assert.ok(exchange !== null);
+  exchange.describe(said("first"));
+  const reader = exchange.forward?.(verdict) ?? assert.fail("it is not forwarded");
+  reader.defer?.();
+  const frames = [said("first"), said("please ask"), said("third"), said("ask again"), said("last")];
+  const out = [reader.push(Buffer.concat(frames))];
+  assert.ok((out[0] as Buffer).equals(frames[0] as Buffer));
+  assert.equal(reader.held?.()?.llm?.prompt, "please ask");
+  out.push(reader.release?.() ?? assert.fail());
+  assert.equal(reader.held?.()?.llm?.prompt, "ask again");
+  out.push(reader.release?.() ?? assert.fail(), reader.end());
+  assert.equal(reader.held?.(), null);
+  assert.ok(Buffer.concat(out).equals(Buffer.concat(frames)));
+  assert.deepEqual(asked, ["please ask", "third", "ask again", "last"]);
 });
