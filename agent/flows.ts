@@ -119,7 +119,7 @@ export function joinFlows(options: FlowsOptions): Flows {
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     terminateClient: (socket, { leftover, names, flow, alpn, serverName = null }) =>
       tls.terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
-    catalog: (flow, target, login, asked) => catalog.columns(flow, target, login, asked),
+    catalog: (flow, target, login, question) => catalog.answer(flow, target, login, question),
     cancels,
     log,
   };

@@ -13,7 +13,7 @@ import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import { describeStatement } from "../wire/postgres/describe/index.ts";
 import { mayCarry } from "../wire/postgres/describe/may-carry.ts";
-import type { CatalogColumn, CatalogQuestion, ColumnName, TableName } from "../wire/protocol.ts";
+import type { CatalogAnswer, CatalogColumn, CatalogQuestion, ColumnName, TableName } from "../wire/protocol.ts";
 import type { UpstreamLogin } from "./ports.ts";
 
 /** A name that was read is used this long; a rename inside it still masks by the old name. */
@@ -56,12 +56,12 @@ export class CatalogReader {
    * Columns of these tables; an object id that is not found is simply absent. Throws when the server cannot be asked.
    * `fresh`: as they are now, whatever was read before.
    */
-  async columns(
+  async answer(
     flow: Flow,
     target: Target,
     login: UpstreamLogin,
-    { tableOids, tables = [], fresh = false }: CatalogQuestion,
-  ): Promise<CatalogColumn[]> {
+    { tableOids, tables = [], fresh = false, versionOf }: CatalogQuestion,
+  ): Promise<CatalogAnswer> {
     const server = `${flow.destination.address}:${flow.destination.port}/${login.database}`;
     const now = Date.now();
     const known: CatalogColumn[] = [];
@@ -69,20 +69,21 @@ export class CatalogReader {
     const key = `${server}@${login.user}`;
     const ask = <T>(question: (client: Client) => Promise<T>): Promise<T> =>
       this.#ask(key, flow, target, login, question);
+    const version = versionOf === undefined ? null : await ask((client) => readVersion(client, versionOf));
     const named = tables.length === 0 ? [] : await ask((client) => readOids(client, tables));
     for (const oid of new Set([...tableOids, ...named])) {
       const cached = this.#tables.get(`${server}#${oid}`);
       if (!fresh && cached !== undefined && cached.untilMs > now) known.push(...cached.columns);
       else missing.push(oid);
     }
-    if (missing.length === 0) return known;
+    if (missing.length === 0) return { columns: known, version };
     const read = await ask((client) => readColumns(client, missing));
     if (this.#tables.size > catalogTablesMax) this.#tables.clear();
     for (const oid of missing) {
       const columns = read.filter((column) => column.tableOid === oid);
       if (columns.length > 0) this.#tables.set(`${server}#${oid}`, { columns, untilMs: now + catalogEntryMs });
     }
-    return [...known, ...read];
+    return { columns: [...known, ...read], version };
   }
 
   async close(): Promise<void> {
@@ -230,6 +231,21 @@ async function readOids(client: Client, tables: readonly TableName[]): Promise<n
   if (rows.length > sameNamesMax)
     throw new WeirError("WEIR_LIMIT_REACHED", `more than ${sameNamesMax} tables by these names`);
   return rows.map(({ oid }) => Number(oid));
+}
+
+/** Rows of the catalog have the number of the transaction that wrote them. Other sessions' temporary tables are no matter. */
+const versionQuery = `
+  SELECT string_agg(concat_ws(' ', c.oid, c.xmin, n.oid, n.xmin), ', ' ORDER BY c.oid) AS version
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN unnest($1::text[], $2::text[]) AS asked(schema, name) ON c.relname = asked.name
+                                                             AND n.nspname = coalesce(asked.schema, n.nspname)
+   WHERE n.nspname !~ '^pg_(toast_)?temp_'`;
+
+async function readVersion(client: Client, tables: readonly TableName[]): Promise<string> {
+  const names = [tables.map(([schema]) => schema), tables.map(([, name]) => name)];
+  const { rows } = await client.query<{ version: string | null }>(versionQuery, names);
+  return rows[0]?.version ?? "none";
 }
 
 interface Relative {

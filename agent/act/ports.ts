@@ -5,7 +5,7 @@ import type { Operation } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import type { Decision, Verdict } from "../core/verdict.ts";
-import type { CatalogColumn, CatalogQuestion, TlsFacts } from "../wire/protocol.ts";
+import type { CatalogAnswer, CatalogQuestion, TlsFacts } from "../wire/protocol.ts";
 import type { Anomalies } from "./anomalies.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Gate } from "./gate.ts";
@@ -89,7 +89,7 @@ export interface SessionPorts {
     },
   ): Promise<{ socket: Socket; tls: TlsFacts }>;
   /** Column names of tables on this flow's server, read by the agent's own connection. */
-  catalog(flow: Flow, target: Target, login: UpstreamLogin, asked: CatalogQuestion): Promise<readonly CatalogColumn[]>;
+  catalog(flow: Flow, target: Target, login: UpstreamLogin, question: CatalogQuestion): Promise<CatalogAnswer>;
   cancels: {
     register(flow: Flow, key: Buffer, cancel: () => boolean): void;
     forget(flow: Flow, key: Buffer): void;

@@ -244,7 +244,7 @@ export class Session implements FlowSession {
         void this.#terminateClient(command.leftover, command.alpn);
         return;
       case "catalog":
-        void this.#catalog(command);
+        void this.#catalog(command.question);
         return;
       case "login":
         clearTimeout(this.#opening);
@@ -432,15 +432,14 @@ export class Session implements FlowSession {
     }
   }
 
-  async #catalog(asked: CatalogQuestion): Promise<void> {
+  async #catalog(question: CatalogQuestion): Promise<void> {
     this.#paused.server = true;
     this.#steer("server");
-    const tables = asked.tables === undefined ? {} : { tables: asked.tables };
-    let event: WireEvent = { type: "catalog", columns: [], failed: true, ...tables };
+    let event: WireEvent = { type: "catalog", question, columns: [], version: null, failed: true };
     if (this.#login !== null) {
       try {
-        const columns = await this.#ports.catalog(this.flow, this.target, this.#login, asked);
-        event = { type: "catalog", columns, failed: false, ...tables };
+        const answer = await this.#ports.catalog(this.flow, this.target, this.#login, question);
+        event = { type: "catalog", question, ...answer, failed: false };
       } catch (error) {
         this.#ports.log("warn", `${this.flow.id}: catalog: ${error instanceof Error ? error.message : String(error)}`);
       }

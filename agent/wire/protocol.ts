@@ -75,6 +75,13 @@ export interface CatalogQuestion {
   readonly tables?: readonly TableName[];
   /** Read now: what was read before may not be used. */
   readonly fresh?: boolean;
+  /** A text that is another one whenever a table or view of these names is made, changed, renamed or dropped. */
+  readonly versionOf?: readonly TableName[];
+}
+
+export interface CatalogAnswer {
+  readonly columns: readonly CatalogColumn[];
+  readonly version: string | null;
 }
 
 export type WireEvent =
@@ -98,10 +105,11 @@ export type WireEvent =
   /** The answer to `catalog`: the columns of the asked tables; `failed` when they could not be read. */
   | {
       readonly type: "catalog";
+      /** The very object of the command. */
+      readonly question: CatalogQuestion;
       readonly columns: readonly CatalogColumn[];
+      readonly version: string | null;
       readonly failed: boolean;
-      /** As it was asked. */
-      readonly tables?: readonly TableName[];
     }
   /** A CancelRequest for this session came in on another flow. */
   | { readonly type: "cancel" }
@@ -149,7 +157,7 @@ export type Command =
   | { readonly type: "withdraw"; readonly askId: number; readonly reason: string }
   | { readonly type: "record"; readonly body: EntryBody }
   /** Names of the columns of these tables are needed; nothing more is read from the server before the answer. */
-  | ({ readonly type: "catalog" } & CatalogQuestion)
+  | { readonly type: "catalog"; readonly question: CatalogQuestion }
   /** Stop or go on reading a side. */
   | { readonly type: "pause"; readonly side: Side }
   | { readonly type: "resume"; readonly side: Side }

@@ -221,6 +221,41 @@ print(b"1\\t${masked}\\n" in seen or b"${masked}\\t1\\n" in seen, seen)`);
     assert.match(output, /^True/, output);
   });
 
+  test("another session puts a table of the same name before it in search_path, and takes it away again", async () => {
+    await server.admin(`CREATE SCHEMA early; CREATE SCHEMA late; CREATE TABLE late.people (id text, ssn text);
+      INSERT INTO late.people VALUES ('1', '${ssn}');
+      CREATE TABLE early.hidden (ssn text, id text); INSERT INTO early.hidden VALUES ('${ssn}', '1')`);
+    const output = await py(`stop = False
+def flip():
+    with psycopg.connect("port=${server.port}", autocommit=True) as d:
+        while not stop:
+            d.execute("ALTER TABLE early.hidden RENAME TO people")
+            d.execute("ALTER TABLE early.people RENAME TO hidden")
+thread = threading.Thread(target=flip); thread.start()
+seen = set()
+def copy(query, turn):
+    try:
+        with c.cursor().copy(query) as k:
+            for row in k: seen.add(bytes(row))
+    except psycopg.Error as e: seen.add(e.diag.sqlstate)
+try:
+    c.execute("SET search_path = early, late")
+    for turn in range(120):
+        if turn % 4 == 3: c.execute("BEGIN")
+        copy("COPY people TO STDOUT" if turn % 2 else "COPY (SELECT * FROM people) TO STDOUT", turn)
+        if turn % 4 == 3: c.execute("ROLLBACK")
+        p = c.pgconn.exec_params(b"COPY people TO STDOUT", [])
+        while p.status == psycopg.pq.ExecStatus.COPY_OUT:
+            n, data = c.pgconn.get_copy_data(0)
+            if n < 0: p = c.pgconn.get_result()
+            else: seen.add(bytes(data))
+        while c.pgconn.get_result(): pass
+finally:
+    stop = True; thread.join()
+print(seen <= {b"1\\t${masked}\\n", b"${masked}\\t1\\n", "42501"}, len(seen) > 1, seen)`);
+    assert.match(output, /^True True/, output);
+  });
+
   test("the extended protocol, errors, and a session that goes on", async () => {
     const output = await py(`p = c.pgconn
 def copy(sql):

@@ -417,8 +417,8 @@ export class Backend implements FrameReader {
     const { run } = head;
     let reply: Buffer | null = head.response;
     if (reply === null && !this.#state.dropping) reply = this.results.maskError(bytes, start, end, run);
-    if (run?.probe === "asked" && head.ours) {
-      run.probe = "failed";
+    if (run?.probe?.stage === "describing" && head.ours) {
+      run.probe.stage = "failed";
       reply = reply === null ? withoutPosition(bytes, start, end) : withoutPosition(reply, 0, reply.length);
     }
     if (run !== null) {

@@ -2,6 +2,7 @@
 import { PeerError } from "../../errors.ts";
 import type { Command, Conversation, ConversationContext, WireEvent } from "../protocol.ts";
 import { Backend } from "./backend.ts";
+import { probeAnswered } from "./copy-probe.ts";
 import { entry } from "./expected.ts";
 import { Frontend } from "./frontend.ts";
 import { Intake, SessionOver, type Step } from "./intake.ts";
@@ -76,8 +77,10 @@ export class PostgresConversation implements Conversation {
           server.decided(event.decision, event.approvalId, event.by ?? "");
         break;
       case "catalog":
-        if (event.tables === undefined) server.results.catalog(event.columns, event.failed);
-        else client.copied.answered(event.tables, event.columns, event.failed);
+        if (!probeAnswered(state, event.question, event.failed ? null : event.columns, event.version)) {
+          if (event.question.tables === undefined) server.results.catalog(event);
+          else client.copied.answered(event.question.tables, event.columns, event.failed);
+        }
         state.wakeBackend = true;
         state.wakeFrontend = true;
         break;

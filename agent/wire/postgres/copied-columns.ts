@@ -65,7 +65,7 @@ export class CopiedColumns {
     if (missing.length === 0) return sources.flatMap((table) => this.#known.get(keyOf(table))?.columns ?? none);
     if (!this.#asked) {
       this.#asked = true;
-      this.#state.out.push({ type: "catalog", tableOids: none, tables: missing });
+      this.#state.out.push({ type: "catalog", question: { tableOids: none, tables: missing } });
     }
     return null;
   }

@@ -8,7 +8,7 @@ import { type Asked, bindRun, callRun, cursorRun, parseRun, queryRun } from "./a
 import { message } from "./backend-messages.ts";
 import { BrokenBatch } from "./broken-batch.ts";
 import { CopiedColumns } from "./copied-columns.ts";
-import { copyProbe, isProbed } from "./copy-probe.ts";
+import { probeStep, sendCopy } from "./copy-probe.ts";
 import { entry } from "./expected.ts";
 import { type Fate, type FrameReader, Framer, type PartialFate, pass, stop, take } from "./framer.ts";
 import {
@@ -18,6 +18,7 @@ import {
   readExecute,
   readFunctionCall,
   readParse,
+  readQuery,
   readTarget,
 } from "./frontend-messages.ts";
 import { pipelineMessagesMax, statementBytesMax } from "./limits.ts";
@@ -58,7 +59,11 @@ export class Frontend implements FrameReader {
       return this.#settle();
     }
     // A cancel of what is dropped must not meet a later statement.
-    if (state.dropping && type !== frontend.sync && type !== frontend.terminate) return stop;
+    if (state.dropping && state.copying === null && type !== frontend.sync && type !== frontend.terminate) return stop;
+    if (state.copying !== null && !this.question.isDecided) {
+      if (state.expected.length > 0) return this.#settle();
+      state.copying = null;
+    }
     if (state.copy !== null) {
       const fate = this.#duringCopy(type);
       if (fate !== null) return fate;
@@ -177,17 +182,9 @@ export class Frontend implements FrameReader {
     if (!this.question.admit(run)) return this.#refuseSimple(run);
     const stored = this.#stores(run);
     if (stored !== "no") return stored === "wait" ? stop : this.#refuseSimple(run);
-    if (isProbed(run, state) && !state.batchDirty) {
-      this.question.keep(run);
-      return this.#probe(run);
-    }
-    if (run.probe === "failed") {
-      // The client has the server's error; what it waits for now is ReadyForQuery.
-      this.framer.flush();
-      state.sendServer(syncMessage);
-      state.expected.push(entry("sync"));
-      state.endBatch();
-      return take;
+    if (!state.batchDirty) {
+      const fate = this.#copyOut(run, bytes, start, end);
+      if (fate !== null) return fate;
     }
     state.expected.push(entry("query", { run }));
     this.#begun(run);
@@ -274,9 +271,10 @@ export class Frontend implements FrameReader {
       run.finished = false;
       run.startedMs = state.context.now();
     }
-    if (isProbed(run, state) && !state.batchRan) {
-      state.batchDirty = true;
-      return this.#probe(run);
+    if (!state.batchRan || run.probe !== null) {
+      const step = this.#probe(run);
+      if (step !== "go") return stop;
+      if (run.probe !== null) state.copying = run;
     }
     const undescribed = portal?.prepared?.description == null || portal.resultFormats === null;
     if (undescribed && portal?.described !== true && needsFields(run)) {
@@ -303,14 +301,35 @@ export class Frontend implements FrameReader {
     return "yes";
   }
 
-  /** In the transaction in which the COPY will run, so that the locks of the one hold for the other. */
-  #probe(run: Run): Fate {
+  #probe(run: Run): ReturnType<typeof probeStep> {
+    if (run.probe?.stage === "describe") this.framer.flush();
+    const step = probeStep(run, this.#state);
+    if (step === "describe") this.#draining = true;
+    return step;
+  }
+
+  /** A COPY in a Query that has to be described; null: it goes as any other. */
+  #copyOut(run: Run, bytes: Buffer, start: number, end: number): Fate | null {
     const state = this.#state;
-    run.probe = "asked";
+    const step = this.#probe(run);
+    const { probe } = run;
+    if (step === "go" && probe === null) return null;
+    if (step === "failed" || probe?.stage === "sent") {
+      // Its answers are the client's already; what it waits for now is ReadyForQuery.
+      state.copying = null;
+      this.framer.flush();
+      state.sendServer(syncMessage);
+      state.expected.push(entry("sync"));
+      state.endBatch();
+      return take;
+    }
+    this.question.keep(run);
+    if (step !== "go" || probe === null) return stop;
+    probe.stage = "sent";
     this.framer.flush();
-    state.sendServer(copyProbe(run), run.permit ?? state.permit);
-    for (const awaited of ["parse", "describe", "close"] as const)
-      state.expected.push(entry(awaited, { run, ours: true }));
+    const { from, to } = readQuery(bytes, start, end);
+    sendCopy(run, bytes.subarray(from, to), state);
+    state.copying = run;
     this.#draining = true;
     return stop;
   }

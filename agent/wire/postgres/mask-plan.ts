@@ -42,6 +42,8 @@ export interface CopyUnderMasks {
   readonly fields: readonly ResultField[] | null;
   /** Null: the names could not be read. */
   readonly catalog: readonly CatalogColumn[] | null;
+  /** What stands by the names of its tables has changed since. */
+  readonly changed: boolean;
   readonly encoding: string;
 }
 

@@ -24,6 +24,11 @@ export class Question {
     return this.#waiting;
   }
 
+  /** The message at hand is decided, and waits for what the server tells of it. */
+  get isDecided(): boolean {
+    return this.#answered !== null;
+  }
+
   ask(run: Run): void {
     this.#waiting = run;
     this.#state.out.push({ type: "ask", askId: run.askId, operation: run.operation });

@@ -3,7 +3,7 @@ import type { Operation } from "../../core/operation.ts";
 import type { MaskSpec } from "../../core/verdict.ts";
 import { PeerError } from "../../errors.ts";
 import type { OwnDetectors } from "../../mask/plan.ts";
-import type { CatalogColumn } from "../protocol.ts";
+import type { CatalogColumn, WireEvent } from "../protocol.ts";
 import { backend, message, readErrorFields, readRowDescription } from "./backend-messages.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 import type { Entry } from "./expected.ts";
@@ -42,6 +42,8 @@ export function maskOperation(operation: Operation, masks: readonly MaskSpec[], 
     return operation;
   return { ...operation, text, parameters };
 }
+
+type CatalogEvent = Extract<WireEvent, { type: "catalog" }>;
 
 interface Current {
   readonly run: Run;
@@ -162,18 +164,19 @@ export class Results {
     this.#current = null;
   }
 
-  /** A COPY begins, and has locked what it reads: the names of its columns are read anew, before a row leaves. */
+  /**
+   * A COPY begins. Its transaction is open: what it reads is locked, and stands in the catalog under the name by which it
+   * was found. Is all by these names as it was before it was described, it is what was described.
+   */
   copyBegin(run: Run, copy: { readonly format: number; readonly formats: readonly number[] }): "wait" | "ready" {
     const masks = run.verdict?.transforms.masks ?? none;
     if (masks.length === 0) return "ready";
-    const described = run.probe === "asked" ? run.description : null;
-    const fields = described === null ? null : readRowDescription(described, 0, described.length);
-    const tableOids = [...new Set(fields?.map(({ tableOid }) => tableOid))].filter((oid) => oid !== 0);
-    if (tableOids.length > 0 && this.#copyNamed !== run) {
-      this.#copyNamed = run;
+    const { probe, description } = run;
+    const described = probe === null || description === null ? null : { probe, description };
+    if (described !== null && this.#versionOf !== run) {
+      this.#versionOf = run;
       this.waiting = true;
-      this.#asked = tableOids;
-      this.#state.out.push({ type: "catalog", tableOids, fresh: true });
+      this.#state.out.push({ type: "catalog", question: { tableOids: none, versionOf: described.probe.names } });
       return "wait";
     }
     const plan = planCopy(
@@ -183,20 +186,21 @@ export class Results {
         columns: copy.formats.length,
         masks,
         statements: statementsOf(run),
-        fields,
-        catalog: fields === null || this.#catalogFailed ? null : this.#columnsOf(fields),
+        fields: described === null ? null : readRowDescription(described.description, 0, described.description.length),
+        changed: described !== null && (described.probe.version === null || described.probe.version !== this.#version),
+        catalog: described?.probe.catalog ?? null,
         encoding: this.#state.encoding,
       },
       this.#masking,
     );
-    this.#copyNamed = null;
-    this.#catalogFailed = false;
+    this.#versionOf = null;
     this.#current = this.#open(run, plan, none, none);
     return "ready";
   }
 
-  /** The COPY whose names were asked for. */
-  #copyNamed: Run | null = null;
+  /** The COPY that waits to know what stands by its names now. */
+  #versionOf: Run | null = null;
+  #version: string | null = null;
 
   /** What the copy masker still holds. */
   copyEnd(): Buffer | null {
@@ -255,8 +259,12 @@ export class Results {
     return masks.length === 0 ? null : maskFields(backend.error, bytes, start, end, masks, run, this.#masking.own);
   }
 
-  catalog(columns: readonly CatalogColumn[], failed: boolean): void {
+  catalog({ question, columns, version, failed }: CatalogEvent): void {
     this.waiting = false;
+    if (question.versionOf !== undefined) {
+      this.#version = failed ? null : version;
+      return;
+    }
     this.#catalogFailed = failed;
     if (this.#catalog.size > catalogTablesMax) this.#catalog.clear();
     const untilMs = this.#state.context.now() + catalogEntryMs;
@@ -296,7 +304,7 @@ export class Results {
       if (missing.length > 0 && !this.#catalogFailed) {
         this.waiting = true;
         this.#asked = missing;
-        this.#state.out.push({ type: "catalog", tableOids: missing });
+        this.#state.out.push({ type: "catalog", question: { tableOids: missing } });
         return "wait";
       }
       const catalog = missing.length > 0 ? null : this.#columnsOf(fields);

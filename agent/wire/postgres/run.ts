@@ -1,6 +1,7 @@
 /** The nouns of the query phase: a prepared statement, a portal, and the run of one decided operation. */
 import type { Operation } from "../../core/operation.ts";
 import type { Permit, RowLimit, Verdict } from "../../core/verdict.ts";
+import type { Probe } from "./copy-probe.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 
 const none: readonly never[] = Object.freeze([]);
@@ -116,7 +117,7 @@ export interface Run {
   /** The statement's RowDescription, as the server sent it for this run. */
   description: Buffer | null;
   /** A COPY under column masks is described first (copy-probe.ts); null: not yet, or not needed. */
-  probe: "asked" | "failed" | null;
+  probe: Probe | null;
 }
 
 export function newRun(

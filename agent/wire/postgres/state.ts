@@ -3,7 +3,7 @@
 import type { Operation } from "../../core/operation.ts";
 import type { EntryBody } from "../../core/record.ts";
 import type { MaskSpec, Permit, Verdict } from "../../core/verdict.ts";
-import type { Command, ConversationContext } from "../protocol.ts";
+import type { CatalogQuestion, Command, ConversationContext } from "../protocol.ts";
 import { describeStatement } from "./describe/index.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 import { Expected } from "./expected.ts";
@@ -48,6 +48,10 @@ export class SessionState {
   /** A text was sent that may change what the next one means: it is answered first. */
   barrier = false;
   copy: CopyIn | null = null;
+  /** What the catalog was asked for a COPY that waits for it. */
+  asking: { readonly run: Run; readonly question: CatalogQuestion } | null = null;
+  /** A COPY that was described: what follows waits for its end, so that its transaction stays open. */
+  copying: Run | null = null;
   /** The client was told an error in the middle of a result: the rest up to ReadyForQuery is dropped. */
   dropping = false;
   encoding = "UTF8";

@@ -114,7 +114,7 @@ export function transcript(
         else if (command.type === "dial") queue.push({ type: "server-ready", tls: null });
         else if (command.type === "start-client-tls")
           queue.push({ type: "client-tls", tls: { alpn: null, certificate: null } });
-        else if (command.type === "catalog") queue.push({ ...command, type: "catalog", columns: [], failed: true });
+        else if (command.type === "catalog") queue.push({ ...command, columns: [], version: null, failed: true });
         else if (command.type === "close") closed = command.reason;
       }
     }

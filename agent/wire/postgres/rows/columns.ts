@@ -85,21 +85,16 @@ export function maskedBehind(column: CatalogColumn, patterns: readonly Pattern[]
   );
 }
 
-/** A COPY whose columns are not known, or not for sure: hidden whole, or denied, when it may carry a masked one. */
+/** A COPY whose columns are not known, or not for sure: hidden whole, or denied, when it reads any table. */
 export function unknownCopyFate(
   patterns: readonly Pattern[],
-  copy: CopyInfo | null,
   statements: readonly StatementInfo[],
   why: string,
 ): ColumnFate {
-  const carried = patterns.find(
-    (pattern) =>
-      copy === null ||
-      copy.relation !== null ||
-      statements.length === 0 ||
-      statements.some((info) => info.statements !== 1 || carries(info, pattern, statements)),
-  );
-  return carried === undefined ? open : derived(carried, why);
+  const [first] = patterns;
+  const reads =
+    statements.length === 0 || statements.some(({ flow }) => flow.opaque || flow.named || flow.tables.length > 0);
+  return first === undefined || !reads ? open : derived(first, why);
 }
 
 /** The columns of a COPY, with what each is: of a table without a column list the computed ones are not sent. */

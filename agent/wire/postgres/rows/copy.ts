@@ -20,12 +20,13 @@ export function planCopyRows(copied: CopyUnderMasks, { key, own }: Masking): Mas
   const patterns = columnPatterns(masks);
   const masker = maskerOf(masks, key, own);
   const unknown = (why: string): MaskPlan => {
-    const fate = unknownCopyFate(patterns, copy, statements, why);
+    const fate = unknownCopyFate(patterns, statements, why);
     if (fate.kind === "deny") return fate;
     return fate.kind === "whole" ? wholeCopy(fate, binary) : detectedCopy(masker, binary);
   };
   if (patterns.length === 0) return detectedCopy(masker, binary);
   if (copy === null || copied.fields === null) return unknown("the server could not be asked for its columns alone");
+  if (copied.changed) return unknown("a table by one of its names was changed while it was described; run it again");
   const fields = copiedFields(copy, copied.fields, catalog);
   if (fields.length !== copied.columns) return unknown("its columns are not the ones that the server described");
   const columns: Column[] = [];

@@ -121,7 +121,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
         alpn,
         leaf: authority.leafFor(names ?? { commonName: "127.0.0.1", dns: [], ip: ["127.0.0.1"] }),
       }),
-    catalog: (flow, target, login, asked) => catalog.columns(flow, target, login, asked),
+    catalog: (flow, target, login, question) => catalog.answer(flow, target, login, question),
     cancels,
     log,
   };

@@ -38,6 +38,7 @@ function plan(options: string, detectors: boolean, encoding = "UTF8"): MaskPlan 
         column,
         dependsOn: null,
       })),
+      changed: false,
       encoding,
     },
     { key: Buffer.from("key"), own: new Map() },
