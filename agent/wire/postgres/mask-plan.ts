@@ -38,12 +38,12 @@ export interface CopyUnderMasks {
   readonly columns: number;
   readonly masks: readonly MaskSpec[];
   readonly statements: readonly StatementInfo[];
-  /** As the server described a SELECT of the same columns; null: it was not asked, so that origins are not known. */
+  /** Why its columns are not known for sure; null: they are. */
+  readonly doubt: string | null;
+  /** As the server described a SELECT of the same columns; null: it was not asked. */
   readonly fields: readonly ResultField[] | null;
   /** Null: the names could not be read. */
   readonly catalog: readonly CatalogColumn[] | null;
-  /** What stands by the names of its tables has changed since. */
-  readonly changed: boolean;
   readonly encoding: string;
 }
 

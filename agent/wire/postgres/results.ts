@@ -5,6 +5,7 @@ import { PeerError } from "../../errors.ts";
 import type { OwnDetectors } from "../../mask/plan.ts";
 import type { CatalogColumn, WireEvent } from "../protocol.ts";
 import { backend, message, readErrorFields, readRowDescription } from "./backend-messages.ts";
+import type { Probe } from "./copy-probe.ts";
 import type { StatementInfo } from "./describe/statement-info.ts";
 import type { Entry } from "./expected.ts";
 import { headerBytes } from "./framer.ts";
@@ -187,7 +188,8 @@ export class Results {
         masks,
         statements: statementsOf(run),
         fields: described === null ? null : readRowDescription(described.description, 0, described.description.length),
-        changed: described !== null && (described.probe.version === null || described.probe.version !== this.#version),
+        doubt:
+          described === null ? "the server could not be asked for its columns alone" : this.#doubt(described.probe),
         catalog: described?.probe.catalog ?? null,
         encoding: this.#state.encoding,
       },
@@ -196,6 +198,13 @@ export class Results {
     this.#versionOf = null;
     this.#current = this.#open(run, plan, none, none);
     return "ready";
+  }
+
+  #doubt({ version, catalog }: Probe): string | null {
+    if (version === null || catalog === null || this.#version === null)
+      return "the names of its columns could not be read";
+    if (version === this.#version) return null;
+    return "a table by one of its names was changed while it was described; run it again";
   }
 
   /** The COPY that waits to know what stands by its names now. */

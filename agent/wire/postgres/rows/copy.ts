@@ -25,8 +25,8 @@ export function planCopyRows(copied: CopyUnderMasks, { key, own }: Masking): Mas
     return fate.kind === "whole" ? wholeCopy(fate, binary) : detectedCopy(masker, binary);
   };
   if (patterns.length === 0) return detectedCopy(masker, binary);
-  if (copy === null || copied.fields === null) return unknown("the server could not be asked for its columns alone");
-  if (copied.changed) return unknown("a table by one of its names was changed while it was described; run it again");
+  if (copied.doubt !== null) return unknown(copied.doubt);
+  if (copy === null || copied.fields === null) return unknown("it was not described");
   const fields = copiedFields(copy, copied.fields, catalog);
   if (fields.length !== copied.columns) return unknown("its columns are not the ones that the server described");
   const columns: Column[] = [];

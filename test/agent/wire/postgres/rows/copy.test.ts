@@ -38,7 +38,7 @@ function plan(options: string, detectors: boolean, encoding = "UTF8"): MaskPlan 
         column,
         dependsOn: null,
       })),
-      changed: false,
+      doubt: null,
       encoding,
     },
     { key: Buffer.from("key"), own: new Map() },
