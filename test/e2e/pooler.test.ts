@@ -50,6 +50,18 @@ rules: [{ name: pii, match: { target: db }, mask: [{ column: customers.ssn, with
     }
     assert.equal(await psql("SELECT ssn, name FROM customers"), "*******4399|Ada\n");
     assert.match(await psql("SELECT n FROM v"), /masks customers\.ssn, and column "n" comes from a view over it/);
+    for (const tries of [1, 2]) {
+      assert.equal(await psql("COPY customers TO STDOUT (FORMAT csv)"), "*******4399,Ada\n", `try ${tries}`);
+      assert.equal(
+        await psql("BEGIN", "COPY (SELECT * FROM customers) TO STDOUT", "COMMIT"),
+        "BEGIN\n*******4399\tAda\nCOMMIT\n",
+      );
+      assert.match(
+        await psql("COPY nowhere TO STDOUT", "COPY customers (name) TO STDOUT"),
+        /does not exist\nAda\n|Ada\n.*does not exist/,
+      );
+    }
+    assert.match(await psql("CREATE TABLE x AS SELECT n FROM v"), /the statement was not sent: rule "pii"/);
     assert.equal(await psql("SHOW search_path"), '"$user", public\n', "nothing of it stays on a shared connection");
     assert.deepEqual(relay.logs, []);
   } finally {
