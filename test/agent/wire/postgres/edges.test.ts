@@ -167,3 +167,61 @@ test("a mask never lets the raw value through", async () => {
   }
   assert.ok(!JSON.stringify(proxy.records).includes("123-45"));
 });
+
+test("COPY of a masked column by single messages and bytes, in pipelines and blocks", async () => {
+  const client = await logIn(proxy, server);
+  const copied = (heard: Heard[]): string =>
+    heard
+      .map((message) =>
+        message.name === "copyData"
+          ? String(message["chunk"]).trim()
+          : message.name === "error"
+            ? message["code"]
+            : message.name,
+      )
+      .join(" ");
+  const whole = "copyOutResponse *******6789 copyDone commandComplete readyForQuery";
+  const copy = "COPY secrets TO STDOUT";
+  const one = serialize.query("SELECT 1");
+  const extended = (text: string, name = ""): Buffer[] => [
+    serialize.parse({ name, text }),
+    serialize.bind({ statement: name }),
+    serialize.execute({}),
+  ];
+  client.drip(Buffer.concat([serialize.query(copy), one, serialize.query(`${copy};`), one]));
+  for (const expected of [whole, /^rowDescription dataRow/, whole, /^rowDescription dataRow/]) {
+    const heard = copied(await client.until("readyForQuery"));
+    if (typeof expected === "string") assert.equal(heard, expected);
+    else assert.match(heard, expected);
+  }
+  client.drip(Buffer.concat([...extended(copy), serialize.sync(), ...extended(copy, "kept"), serialize.sync()]));
+  for (let at = 0; at < 2; at += 1)
+    assert.equal(copied(await client.until("readyForQuery")), `parseComplete bindComplete ${whole}`);
+  // Prepared once, run again, in a block too.
+  for (const text of ["BEGIN", copy, copy]) client.send(serialize.query(text));
+  client.send(
+    serialize.bind({ statement: "kept" }),
+    serialize.execute({}),
+    serialize.sync(),
+    serialize.query("COMMIT"),
+  );
+  await client.until("readyForQuery");
+  for (const expected of [whole, whole, `bindComplete ${whole}`, "commandComplete readyForQuery"])
+    assert.equal(copied(await client.until("readyForQuery")), expected);
+  // Behind another statement, in a batch or in a text, what its names mean cannot be asked.
+  client.send(...extended("SELECT 1"), ...extended(copy), serialize.sync());
+  assert.match(copied(await client.until("readyForQuery")), /copyOutResponse 42501 readyForQuery$/);
+  client.send(serialize.parse({ text: "SELECT 1" }), serialize.query(copy));
+  assert.match(copied(await client.until("readyForQuery")), /copyOutResponse 42501 readyForQuery$/);
+  // What the agent prepares is not the client's.
+  client.send(serialize.bind({ statement: "weir copy" }), serialize.execute({}), serialize.sync());
+  assert.match(copied(await client.until("readyForQuery")), /^42501 readyForQuery$/);
+  // In a failed block, and of what is not there.
+  for (const text of ["BEGIN", "SELECT 1/0", copy, "ROLLBACK", "COPY nowhere TO STDOUT", copy])
+    client.send(serialize.query(text));
+  const states: string[] = [];
+  for (let at = 0; at < 6; at += 1) states.push(copied(await client.until("readyForQuery")).split(" ")[0] as string);
+  assert.deepEqual(states, ["commandComplete", "22012", "25P02", "commandComplete", "42P01", "copyOutResponse"]);
+  client.end();
+  assert.ok(!JSON.stringify(proxy.records).includes("123-45"));
+});
