@@ -45,7 +45,7 @@ const mask = {
     },
     copied: {
       description:
-        "What becomes of a statement that stores the masked column in another one (CREATE TABLE AS, SELECT INTO, INSERT … SELECT, UPDATE, MERGE), where no mask knows it: deny (default when derived is deny), or allow.",
+        "What becomes of a statement that leaves the masked column's values where no mask knows them (CREATE TABLE AS, SELECT INTO, INSERT … SELECT, UPDATE, MERGE, COPY to a file, RENAME): deny (default when derived is deny), or allow.",
       enum: ["deny", "allow"],
     },
   },

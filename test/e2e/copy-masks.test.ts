@@ -189,11 +189,29 @@ print(rows("COPY (SELECT ssn FROM people WHERE false) TO STDOUT BINARY", "text")
 
   test("definitions in the same transaction", async () => {
     const then = (sql: string, copy = "COPY people TO STDOUT"): string[] => ["BEGIN", sql, copy, "ROLLBACK"];
-    assert.match(await run(...then("ALTER TABLE people RENAME ssn TO free")), /^1\t\*{7}4399\t/);
-    assert.match(await run(...then("ALTER TABLE people RENAME TO free", "COPY free TO STDOUT")), /^1\t\*{7}4399\t/);
     await denied(...then("ALTER TABLE people ALTER twice DROP EXPRESSION"));
     await denied(...then("ALTER TABLE people ADD free text", "COPY people TO STDOUT"));
     await denied(...then("CREATE TABLE fresh AS SELECT 1 AS a", "COPY (SELECT * FROM fresh, people) TO STDOUT"));
+    // Where it may be renamed, it is masked by the name that others see until then.
+    const open = await startRelay({
+      server,
+      policy: policy(server.port).replaceAll(/(last4|redact) }/g, "$1, copied: allow }"),
+    });
+    const own = async (...commands: string[]): Promise<string> => {
+      const output = await psql({ ...env, PGPORT: String(open.port) }, commands);
+      clean(output);
+      return output;
+    };
+    try {
+      assert.match(await own(...then("ALTER TABLE people RENAME ssn TO free")), /^1\t\*{7}4399\t/);
+      assert.match(await own(...then("ALTER TABLE people RENAME TO free", "COPY free TO STDOUT")), /^1\t\*{7}4399\t/);
+      assert.equal(
+        await psql({ ...env, PGPORT: String(open.port) }, ["BEGIN", "CREATE TABLE x AS SELECT ssn FROM people"]),
+        "",
+      );
+    } finally {
+      await open.close();
+    }
   });
 
   test("another session makes the table anew with its columns in another order", async () => {
@@ -337,6 +355,12 @@ print(d.count(b"*"), d.count(b"5"), len(d))`),
       "DO $$ BEGIN INSERT INTO notes (t) SELECT ssn FROM people; END $$",
       "SELECT set_config('my.own', ssn, false) IS NULL FROM people",
       "SELECT 1 FROM people WHERE set_config('my.own', ssn, false) <> ''",
+      "ALTER TABLE people RENAME ssn TO free",
+      "ALTER TABLE public.people RENAME TO free",
+      "ALTER TABLE people ALTER note TYPE text USING ssn",
+      "ALTER TABLE people ADD free text GENERATED ALWAYS AS (ssn) STORED",
+      "COPY (SELECT ssn FROM people) TO '/tmp/never'",
+      "COPY people TO PROGRAM 'cat >/tmp/never'",
       "SELECT lo_from_bytea(0, ssn::bytea) FROM people",
       "INSERT INTO notes SELECT 1, query_to_xml('select ssn from people', true, true, '')::text",
       "INSERT INTO notes SELECT 1, most_common_vals::text FROM pg_stats",
@@ -380,18 +404,5 @@ with psycopg.connect(autocommit=True) as d:
     ])
       assert.doesNotMatch(await run(sql), /ERROR/, sql);
     await denied("SELECT harmless FROM stored");
-  });
-
-  test("`copied: allow` lets it be stored", async () => {
-    const text = policy(server.port).replace("with: last4 }", "with: last4, copied: allow }");
-    const open = await startRelay({ server, policy: text });
-    try {
-      const output = await psql({ ...env, PGPORT: String(open.port) }, [
-        "INSERT INTO notes (t) SELECT ssn FROM people",
-      ]);
-      assert.equal(output, "");
-    } finally {
-      await open.close();
-    }
   });
 });

@@ -88,7 +88,7 @@ function isKept({ column, copied, derived }: MaskSpec): boolean {
 }
 
 function reasonOf({ rule, column }: MaskSpec): string {
-  return `rule "${rule}" masks ${column}, and the statement would store it in another column, where no mask knows it`;
+  return `rule "${rule}" masks ${column}, and the statement would leave its values where no mask knows them`;
 }
 
 const keyOf = (table: TableName): string => JSON.stringify(table);

@@ -39,6 +39,9 @@ const specials: Readonly<Record<string, (walk: Walk, fields: Fields) => void>> =
     walk.value(fields.relation);
     object(walk, textOf(fields.renameType), fields.object);
     if (fields.renameType === "OBJECT_COLUMN") walk.found.columns.add(textOf(fields.subname));
+    // Under another name no mask knows it.
+    if (fields.renameType === "OBJECT_COLUMN") walk.storing(() => walk.carried(textOf(fields.subname)));
+    else if (fields.renameType === "OBJECT_TABLE") walk.storing(() => walk.carried(null));
   },
   AlterTableStmt(walk, fields) {
     const { found } = walk;
@@ -55,7 +58,9 @@ const specials: Readonly<Record<string, (walk: Walk, fields: Fields) => void>> =
       if (/RowSecurity|ChangeOwner/.test(kind)) found.traits.add("privilege");
       const column = only(command.def, "ColumnDef");
       if (typeof column?.colname === "string") found.columns.add(column.colname);
-      walk.value(command.def);
+      // USING, GENERATED ALWAYS AS, DEFAULT: what they read of the table is stored in the column.
+      const name = typeof command.name === "string" ? command.name : null;
+      walk.storing(() => walk.value(command.def), name);
     }
   },
   AlterRoleSetStmt: setting,

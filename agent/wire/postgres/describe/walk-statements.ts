@@ -137,8 +137,18 @@ const specials: Readonly<Record<string, Special>> = {
       found.traits.add("no-limit");
       if (fields.attlist === undefined) found.columns.add("*");
     }
-    for (const [type, query] of Object.entries(fieldsOf(fields.query) ?? {}))
-      walkStatement(walk, type, fieldsOf(query) ?? {}, true);
+    const query = (): void => {
+      for (const [type, query] of Object.entries(fieldsOf(fields.query) ?? {}))
+        walkStatement(walk, type, fieldsOf(query) ?? {}, true);
+    };
+    if (!inward && fields.filename !== undefined)
+      walk.storing(() => {
+        source(walk, fields.relation);
+        const names = listOf(fields.attlist).map((name) => stringOf(name) ?? "");
+        for (const name of names.length > 0 || fields.relation === undefined ? names : [null]) walk.carried(name);
+        query();
+      });
+    else query();
     walk.blindly(fields.whereClause);
     found.copy = copyOf(fields);
   },

@@ -86,11 +86,14 @@ export class Walk {
     this.#blind--;
   }
 
-  /** Walks where values are stored. */
-  storing(body: () => void): void {
+  /** Walks where values are stored; `column`: in this column of the table that is at hand. */
+  storing(body: () => void, column: string | null = null): void {
+    const assigned = this.#assigned;
+    this.#assigned = column;
     this.#stored++;
     body();
     this.#stored--;
+    this.#assigned = assigned;
   }
 
   /** Values reach where they go from here. */
@@ -271,6 +274,7 @@ export class Walk {
     const fields = fieldsOf(alias);
     if (fields === undefined) return;
     this.found.rowNames.add(textOf(fields.aliasname));
+    if (renames && fields.colnames !== undefined) this.carried(null);
     if (renames && fields.colnames !== undefined && this.#blind === 0) this.found.unnamed = true;
   }
 
@@ -372,19 +376,16 @@ export class Walk {
 
   /** `SET a = …` and column lists: the names of the targets and the values. */
   assignments(list: Value, conflict = false): void {
-    const [assigned, inConflict] = [this.#assigned, this.#inConflict];
+    const inConflict = this.#inConflict;
     this.#inConflict = conflict;
-    this.#stored++;
     for (const item of listOf(list)) {
       const target = only(item, "ResTarget");
       if (target === undefined) continue;
       if (typeof target.name === "string") this.found.columns.add(target.name);
-      this.#assigned = typeof target.name === "string" ? target.name : null;
-      this.value(target.val);
+      this.storing(() => this.value(target.val), typeof target.name === "string" ? target.name : null);
       this.value(target.indirection);
     }
-    this.#stored--;
-    [this.#assigned, this.#inConflict] = [assigned, inConflict];
+    this.#inConflict = inConflict;
   }
 }
 
