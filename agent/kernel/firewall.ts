@@ -44,7 +44,8 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
   const families = ipFamilies();
   let reject = true;
   const counts = new Map<4 | 6, number>();
-  const generation = (await areCounted()) ? rulesGeneration : () => null;
+  const counted = await areCounted();
+  const generation = counted ? rulesGeneration : () => null;
   const saved = savedRules(generation);
   const set = async (next: FirewallPlan, stale: "keep" | "replace"): Promise<void> => {
     await Promise.all(
@@ -67,6 +68,8 @@ export async function setFirewall(plan: FirewallPlan): Promise<Firewall> {
     reject = false;
     await set(plan, "replace");
   }
+  // The host's alternative may have been another one when an agent before us was killed: its rules would refuse for ever.
+  await removeFirewall(plan.instance, counted ? "-legacy" : "-nft").catch(() => {}); // not installed
   return {
     reject,
     generation,
@@ -137,15 +140,18 @@ async function areCounted(): Promise<boolean> {
   return versions.every((version) => version.includes("(nf_tables)"));
 }
 
-function save(family: 4 | 6): Promise<string> {
-  return run(family === 4 ? "iptables-save" : "ip6tables-save", [], "");
+/** Of the two that a host may have beside each other; empty: its alternative. */
+type Flavour = "" | "-legacy" | "-nft";
+
+function save(family: 4 | 6, flavour: Flavour = ""): Promise<string> {
+  return run(`${family === 4 ? "iptables" : "ip6tables"}${flavour}-save`, [], "");
 }
 
 /** Takes out whatever is left of this instance, and nothing else. */
-export async function removeFirewall(instance: string): Promise<void> {
+export async function removeFirewall(instance: string, flavour: Flavour = ""): Promise<void> {
   await Promise.all(
     ipFamilies().map(async (family) => {
-      const left = leftovers(await save(family), instance);
+      const left = leftovers(await save(family, flavour), instance);
       const lines = (Object.keys(left.chains) as TableName[]).flatMap((table) => [
         `*${table}`,
         ...left.jumps[table].map((rule) => rule.replace(/^-A /, "-D ")),
@@ -154,7 +160,7 @@ export async function removeFirewall(instance: string): Promise<void> {
         "COMMIT",
       ]);
       if (Object.values(left.chains).some((chains) => chains.length > 0))
-        await restore(family, `${lines.join("\n")}\n`);
+        await restore(family, `${lines.join("\n")}\n`, flavour);
     }),
   );
 }
@@ -187,8 +193,8 @@ function leftovers(saved: string, instance: string): Leftovers {
   return found;
 }
 
-async function restore(family: 4 | 6, rules: string): Promise<void> {
-  const program = family === 4 ? "iptables-restore" : "ip6tables-restore";
+async function restore(family: 4 | 6, rules: string, flavour: Flavour = ""): Promise<void> {
+  const program = `${family === 4 ? "iptables" : "ip6tables"}${flavour}-restore`;
   await run(program, ["--noflush", "-w", String(lockSecondsMax)], rules);
 }
 

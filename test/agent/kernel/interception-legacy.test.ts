@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { chainNames } from "../../../agent/kernel/firewall-rules.ts";
 import type { Origin } from "../../../agent/kernel/interception.ts";
 import { legacyProgram, makeHost, type NetnsHost, peer4, peer6, peerServers } from "./netns-host.ts";
 
@@ -63,6 +64,19 @@ describe("interception with the legacy iptables", { skip }, () => {
     await agent.kill();
     assert.deepEqual(await orphan(), [refused, refused, refused, refused]);
     await (await host.agent(options)).close();
+    assert.equal(host.saved(), "");
+  });
+
+  test("what an agent was killed with under the other alternative is taken out", async () => {
+    const chain = chainNames(`kbl${process.pid}`).last;
+    host.sh(
+      `for p in iptables-nft ip6tables-nft; do $p -N ${chain}; $p -A ${chain} -j DROP; $p -I OUTPUT -j ${chain}; done`,
+    );
+    assert.equal(counted("nft"), 2);
+    const agent = await host.agent(options);
+    assert.equal(counted("nft"), 0);
+    assert.equal((JSON.parse((await host.client(agent, attempts))[0] as string) as Origin).via, "bpf");
+    await agent.close();
     assert.equal(host.saved(), "");
   });
 });
