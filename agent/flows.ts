@@ -325,9 +325,16 @@ export function joinFlows(options: FlowsOptions): Flows {
   }
 
   async function converse(target: Target, http?: HttpContext) {
+    let noCredential: ConversationContext["noCredential"];
+    const credential = await readCredential(target.credential).catch((error: unknown) => {
+      if (!(error instanceof WeirError)) throw error;
+      noCredential = { code: error.code, message: error.message };
+      return null;
+    });
     const context: ConversationContext = {
       destinationPort: target.ports[0] ?? 0,
-      credential: await readCredential(target.credential),
+      credential,
+      ...(noCredential === undefined ? {} : { noCredential }),
       upstreamTlsRequired: target.tls.verify === "ca" || target.tls.verify === "full",
       random: randomBytes,
       now: Date.now,

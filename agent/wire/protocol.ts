@@ -20,6 +20,8 @@ export interface ConversationContext {
   readonly destinationPort: number;
   /** What the target holds for login upstream; null: the client's own login is passed on. */
   readonly credential: LoginCredential | null;
+  /** Why the target's credential could not be had: no login is tried, and the client is told. Left out: it could. */
+  readonly noCredential?: { readonly code: string; readonly message: string };
   /** True when the target's `tls.verify` is `ca` or `full`: the upstream leg must be TLS whatever the client does. */
   readonly upstreamTlsRequired: boolean;
   /** Random bytes for nonces, salts; the edge gives node:crypto's, a test gives fixed ones. */

@@ -300,6 +300,29 @@ describe("bad peers through the relay", () => {
     }
   });
 
+  test("a credential that cannot be had: psql sees why, in plain and inside TLS, and no login is tried", async () => {
+    const policy = target(server.port).replace("tls:", "credential: { user: app, password: { file: /no/such } }, tls:");
+    const own = await startRelay({ policy, server });
+    try {
+      for (const mode of ["disable", "require"]) {
+        const ran = await psql(own.port, ["-c", "SELECT 1"], { PGSSLMODE: mode });
+        assert.equal(ran.code, 2);
+        assert.match(
+          ran.stderr,
+          /FATAL: {2}The credential file \/no\/such cannot be read\.\n.*WEIR_CONFIG_INVALID/,
+          mode,
+        );
+      }
+      const refused = own.entries().filter(({ type }) => type === "Refused");
+      assert.deepEqual(
+        refused.map(({ fields }) => fields["code"]),
+        ["WEIR_CONFIG_INVALID", "WEIR_CONFIG_INVALID"],
+      );
+    } finally {
+      await own.close();
+    }
+  });
+
   test("a certificate that no authority vouches for, under verify: full: psql sees why", async () => {
     const own = await startRelay({ policy: target(server.port, "full"), server });
     try {

@@ -17,6 +17,11 @@ export function* opening(intake: Intake, context: ConversationContext): Step<Ses
     for (;;) yield* intake.event();
   }
   const { startup } = opened;
+  if (context.noCredential !== undefined) {
+    const { code, message } = context.noCredential;
+    intake.out.push({ type: "record", body: { type: "refused", code, reason: message, flow: null } });
+    throw new SessionOver(code, message, true);
+  }
   const user = startup.parameters.get("user") as string;
   const speaker = { user, database: startup.parameters.get("database") || user };
   const replication = isReplication(startup);
