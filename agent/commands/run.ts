@@ -14,7 +14,8 @@ import { readToken, type TokenSource, tokenOptions } from "./token.ts";
 export const help = `weir run [--state DIR] [--name NAME] [--identity-token-file F] [--trust HOW] -- CMD ARGS…
 
 Runs CMD with all its descendants intercepted. Needs a running agent (weir up), and no root: the command runs
-as you. Signals and the exit code are CMD's own.
+as you. Signals and the exit code are CMD's own. When the agent is stopped in order, what still runs is killed:
+without the agent it would run ungoverned.
 
   --name NAME    shown in the record
   --identity-token-file F
