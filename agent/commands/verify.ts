@@ -34,6 +34,7 @@ and checkpoint of the audit log; receipts and checkpoints that others kept; or o
 
   --log DIR          an agent's state directory, or a controller's audit directory; both at once show that they agree
                      (default /var/lib/weir)
+  --state DIR        the same for one agent, as other commands have it
   --export FILE      what \`weir export --format jsonl|ocsf\` wrote
   --key FILE|KEY     the agent's public key (agent-key.pub.pem), the audit log's verifier key, or a witness's: then that
                      witness must have cosigned. Take copies elsewhere: who can write a directory can replace the key in it
