@@ -146,6 +146,9 @@ try {
   } else if (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) {
     process.stderr.write(`weir: ${error.message} [WEIR_USAGE]\n`);
     process.exitCode = 2;
+  } else if (process.getuid?.() !== 0 && error instanceof Error && "code" in error && error.code === "EACCES") {
+    process.stderr.write(`weir: ${error.message}. This needs root: sudo weir ${process.argv[2]}. [WEIR_NOT_ROOT]\n`);
+    process.exitCode = 3;
   } else {
     process.stderr.write(`weir: ${error instanceof Error ? error.stack : String(error)} [WEIR_INTERNAL]\n`);
     process.exitCode = 3;

@@ -1,7 +1,7 @@
 /** What a command gets from the world, so that a test can give its own. */
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { resolve } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { Writable } from "node:stream";
 import { WeirError } from "../errors.ts";
 
@@ -14,11 +14,18 @@ export interface CommandIo {
 
 export const defaultStateDir = "/var/lib/weir";
 
-/** Of an agent that has run; who only reads would find nothing in a directory that is not there, and take it for an answer. */
+/** Who finds nothing in a directory that is not there, or not for him, would take that for an answer. */
 export function recordedStateDir(option: string | undefined, io: CommandIo): string {
   const dir = option ?? io.stateDir;
-  if (!existsSync(dir))
-    throw new WeirError("WEIR_USAGE", `There is no state directory ${dir}. Name the agent's with --state.`);
+  try {
+    readdirSync(join(dir, "spool"));
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === "EACCES")
+      throw new WeirError("WEIR_NOT_ROOT", `The record in ${dir} is for root alone: ask with sudo.`, { cause });
+    if (!existsSync(dir))
+      throw new WeirError("WEIR_USAGE", `There is no state directory ${dir}. Name the agent's with --state.`);
+  }
   return dir;
 }
 
