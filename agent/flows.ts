@@ -27,7 +27,7 @@ import type { Endpoint, Flow, JobHint, ProcessInfo } from "./core/flow.ts";
 import { type Operation, speaksHttp } from "./core/operation.ts";
 import type { EntryBody } from "./core/record.ts";
 import type { Target } from "./core/target.ts";
-import type { Decision } from "./core/verdict.ts";
+import type { Decision, Verdict } from "./core/verdict.ts";
 import { WeirError } from "./errors.ts";
 import type { Identities } from "./identity/registry.ts";
 import { approve, decide, findTarget, type Policy, refuse } from "./policy/index.ts";
@@ -152,7 +152,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     });
     const reason = options.identities?.refusal(flow.process) ?? null;
     if (reason === null) return decision;
-    return refuse({ ...decision.verdict, rule: "identity", mode: "enforce", wouldBe: null }, reason);
+    return refuse(decidedBy("identity", decision), reason);
   }
 
   /** Only what goes over HTTP brings whole bodies at once. */
@@ -211,9 +211,14 @@ export function joinFlows(options: FlowsOptions): Flows {
       return;
     }
     // Before anything is open that would have to be closed again.
-    const credential = await readHttpCredential(target.httpCredential ?? null);
+    let own = ports;
+    const credential = await readHttpCredential(target.httpCredential ?? null).catch((error: unknown) => {
+      if (!(error instanceof WeirError)) throw error;
+      own = { ...ports, decide: (...asked) => refuse(decidedBy("credential", judge(...asked)), error.message) };
+      return null;
+    });
     const grpcDescriptors = await descriptors.of(flow, target, serverName);
-    const opened = await openHttp({ socket, flow, target, hello, ports, alpn: ["h2", "http/1.1"] }).catch(
+    const opened = await openHttp({ socket, flow, target, hello, ports: own, alpn: ["h2", "http/1.1"] }).catch(
       (error: unknown) => {
         throw refusedCertificate(error, flow, server);
       },
@@ -241,8 +246,8 @@ export function joinFlows(options: FlowsOptions): Flows {
     const { client } = opened;
     const session =
       opened.alpn === "h2"
-        ? new Http2Session({ flow, target, client, opened, ports, dialects, http })
-        : new Session({ flow, target, client, conversation: await converse(target, http), ports, opened });
+        ? new Http2Session({ flow, target, client, opened, ports: own, dialects, http })
+        : new Session({ flow, target, client, conversation: await converse(target, http), ports: own, opened });
     run(session, stands);
   }
 
@@ -370,6 +375,11 @@ export function joinFlows(options: FlowsOptions): Flows {
       await largeBodies.close();
     },
   };
+}
+
+/** Whatever the policy's mode is. */
+function decidedBy(rule: string, { verdict }: Decision): Verdict {
+  return { ...verdict, rule, mode: "enforce", wouldBe: null };
 }
 
 /** False: the policy in force would not open the session as it was opened. */

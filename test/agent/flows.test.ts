@@ -49,6 +49,32 @@ rules: [{ name: pii, match: { target: ${name} }, mask: [{ column: "*.ssn", with:
   }
 });
 
+test("an HTTP client is told that the target's credential cannot be had, and the server hears nothing", async () => {
+  let heard = 0;
+  const origin = createServer((_, answer) => {
+    heard += 1;
+    answer.end("stock");
+  });
+  await new Promise<void>((ready) => origin.listen(0, "127.0.0.1", ready));
+  const { port } = origin.address() as AddressInfo;
+  const relay = await startRelay({
+    server: { host: "127.0.0.1", port },
+    hostname: null,
+    policy: `apiVersion: weir/v1
+targets: { shop: { protocol: http, hosts: [127.0.0.1], ports: [${port}], credential: { bearer: { file: /no/such } } } }
+`,
+  });
+  try {
+    const answer = await fetch(`http://127.0.0.1:${relay.port}/`, { headers: { connection: "close" } });
+    assert.equal(answer.status, 403);
+    assert.match(await answer.text(), /The credential file \/no\/such cannot be read\./);
+    assert.equal(heard, 0);
+  } finally {
+    await relay.close();
+    await new Promise((closed) => origin.close(closed));
+  }
+});
+
 test("an HTTP connection that is kept alive, too", async () => {
   const origin = createServer((_, answer) => answer.end("stock"));
   await new Promise<void>((ready) => origin.listen(0, "127.0.0.1", ready));
