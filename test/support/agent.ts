@@ -162,7 +162,9 @@ export function filesWith(dir: string, text: string): string[] {
   const found: string[] = [];
   for (const entry of readdirSync(dir, { recursive: true }) as string[]) {
     const path = join(dir, entry);
-    if (statSync(path).isFile() && readFileSync(path).includes(text)) found.push(path);
+    // What is written beside and renamed, by an agent that runs, may be gone by now.
+    if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) continue;
+    if (readFileSync(path).includes(text)) found.push(path);
   }
   return found;
 }
