@@ -45,7 +45,7 @@ const mask = {
     },
     copied: {
       description:
-        "What becomes of a statement that leaves the masked column's values where no mask knows them (CREATE TABLE AS, SELECT INTO, INSERT … SELECT, UPDATE, MERGE, COPY to a file, RENAME): deny (default when derived is deny), or allow.",
+        "What becomes of a statement that would copy the masked column out of sight (to another table, a file, or a new name): deny (default when derived is deny), or allow.",
       enum: ["deny", "allow"],
     },
   },
