@@ -377,6 +377,26 @@ rules:
     assert.deepEqual(reached.map(String), [asked(masked(prose(mebi))).toString()]);
   });
 
+  test("an answer without messages is masked, though the client's long one is still on its way", async () => {
+    serve = (stream, messages) => {
+      if (messages.length === 0 || stream.headersSent) return;
+      const fields = { "content-type": "application/grpc", "grpc-status": "5", "grpc-message": `no ${email}` };
+      stream.respond({ ":status": 200, ...fields }, { endStream: true });
+    };
+    const { stream, over } = call();
+    // As gRPC's clients do when they know how it ended.
+    stream.once("end", () => stream.close());
+    stream.write(frameOf(asked("short")));
+    stream.write(frameOf(asked(prose(4 * mebi))));
+    const { trailers, messages } = await over;
+    assert.deepEqual([trailers["grpc-status"], trailers["grpc-message"]], ["5", `no ${stars}`]);
+    assert.deepEqual(messages, []);
+    answers([]);
+    const next = call();
+    next.stream.end(frameOf(asked(prose(mebi))));
+    assert.equal((await next.over).trailers["grpc-status"], "0");
+  });
+
   test("a server that breaks off in the middle of a long answer breaks off the call", async () => {
     serve = (stream, _messages, ended) => {
       if (!ended) return;

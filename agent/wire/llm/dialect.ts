@@ -174,21 +174,22 @@ class LlmExchange implements DialectExchange {
 
   /** Every event after the first is judged when it comes; what is returned is held. */
   #judge(event: RequestEvent, verdict: Verdict, mayHold: boolean): Described | null {
-    // The client signed it.
-    if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
-      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
     this.#passed += 1;
+    let held: Described | null = null;
     if (this.#passed > this.#judged) {
       const described = this.#described(event.facts, [...event.traits], event.type);
       const said = this.#context.would({ ...described, http: factsOf(this.#head) });
-      if (said.action === "hold" && mayHold) return described;
-      if (said.action !== "allow")
+      if (said.action === "hold" && mayHold) held = described;
+      else if (said.action !== "allow")
         throw new WeirError(
           "WEIR_DENIED",
           `A later event of the call is denied by rule "${said.rule}": ${said.reason}`,
         );
     }
-    return null;
+    // The client signed it.
+    if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
+      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
+    return held;
   }
 
   #describeFirst(body: Buffer | null): Described {
