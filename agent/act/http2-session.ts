@@ -27,8 +27,14 @@ import type { FlowSession, Opened } from "./session.ts";
 
 /** Streams a client may have open at once on one connection. */
 const streamsMax = 250;
-/** What either side may send on one stream before it is read. */
+/** What a client may send on one stream before it is read; and a server, which may be far away. */
 const windowBytes = 256 * 1024;
+const farWindowBytes = 1024 * 1024;
+/**
+ * The same of all streams of a connection together. The default of 64 KiB is all that comes in a round trip; and curl
+ * before 8.1, with it git, never goes on with an upload that came to its end.
+ */
+const connectionWindowBytes = 16 * 1024 * 1024;
 const headerListBytesMax = 64 * 1024;
 /** Fields of a message, those that begin with a colon among them; as many as in HTTP/1.1. */
 const fieldsMax = 256;
@@ -105,6 +111,7 @@ export class Http2Session implements FlowSession {
       maxSessionRejectedStreams: 1_000,
       ...asTheyCome,
     });
+    session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes));
     this.#client = session;
     session.on("stream", (stream, _headers, flags, rawHeaders) => this.#stream(stream, flags, rawHeaders));
     session.on("error", (error) => this.#options.ports.log("info", `${flow.id}: client: ${error.message}`));
@@ -195,9 +202,10 @@ export class Http2Session implements FlowSession {
   #connect(socket: Socket): ClientHttp2Session {
     const session = connect("https://upstream", {
       createConnection: () => socket,
-      settings: { enablePush: false, initialWindowSize: windowBytes, maxHeaderListSize: headerListBytesMax },
+      settings: { enablePush: false, initialWindowSize: farWindowBytes, maxHeaderListSize: headerListBytesMax },
       ...asTheyCome,
     });
+    session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes));
     this.#latest = session;
     this.#servers.add(session);
     // One that ends late must not take the place of the next one, which nobody would end then.

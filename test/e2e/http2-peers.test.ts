@@ -16,6 +16,7 @@ const reset = 3;
 const settings = 4;
 const ping = 6;
 const goAway = 7;
+const windowUpdate = 8;
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const endStream = 1;
 const endHeaders = 4;
@@ -68,6 +69,7 @@ describe("peers of HTTP/2", () => {
   const sockets = new Set<Socket>();
   let answer: (socket: Socket, stream: number) => void = () => {};
   let ponged: () => void = () => {};
+  let widened: () => void = () => {};
 
   before(async () => {
     const ca = testCa("Origin CA");
@@ -80,6 +82,7 @@ describe("peers of HTTP/2", () => {
       onFrame(socket, preface.length, (type, stream) => {
         if (type === headers) answer(socket, stream);
         if (type === ping) ponged();
+        if (type === windowUpdate && stream === 0) widened();
       });
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -247,6 +250,19 @@ targets:
     }
     session.destroy();
     while (sockets.size > before) await new Promise((resolve) => setTimeout(resolve, 10));
+  });
+
+  test("a connection's window is not what all streams wait for, on either side", async () => {
+    const given = new Promise<void>((resolve) => {
+      widened = resolve;
+    });
+    const socket = secured();
+    const taken = new Promise<void>((resolve) =>
+      onFrame(socket, 0, (type, stream) => type === windowUpdate && stream === 0 && resolve()),
+    );
+    socket.write(Buffer.concat([Buffer.from(preface), frame(settings, 0, 0)]));
+    await Promise.all([given, taken]);
+    socket.destroy();
   });
 
   test("a client's trailers that no library sends", async () => {
