@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { parseDocument } from "yaml";
 import { type RetentionSettings, readRetention, readSize } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
-import { WeirError } from "./errors.ts";
+import { WeirError, whyUnread } from "./errors.ts";
 import { readMetricsAddress } from "./health/server.ts";
 import { policyIdDefault, policyIdShape } from "./kafka/policy-messages.ts";
 import { type KafkaWords, kafkaHelp, kafkaOptions, type PublishConfig, readPublishConfig } from "./kafka/settings.ts";
@@ -195,7 +195,7 @@ function readConfigFile(path: string): Settings {
   try {
     source = readFileSync(path, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: cannot be read.`, { cause });
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: cannot be read: ${whyUnread(cause)}.`, { cause });
   }
   const document = parseDocument(source);
   const first = document.errors[0];
@@ -262,7 +262,7 @@ export function readPolicyFiles(paths: readonly string[]): { file: string; text:
         files.push(...names.sort().map((name) => join(path, name)));
       } else files.push(path);
     } catch (cause) {
-      throw new WeirError("WEIR_POLICY_INVALID", `${path}: cannot be read.`, { cause });
+      throw new WeirError("WEIR_POLICY_INVALID", `${path}: cannot be read: ${whyUnread(cause)}.`, { cause });
     }
   }
   if (files.length === 0) throw new WeirError("WEIR_POLICY_INVALID", `${paths.join(", ")}: no policy file there.`);

@@ -85,3 +85,17 @@ export class PeerError extends WeirError {
     this.name = "PeerError";
   }
 }
+
+const fileProblems: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file",
+  EACCES: "its permissions do not allow it",
+  EPERM: "its permissions do not allow it",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of its path is no directory",
+};
+
+/** The end of a sentence that says that a file cannot be read. */
+export function whyUnread(cause: unknown): string {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  return fileProblems[code] ?? (cause instanceof Error ? cause.message : String(cause));
+}

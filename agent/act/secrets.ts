@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { HttpTargetCredential, SecretSource, TargetCredential } from "../core/target.ts";
-import { WeirError } from "../errors.ts";
+import { WeirError, whyUnread } from "../errors.ts";
 import type { HttpCredential } from "../wire/http/credential.ts";
 import type { LoginCredential } from "../wire/protocol.ts";
 import { readVaultSecret } from "./vault.ts";
@@ -61,7 +61,11 @@ async function readSecret(source: SecretSource): Promise<string> {
       try {
         return lastLineEndCut(await readFile(source.path, "utf8"));
       } catch (cause) {
-        throw new WeirError("WEIR_CONFIG_INVALID", `The credential file ${source.path} cannot be read.`, { cause });
+        throw new WeirError(
+          "WEIR_CONFIG_INVALID",
+          `The credential file ${source.path} cannot be read: ${whyUnread(cause)}.`,
+          { cause },
+        );
       }
     case "vault":
       return readVaultSecret({ ...source, token: await readSecret(source.token) });

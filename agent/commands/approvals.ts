@@ -69,7 +69,9 @@ function table(approvals: readonly ApprovalView[]): string {
   if (approvals.length === 0) return "no held operations\n";
   let text = "";
   for (const approval of approvals) {
-    const who = `${approval.user}@${approval.database} on ${approval.target} by ${approval.process}`;
+    // Who asks over HTTP has neither.
+    const login = approval.user === "" && approval.database === "" ? "" : `${approval.user}@${approval.database} `;
+    const who = `${login}on ${approval.target} by ${approval.process}`;
     text += `${approval.id}  ${approval.status.padEnd(9)}  ${printable(who, lineCharactersMax)}\n`;
     text += `          ${printable(approval.text, textCharactersMax)}\n`;
     text += `          ${printable(`rule ${approval.rule}: ${approval.reason}`, lineCharactersMax)}\n`;

@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildDetectors } from "../act/custom-detectors.ts";
 import { makeDetectors } from "../act/detectors.ts";
-import { WeirError } from "../errors.ts";
+import { WeirError, whyUnread } from "../errors.ts";
 import type { AskedRequest } from "../policy/case-facts.ts";
 import { type Asking, askingOf, type Describe, readCases, runCase } from "../policy/cases.ts";
 import { explain, trace } from "../policy/explain.ts";
@@ -307,6 +307,6 @@ function readText(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_POLICY_INVALID", `${file}: cannot be read.`, { cause });
+    throw new WeirError("WEIR_POLICY_INVALID", `${file}: cannot be read: ${whyUnread(cause)}.`, { cause });
   }
 }

@@ -1,6 +1,6 @@
 /** Where the record is forwarded to, as a URL on the command line. */
 import { readFileSync } from "node:fs";
-import { WeirError } from "../errors.ts";
+import { WeirError, whyUnread } from "../errors.ts";
 import { type FormatName, formatNames } from "../record/formats.ts";
 
 export interface ForwardTarget {
@@ -54,6 +54,6 @@ function read(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_USAGE", `${path} cannot be read.`, { cause });
+    throw new WeirError("WEIR_USAGE", `${path} cannot be read: ${whyUnread(cause)}.`, { cause });
   }
 }

@@ -1,7 +1,7 @@
 /** The words of a command line that say how Kafka is reached; for `weir agent`, `weir controller` and `weir topics`. */
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { WeirError } from "../errors.ts";
+import { WeirError, whyUnread } from "../errors.ts";
 import type { KafkaSettings, TransportName } from "./transport.ts";
 
 /** For node:util's parseArgs. */
@@ -164,6 +164,6 @@ function readText(flag: string, path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_USAGE", `${flag} ${path}: cannot be read.`, { cause });
+    throw new WeirError("WEIR_USAGE", `${flag} ${path}: cannot be read: ${whyUnread(cause)}.`, { cause });
   }
 }

@@ -3,7 +3,7 @@
  * configuration). Without either nothing of this folder is loaded.
  */
 import { readFileSync } from "node:fs";
-import { WeirError } from "../errors.ts";
+import { WeirError, whyUnread } from "../errors.ts";
 
 export interface OtlpSettings {
   /** Without a slash at its end; `/v1/traces` and `/v1/metrics` come behind it. */
@@ -80,6 +80,8 @@ function contents(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_USAGE", `OTEL_EXPORTER_OTLP_CERTIFICATE ${path} cannot be read.`, { cause });
+    throw new WeirError("WEIR_USAGE", `OTEL_EXPORTER_OTLP_CERTIFICATE ${path} cannot be read: ${whyUnread(cause)}.`, {
+      cause,
+    });
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from "node:crypto";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { WeirError } from "../errors.ts";
+import { WeirError, whyUnread } from "../errors.ts";
 import type { FeedMessage } from "../kafka/feed.ts";
 import { asLogout, type LogoutWord, logoutKey, logoutKind } from "../kafka/logout-messages.ts";
 import { asRevocation, type RevocationWord, revocationKey } from "../kafka/revocation-messages.ts";
@@ -85,7 +85,7 @@ function readVersions(path: string): Map<string, number> {
     return new Map(Object.entries(JSON.parse(text) as Record<string, number>));
   } catch (cause) {
     // Without it an older word would count again.
-    throw new WeirError("WEIR_CONFIG_INVALID", `${path} cannot be read.`, { cause });
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path} cannot be read: ${whyUnread(cause)}.`, { cause });
   }
 }
 

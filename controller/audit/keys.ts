@@ -3,7 +3,7 @@ import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } fr
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { readFileOr, WeirError } from "../../agent/errors.ts";
+import { readFileOr, WeirError, whyUnread } from "../../agent/errors.ts";
 import { formatVerifier, noteKeyType, parseVerifier, type VerifierKey, verifierOf } from "./note.ts";
 
 export interface OwnKey {
@@ -61,6 +61,6 @@ function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_USAGE", `${path} cannot be read.`, { cause });
+    throw new WeirError("WEIR_USAGE", `${path} cannot be read: ${whyUnread(cause)}.`, { cause });
   }
 }

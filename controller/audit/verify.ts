@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { WeirError } from "../../agent/errors.ts";
+import { WeirError, whyUnread } from "../../agent/errors.ts";
 import type { Head } from "../../agent/record/heads.ts";
 import { headOf, type Receipt } from "../../agent/record/receipts.ts";
 import type { Fault } from "../../agent/record/verify.ts";
@@ -221,6 +221,6 @@ export function readCheckpointFile(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
-    throw new WeirError("WEIR_USAGE", `${path} cannot be read.`, { cause });
+    throw new WeirError("WEIR_USAGE", `${path} cannot be read: ${whyUnread(cause)}.`, { cause });
   }
 }

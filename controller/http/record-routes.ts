@@ -25,7 +25,7 @@ const listSchema = {
   type: "object",
   properties: {
     q: { type: "string", maxLength: 200 },
-    before: { type: "integer", minimum: 0 },
+    before: { type: "integer", minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
     limit: { type: "integer", minimum: 1, maximum: limitMax },
   },
 } as const;
@@ -33,7 +33,7 @@ const listSchema = {
 const pageSchema = {
   type: "object",
   properties: {
-    after: { type: "integer", minimum: -1 },
+    after: { type: "integer", minimum: -1, maximum: Number.MAX_SAFE_INTEGER },
     limit: { type: "integer", minimum: 1, maximum: entriesMax },
   },
 } as const;

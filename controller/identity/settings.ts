@@ -3,7 +3,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Ajv, type ErrorObject } from "ajv";
 import { parseDocument } from "yaml";
-import { WeirError } from "../../agent/errors.ts";
+import { WeirError, whyUnread } from "../../agent/errors.ts";
 
 export interface OidcSettings {
   readonly issuer: string;
@@ -76,7 +76,7 @@ export function readSignInSettings(path: string, env: NodeJS.ProcessEnv): SignIn
     try {
       return readFileSync(file, "utf8").trim();
     } catch (cause) {
-      throw complain(`${file} cannot be read.`, cause);
+      throw complain(`${file} cannot be read: ${whyUnread(cause)}.`, cause);
     }
   };
   const secretOf = (secret: Secret): string => {

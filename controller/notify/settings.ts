@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Ajv, type ErrorObject } from "ajv";
 import { parseDocument } from "yaml";
-import { WeirError } from "../../agent/errors.ts";
+import { WeirError, whyUnread } from "../../agent/errors.ts";
 
 export type Channel =
   | { readonly kind: "webhook"; readonly url: string; readonly secret: string }
@@ -53,7 +53,7 @@ function parse(path: string): Source {
   try {
     text = readFileSync(path, "utf8");
   } catch (cause) {
-    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: cannot be read.`, { cause });
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: cannot be read: ${whyUnread(cause)}.`, { cause });
   }
   const document = parseDocument(text);
   const first = document.errors[0];
@@ -79,7 +79,9 @@ function readSecret(path: string, secret: Secret, env: NodeJS.ProcessEnv): strin
   try {
     return readFileSync(secret.file, "utf8").trim();
   } catch (cause) {
-    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: ${secret.file} cannot be read.`, { cause });
+    throw new WeirError("WEIR_CONFIG_INVALID", `${path}: ${secret.file} cannot be read: ${whyUnread(cause)}.`, {
+      cause,
+    });
   }
 }
 

@@ -64,6 +64,11 @@ test("weir approvals shows the whole statement, with nothing in it that the term
   assert.deepEqual(JSON.parse((await weir(approvals, "ls", "--json")).text), [held]);
 });
 
+test("who asks over HTTP has no login, and none is shown", async (t) => {
+  const weir = await open(t, () => ({ ok: true, approvals: [{ ...held, user: "", database: "" }] }));
+  assert.match((await weir(approvals)).text, /^abcdefgh {2}pending {4}on app by psql/);
+});
+
 test("weir approvals decides with a reason, and says what became of it", async (t) => {
   const asked: ControlRequest[] = [];
   const weir = await open(t, (request) => {
@@ -73,7 +78,7 @@ test("weir approvals decides with a reason, and says what became of it", async (
   });
   assert.deepEqual(await weir(approvals, "deny", "abcdefgh", "--reason", "no"), { code: 0, text: "abcdefgh denied\n" });
   assert.deepEqual(asked, [{ op: "decide", id: "abcdefgh", decision: "deny", reason: "no" }]);
-  await assert.rejects(weir(approvals, "approve", "abcdefgh"), /already denied/);
+  await assert.rejects(weir(approvals, "approve", "abcdefgh"), /^WeirError: abcdefgh is already denied\.$/);
   for (const args of [["approve"], ["erase", "x"], ["ls", "x"], ["approve", "a", "b"]])
     await assert.rejects(weir(approvals, ...args), code("WEIR_USAGE"));
 });

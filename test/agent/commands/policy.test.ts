@@ -36,6 +36,14 @@ async function weir(...args: string[]): Promise<{ code: number; out: string; err
   return { code, ...texts };
 }
 
+test("a file that cannot be read: why", async () => {
+  await assert.rejects(weir("check", "/nowhere/policy.yaml"), /policy\.yaml: cannot be read: there is no such file\.$/);
+  await assert.rejects(
+    weir("check", "/etc/passwd/policy.yaml"),
+    /cannot be read: a part of its path is no directory\.$/,
+  );
+});
+
 test("check", async () => {
   const checked = await weir("check", good);
   assert.equal(checked.code, 0);

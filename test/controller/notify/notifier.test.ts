@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Approval } from "../../../controller/approvals/store.ts";
+import { slackBody } from "../../../controller/notify/messages.ts";
 import { createNotifier } from "../../../controller/notify/notifier.ts";
 import { type Channel, readNotifySettings } from "../../../controller/notify/settings.ts";
 
@@ -158,6 +159,21 @@ test("Slack and Teams get text that neither closes its block nor becomes a link"
 });
 
 const python = resolve(import.meta.dirname, "../../../build/venv/bin/python");
+
+test("whatever a statement is made of, Slack's message is no longer than Slack takes", () => {
+  for (const letter of ["<", "\u200b", "\u{1f512}", "a"]) {
+    const text = letter.repeat(10_000);
+    const body = slackBody(
+      { ...approval, text, reason: text, process: text, risks: [text, text] },
+      "https://weir.example/",
+    );
+    const { blocks } = body as { blocks: { text: { text: string } }[] };
+    const told = blocks[0]?.text.text ?? "";
+    assert.ok(told.length <= 3_000, `${letter}: ${told.length}`);
+    assert.match(told, /```[\s\S]{500,}…+```$/);
+    assert.ok(!/&(?!(?:amp|lt|gt);)/.test(told));
+  }
+});
 
 test("e-mail arrives at a real SMTP server, with no header that the statement wrote", {
   skip: existsSync(python) ? false : "build/venv is missing: scripts/setup --dev",
