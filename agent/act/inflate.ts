@@ -73,7 +73,7 @@ export function inflate(
     failed: (problem) => finish(null, problem),
   });
   if (decoder === null) {
-    setImmediate(() => finish(null, `the coding ${coding.slice(0, 20).replace(/[^\w-]/g, "?")} is not known`));
+    setImmediate(() => finish(null, `the coding ${coding.slice(0, 20).replace(/[^\w, -]/g, "?")} is not known`));
     return;
   }
   decoder.write(body);

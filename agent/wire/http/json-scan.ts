@@ -189,6 +189,13 @@ export class JsonScanner {
   }
 }
 
+/** JSON's source as its reader understands its words: `\u0063` is a c, unless the backslash itself is escaped. */
+export function readEscapes(json: string): string {
+  return json.replace(/\\(?:u([0-9A-Fa-f]{4})|.)/gs, (written, hex: string | undefined) =>
+    hex === undefined ? written : String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+}
+
 /** The text of a string or key whose place the scanner gave. */
 export function jsonString(bytes: Buffer, start: number, end: number, escaped: boolean): string {
   return escaped

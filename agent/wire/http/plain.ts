@@ -2,6 +2,7 @@
 import type { Verdict } from "../../core/verdict.ts";
 import { bodyReader, bodyRedactor } from "./body-mask.ts";
 import type { Described, DialectExchange, Refusal, ReplyReader } from "./dialect.ts";
+import { readEscapes } from "./json-scan.ts";
 import type { Masking } from "./mask-plans.ts";
 import { isText } from "./media-type.ts";
 import { charset, contentCoding, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
@@ -69,10 +70,7 @@ function isAsciiBased({ headers }: RequestHead): boolean {
 /** As its reader understands it: many writers of JSON escape whatever is not ASCII, and forms all but letters. */
 function textOf(body: Buffer, type: string): string {
   const text = body.toString("utf8", 0, bodyTextBytesMax);
-  if (/json/.test(type))
-    return text.replace(/\\(?:u([0-9A-Fa-f]{4})|.)/gs, (written, hex: string | undefined) =>
-      hex === undefined ? written : String.fromCharCode(Number.parseInt(hex, 16)),
-    );
+  if (/json/.test(type)) return readEscapes(text);
   if (type !== "application/x-www-form-urlencoded") return text;
   return text
     .replaceAll("+", " ")

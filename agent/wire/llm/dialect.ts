@@ -213,6 +213,7 @@ class LlmExchange implements DialectExchange {
     if (read === null && this.reads === "whole" && prompted.has(call.api)) traits.push("unreadable-body");
     if (call.readable === false || (read?.problem === null && !this.#isUtf8())) traits.push("unreadable-body");
     if (call.known === false) traits.push("unknown-api");
+    if (this.reads === "head" && this.#head.body.kind !== "none") traits.push("body-unread");
     let facts: RequestFacts | null = null;
     if (read?.value != null) {
       try {

@@ -3,6 +3,7 @@
  * revision of an API adds is text until it is known not to be.
  */
 import { PeerError } from "../../errors.ts";
+import { readEscapes } from "../http/json-scan.ts";
 
 export type JsonObject = Record<string, unknown>;
 
@@ -142,7 +143,8 @@ export function maskLeaves(
 /** Every text below it, in order, put at the end of `texts`; a string that stands alone is one. */
 export function textsOf(root: unknown, texts: string[] = []): string[] {
   const take = (text: string): string => {
-    texts.push(text);
+    // Arguments of a tool are JSON of their own, which models often write in ASCII.
+    texts.push(/^\s*[{[]/.test(text) ? readEscapes(text) : text);
     return text;
   };
   mapTexts([root], take, take);

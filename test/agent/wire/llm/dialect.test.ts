@@ -262,6 +262,11 @@ test("JSON that cannot be read is not passed where it has to be masked", () => {
   assert.equal(run("/v1/chat/completions", {}, { type: json, parts: [deep] }, {}).out.toString(), deep.toString());
 });
 
+test("what is decided by its head says that its body was not read", () => {
+  assert.deepEqual(open("/v1/files").describe(null).traits, ["body-unread"]);
+  assert.deepEqual(open("/v1/chat/completions").describe(Buffer.from('{"model":"m","messages":[]}')).traits, []);
+});
+
 test("errors and pictures pass; text of another kind is masked as text", () => {
   const exchange = open("/v1/files/file-1/content");
   const verdict = verdictOf({ masks: [maskOf(["email"])] });

@@ -35,6 +35,14 @@ test("a name that only a later revision has is text", () => {
   assert.ok(openaiRequest({ model: "m", dreams: { of: "electric sheep" } }).prompt.includes("electric sheep"));
 });
 
+test("a tool's arguments, written in ASCII, are read as words", () => {
+  const call = { function: { name: "f", arguments: '{"where":"M\\u00fcnchen","path":"C:\\\\u0063onf"}' } };
+  const { prompt } = openaiRequest({ model: "m", messages: [{ role: "assistant", tool_calls: [call] }] });
+  assert.ok(prompt.includes('{"where":"München","path":"C:\\\\u0063onf"}'), prompt.join());
+  const plain = openaiRequest({ model: "m", messages: [{ role: "user", content: "\\u0063" }] });
+  assert.ok(plain.prompt.includes("\\u0063"), "what is no JSON stays as it is");
+});
+
 test("whole replies: texts, calls and tokens of both APIs, and errors", () => {
   const chat = openaiReply({
     choices: [{ message: { content: "hi", tool_calls: [{ function: { name: "f", arguments: "{}" } }] } }],
