@@ -54,6 +54,10 @@ describe("HTTP/1.1", () => {
       } else if (request.url === "/bye") {
         response.writeHead(200, { "content-type": "text/plain", "content-encoding": "gzip", connection: "close" });
         response.end(gzipSync(Buffer.alloc(20 * 1024 * 1024)));
+      } else if (request.url === "/cut") {
+        request.socket.end("HTTP/1.1 200 OK\r\nContent-Le");
+      } else if (request.url === "/leave") {
+        request.socket.destroy();
       } else if (request.url === "/leak") {
         response.setHeader("x-echo", String(request.headers.authorization));
         response.end(`you sent ${request.headers.authorization}`);
@@ -159,6 +163,35 @@ describe("HTTP/1.1", () => {
     const said = await curl("/leak", "-D", "-");
     assert.ok(!said.stdout.includes(secret), said.stdout);
     assert.match(said.stdout, /you sent Bearer \*+/);
+  });
+
+  test("an answer that breaks off in its head is told as such; a connection that ends between two requests is not", async () => {
+    const cut = await curl("/cut", "-w", "%{http_code}");
+    assert.match(
+      cut.stdout,
+      /The server closed the connection without an answer\. \(WEIR_UPSTREAM_UNREACHABLE\)\n502$/,
+    );
+    assert.match((await curl("/leave", "-w", "%{http_code}")).stdout, /502$/);
+    // The client's own rule decides whether it asks again: curl does, on a new connection.
+    const common = [
+      "--connect-to",
+      `api.internal:${origin.port}:127.0.0.1:${relay.port}`,
+      "--cacert",
+      relay.authority.caPath,
+    ];
+    const url = `https://api.internal:${origin.port}`;
+    const again = await collect(
+      spawn("curl", [
+        "-sS",
+        "--http1.1",
+        ...common,
+        `${url}/one`,
+        `${url}/leave`,
+        "-w",
+        "%{http_code} %{num_connects} ",
+      ]),
+    );
+    assert.match(again.stdout, /GET \/one 0 bytes\n200 1 [^\n]*without an answer[^\n]*\n502 1 $/);
   });
 
   test("a held request waits, and runs when it is approved", async () => {

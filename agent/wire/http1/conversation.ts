@@ -50,7 +50,7 @@ export class Http1Conversation implements Conversation {
   #chunkedRequest = false;
   #upstream: Upstream = "none";
   #failure = { code: "", message: "" };
-  /** Sent on this upstream connection before: a server may close it between two requests. */
+  /** This upstream connection was used, and nothing came since: a server may close it between two requests. */
   #reused = false;
   /** What goes up when the server is there. */
   #waiting: Extract<Command, { type: "send-server" }>[] = [];
@@ -307,6 +307,7 @@ export class Http1Conversation implements Conversation {
         // The answer came before the request was whole: the server may never read the rest.
         if (!this.#requestEnded && this.#upstream === "ready" && this.#waiting.length === 0 && reusable)
           this.#reusable = !this.#sentHead;
+        this.#reused ||= this.#sentHead;
         this.#sentHead = false;
       },
     };
@@ -354,7 +355,7 @@ export class Http1Conversation implements Conversation {
       this.#receive(bytes);
       return;
     }
-    this.#reused = true;
+    this.#reused = false;
     this.#responses.push(bytes);
     this.#readResponses();
   }
