@@ -243,7 +243,6 @@ describe("HTTP/1.1", () => {
       `GET /\0 HTTP/1.1\r\n${host}\r\n`,
       `POST / HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n`,
       `POST / HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n`,
-      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ]) {
       const answer = await send(text);
       assert.match(answer, /^HTTP\/1\.1 400 /, JSON.stringify(text));

@@ -265,6 +265,22 @@ targets:
     socket.destroy();
   });
 
+  test("HTTP/2 that was not agreed on by TLS is refused in its own frames, with what to do", async () => {
+    const plain = connectTls({
+      socket: connectPlain(relay.port, "127.0.0.1"),
+      servername: "api.internal",
+      ca: readFileSync(relay.authority.caPath),
+    });
+    const session = connect(`https://api.internal:${port}`, { createConnection: () => plain });
+    session.on("error", () => {});
+    const [reason, why] = await new Promise<[number, string]>((resolve) =>
+      session.on("goaway", (number, _last, text) => resolve([number, String(text)])),
+    );
+    assert.equal(reason, constants.NGHTTP2_HTTP_1_1_REQUIRED);
+    assert.match(why, /^Weir: HTTP\/2 is carried in TLS with ALPN only .*\(WEIR_UNSUPPORTED\)$/);
+    session.destroy();
+  });
+
   test("a client's trailers that no library sends", async () => {
     const socket = secured();
     const answered = new Promise<void>((resolve) => onFrame(socket, 0, (type) => type === headers && resolve()));

@@ -11,7 +11,7 @@ import type { RequestHead } from "../http/message.ts";
 import { plainExchange, plainRefusal } from "../http/plain.ts";
 import type { Command, Conversation, ConversationContext, WireEvent } from "../protocol.ts";
 import { RequestReader, ResponseReader } from "./reader.ts";
-import { chunk, endOfChunks, ownResponseBytes, requestBytes, responseBytes } from "./writer.ts";
+import { chunk, endOfChunks, http2RefusalBytes, ownResponseBytes, requestBytes, responseBytes } from "./writer.ts";
 
 /** A client that sends on while its request waits is paused from here on. */
 const waitingBytesMax = 256 * 1024;
@@ -441,7 +441,8 @@ export class Http1Conversation implements Conversation {
     const exchange = this.#exchange;
     const answered = exchange?.responded === true || exchange?.over === true;
     exchange?.clientLeft(error.message);
-    if (!answered) {
+    if (error.code === "WEIR_UNSUPPORTED") this.#reply(http2RefusalBytes(`Weir: ${error.message} (${error.code})`));
+    else if (!answered) {
       const head = { headers: { get: () => null }, method: "GET" } as unknown as RequestHead;
       const own = plainRefusal(
         {

@@ -9,9 +9,14 @@ const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
 const control = /[\0-\x08\x0a-\x1f\x7f]/;
 
+/** The first line of a connection of HTTP/2 (RFC 9113 §3.4), here one that agreed on no HTTP/2 by TLS. */
+const http2Preface = "PRI * HTTP/2.0";
+const noPlainHttp2 = "HTTP/2 is carried in TLS with ALPN only (gRPC: secure credentials); without, use HTTP/1.1";
+
 export function requestLine(text: string, raw: Buffer, scheme: "http" | "https"): RequestHead {
   const lines = headLines(text);
   const line = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])$/.exec(lines[0] as string);
+  if (line === null && lines[0] === http2Preface) throw new PeerError("WEIR_UNSUPPORTED", noPlainHttp2);
   if (line === null) throw invalid(lines[0] as string, "the request line is none of HTTP/1.1");
   const [, method, target, minor] = line as unknown as [string, string, string, string];
   if (target.length > targetCharactersMax)

@@ -27,6 +27,17 @@ export function ownResponseBytes(response: OwnResponse, method: string, close: b
 }
 
 /** A short one in one piece: it costs less to copy it than to carry three. */
+/** The same for who speaks HTTP/2: SETTINGS, and GOAWAY with HTTP_1_1_REQUIRED and the reason (RFC 9113 §6.8). */
+export function http2RefusalBytes(message: string): Buffer {
+  const reason = Buffer.from(message, "utf8");
+  const frames = Buffer.alloc(9 + 9 + 8);
+  frames[3] = 4;
+  frames.writeUIntBE(8 + reason.length, 9, 3);
+  frames[12] = 7;
+  frames[25] = 0xd;
+  return Buffer.concat([frames, reason]);
+}
+
 export function chunk(bytes: Buffer): Buffer[] {
   const { length } = bytes;
   if (length === 0) return [];

@@ -112,7 +112,8 @@ describe("requests", () => {
       ])
         assert.throws(
           () => read(new RequestReader("https"), pieces),
-          (error) => error instanceof PeerError && /^WEIR_FRAME_(INVALID|TOO_LARGE)$/.test(error.code),
+          (error) =>
+            error instanceof PeerError && /^WEIR_(FRAME_INVALID|FRAME_TOO_LARGE|UNSUPPORTED)$/.test(error.code),
         );
     });
   }
