@@ -22,6 +22,8 @@ import type { SessionPorts } from "./ports.ts";
 const statusMax = 599;
 /** Of a request's body, what is kept to be sent again should the server refuse the stream unread. */
 const keptBytesMax = 64 * 1024;
+/** A server that takes so many requests on a connection refuses what comes beside them, on the next one, too. */
+const triesMax = 8;
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_REFUSED_STREAM } = constants;
 const endStream = 1;
 type AnswerFields = IncomingHttpHeaders & { ":status"?: number };
@@ -50,6 +52,7 @@ export class StreamDriver implements ExchangeSink {
   /** All that went upstream; null: too much to be sent again, or it was heard. */
   #kept: ((server: ClientHttp2Stream) => void)[] | null = [];
   #keptBytes = 0;
+  #tries = 0;
   #requestTrailers: Headers | null = null;
   #requestEnded = false;
   #serverTrailers: Headers | null = null;
@@ -254,11 +257,11 @@ export class StreamDriver implements ExchangeSink {
       // What is being decoded may end later than the stream that brought it.
       if (exchange.over || whole) return;
       const code = server.rstCode;
-      if (code === NGHTTP2_REFUSED_STREAM && this.#kept !== null) {
+      if (code === NGHTTP2_REFUSED_STREAM && this.#kept !== null && this.#tries < triesMax) {
         // Nothing of it was done (RFC 9113 §8.7). A server that says good-bye is heard of later here than by its client.
+        this.#tries += 1;
         this.#server = null;
-        this.#waiting = this.#kept;
-        this.#kept = null;
+        this.#waiting = [...this.#kept];
         again();
         return;
       }
