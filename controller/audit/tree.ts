@@ -125,17 +125,6 @@ export function consistencyHolds(
   return last === 0 && before.equals(oldRoot) && after.equals(root);
 }
 
-/** A tree in memory, for what is small and for tests. */
-export function hashesOf(leaves: readonly Buffer[]): HashReader {
-  const read: HashReader = (level, index) => {
-    if (level > 0) return nodeHash(read(level - 1, index * 2), read(level - 1, index * 2 + 1));
-    const leaf = leaves[index];
-    if (leaf === undefined) throw new RangeError(`There is no leaf ${index}.`);
-    return leaf;
-  };
-  return read;
-}
-
 /** MTH(D[start:end]) where `start` is a multiple of the largest whole subtree in it. */
 function rangeHash(read: HashReader, start: number, end: number): Buffer {
   const count = end - start;

@@ -19,10 +19,11 @@ import { type PublishThread, startPublishThread } from "../../agent/publish/thre
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { startConsumer } from "../../controller/consume/consumer.ts";
 import type { SessionTail } from "../../controller/consume/session-chain.ts";
-import { MemorySink, nameOf, type RecordSink } from "../../controller/consume/sink.ts";
+import { nameOf, type RecordSink } from "../../controller/consume/sink.ts";
 import { openSqliteStore } from "../../controller/store/sqlite.ts";
 import { operation, result } from "../agent/record/sample.ts";
 import { countOf, freePorts, startKafka } from "../support/kafka.ts";
+import { MemorySink } from "../support/memory-sink.ts";
 
 const { values } = parseArgs({
   options: {

@@ -7,8 +7,8 @@ import { openAgentKey, signHead } from "../../../agent/record/heads.ts";
 import type { Receipt } from "../../../agent/record/receipts.ts";
 import { parseCheckpoint } from "../../../controller/audit/checkpoint.ts";
 import { openConsumedAudit } from "../../../controller/audit/consumed.ts";
-import { MemorySink } from "../../../controller/consume/sink.ts";
 import { tempDir } from "../../agent/record/sample.ts";
+import { MemorySink } from "../../support/memory-sink.ts";
 
 test("a batch is stored when its heads are signed for, also after the disk was full", async (t) => {
   const dir = tempDir(t);

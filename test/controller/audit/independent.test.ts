@@ -12,14 +12,8 @@ import { openOwnKey, witnessKeyFiles } from "../../../controller/audit/keys.ts";
 import { openAuditLog } from "../../../controller/audit/log.ts";
 import { cosignatureKeyType, formatVerifier } from "../../../controller/audit/note.ts";
 import { Edge, tileHashes } from "../../../controller/audit/tiles.ts";
-import {
-  consistencyProof,
-  emptyRoot,
-  hashesOf,
-  inclusionProof,
-  leafHash,
-  rootOf,
-} from "../../../controller/audit/tree.ts";
+import { consistencyProof, emptyRoot, inclusionProof, leafHash, rootOf } from "../../../controller/audit/tree.ts";
+import { hashesOf } from "../../support/tree.ts";
 
 const python = resolve(import.meta.dirname, "../../../build/venv/bin/python");
 const hasPython = existsSync(python) && spawnSync(python, ["-c", "import aics_tlog"]).status === 0;

@@ -6,12 +6,12 @@ import {
   consistencyHolds,
   consistencyProof,
   emptyRoot,
-  hashesOf,
   inclusionHolds,
   inclusionProof,
   leafHash,
   rootOf,
 } from "../../../controller/audit/tree.ts";
+import { hashesOf } from "../../support/tree.ts";
 
 const sha = (...parts: Uint8Array[]): Buffer => {
   const hash = createHash("sha256");

@@ -10,10 +10,11 @@ import { cosignedAt, parseCheckpoint, signCheckpoint } from "../../../controller
 import { type KeyFiles, openOwnKey, witnessKeyFiles } from "../../../controller/audit/keys.ts";
 import { openAuditLog } from "../../../controller/audit/log.ts";
 import { cosignatureKeyType, formatVerifier, type VerifierKey, verifierOf } from "../../../controller/audit/note.ts";
-import { consistencyProof, emptyRoot, hashesOf, leafHash, rootOf } from "../../../controller/audit/tree.ts";
+import { consistencyProof, emptyRoot, leafHash, rootOf } from "../../../controller/audit/tree.ts";
 import { openWitness, type Witness } from "../../../controller/audit/witness.ts";
 import { parseWitness, startWitnesses } from "../../../controller/audit/witnesses.ts";
 import { tempDir } from "../../agent/record/sample.ts";
+import { hashesOf } from "../../support/tree.ts";
 
 const { privateKey: logKey } = generateKeyPairSync("ed25519");
 const origin = "weir.example/log";

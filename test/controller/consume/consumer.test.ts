@@ -8,10 +8,11 @@ import { openTransport } from "../../../agent/kafka/transport.ts";
 import { startPublishThread } from "../../../agent/publish/thread.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
 import { startConsumer } from "../../../controller/consume/consumer.ts";
-import { type CheckedBatch, MemorySink } from "../../../controller/consume/sink.ts";
+import type { CheckedBatch } from "../../../controller/consume/sink.ts";
 import { operation, payloadsOf, sessionEnd, tempDir } from "../../agent/record/sample.ts";
 import { startKafka, type TestKafka } from "../../support/kafka.ts";
 import { readTopic } from "../../support/kafka-read.ts";
+import { MemorySink } from "../../support/memory-sink.ts";
 
 /** A store that several controllers share, as a database is; away while it is told so. */
 class SharedSink extends MemorySink {

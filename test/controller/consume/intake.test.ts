@@ -13,8 +13,8 @@ import { headIsSigned, readHeads, signHead } from "../../../agent/record/heads.t
 import { entryType, firstEntryType } from "../../../agent/record/schema.ts";
 import { Intake, type RawMessage } from "../../../controller/consume/intake.ts";
 import { EntrySchemas } from "../../../controller/consume/schemas.ts";
-import { MemorySink } from "../../../controller/consume/sink.ts";
 import { operation, payloadsOf, result, sampleLog, tempDir } from "../../agent/record/sample.ts";
+import { MemorySink } from "../../support/memory-sink.ts";
 
 const framing = singleObject();
 

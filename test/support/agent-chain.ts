@@ -17,7 +17,7 @@ export interface AgentFault {
 }
 
 /** Links that wait for one before them, 200 bytes each; partitions are not further apart than this. */
-export const waitingMax = 262_144;
+const waitingMax = 262_144;
 const headsMax = 4_096;
 
 export class AgentChain {
