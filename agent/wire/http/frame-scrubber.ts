@@ -6,12 +6,10 @@
  */
 import { WeirError } from "../../errors.ts";
 import type { ReplyReader, ReplySummary } from "./dialect.ts";
-import { payloadLength } from "./frame-head.ts";
+import { controlBytesMax, FrameCutter } from "./frame-cutter.ts";
 import { noSummary, openBytes, scrubbedBytesMin, star } from "./scrubber.ts";
 
 const opClose = 8;
-/** §5.5: a control frame's payload is no longer. */
-const controlBytesMax = 125;
 
 /** In the order in which they leave. */
 interface Part {
@@ -24,9 +22,11 @@ export class FrameScrubber implements ReplyReader {
   readonly #text: TextScrubber;
   /** Pings and closes tell a text of their own. */
   readonly #control: TextScrubber;
-  #head = Buffer.alloc(0);
-  /** Of the payload of the frame at hand. */
-  #left = 0;
+  readonly #frames = new FrameCutter({
+    begin: (head, length) => this.#begin(head, length),
+    payload: (bytes) => this.#payload(bytes),
+    end: () => this.#frameEnd(),
+  });
   #isControl = false;
   #isFinal = false;
   #controlParts: Buffer[] = [];
@@ -43,52 +43,30 @@ export class FrameScrubber implements ReplyReader {
 
   get heldBytes(): number {
     const waiting = this.#waiting.reduce((sum, { bytes }) => sum + bytes.length, 0);
-    return waiting + this.#head.length + this.#controlParts.reduce((sum, bytes) => sum + bytes.length, 0);
+    return waiting + this.#frames.heldBytes + this.#controlParts.reduce((sum, bytes) => sum + bytes.length, 0);
   }
 
   push(bytes: Buffer): Buffer {
     // What comes in may be a view of a buffer that is read into again, and payloads are changed where they stand.
-    const own = Buffer.from(bytes);
-    let at = 0;
-    while (at < own.length) {
-      if (this.#left === 0) {
-        this.#head = Buffer.concat([this.#head, own.subarray(at, at + 1)]);
-        at += 1;
-        this.#begin();
-        continue;
-      }
-      const size = Math.min(this.#left, own.length - at);
-      this.#payload(own.subarray(at, at + size));
-      at += size;
-    }
+    this.#frames.push(Buffer.from(bytes));
     return this.#leave();
   }
 
-  #begin(): void {
-    const length = payloadLength(this.#head);
-    if (length === null) return;
-    const head = this.#head;
-    this.#head = Buffer.alloc(0);
+  #begin(head: Buffer, length: number): void {
     const first = head[0] as number;
-    if ((first & 0x70) !== 0)
-      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A WebSocket frame uses an extension, and cannot be read.");
     this.#isControl = (first & 0x0f) >= opClose;
     this.#isFinal = (first & 0x80) !== 0;
     if (this.#isControl && (!this.#isFinal || length > controlBytesMax))
       throw new WeirError("WEIR_FRAME_INVALID", "A WebSocket control frame is cut, or too long.");
     this.#waiting.push({ bytes: head, isText: false });
-    this.#left = length;
-    if (length === 0) this.#frameEnd();
   }
 
   #payload(bytes: Buffer): void {
-    this.#left -= bytes.length;
     if (this.#isControl) this.#controlParts.push(bytes);
     else {
       this.#waiting.push({ bytes, isText: true });
       this.#text.push(bytes);
     }
-    if (this.#left === 0) this.#frameEnd();
   }
 
   #frameEnd(): void {

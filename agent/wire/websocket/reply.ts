@@ -8,7 +8,7 @@ import { maskerOf } from "../../mask/masker.ts";
 import type { MaskPlan } from "../../mask/plan.ts";
 import { JsonNumbers } from "../http/body-mask.ts";
 import type { ReplyReader, ReplySummary } from "../http/dialect.ts";
-import { payloadLength } from "../http/frame-head.ts";
+import { controlBytesMax, FrameCutter } from "../http/frame-cutter.ts";
 import { maskControl } from "./control.ts";
 
 const opText = 1;
@@ -16,8 +16,6 @@ const opBinary = 2;
 const opContinuation = 0;
 const opClose = 8;
 const opPong = 10;
-/** §5.5: a control frame's payload is no longer. */
-const controlBytesMax = 125;
 /** Frames and control frames that wait behind a value whose end is not known; a server has no reason for as many. */
 export const waitingHeadsMax = 4096;
 
@@ -33,8 +31,11 @@ export class WebSocketReply implements ReplyReader {
   #masked = 0;
   #masker: BodyMasker | null = null;
   #numbers: JsonNumbers | null = null;
-  #head = Buffer.alloc(0);
-  #left = 0;
+  readonly #frames = new FrameCutter({
+    begin: (head, length) => this.#begin(head, length),
+    payload: (bytes) => this.#payload(bytes),
+    end: () => this.#frameEnd(),
+  });
   #final = false;
   /** Of the frame at hand: its bytes are of the message, or pass. */
   #inMessage = false;
@@ -44,6 +45,8 @@ export class WebSocketReply implements ReplyReader {
   #waiting: WaitingHead[] = [];
   #taken = 0;
   #given = 0;
+  /** What leaves of what was pushed last. */
+  #out: Buffer[] = [];
 
   constructor(plan: MaskPlan) {
     this.#plan = plan;
@@ -55,36 +58,17 @@ export class WebSocketReply implements ReplyReader {
 
   get heldBytes(): number {
     const control = this.#control.reduce((sum, bytes) => sum + bytes.length, 0);
-    return (this.#masker?.held ?? 0) + this.#head.length + control;
+    return (this.#masker?.held ?? 0) + this.#frames.heldBytes + control;
   }
 
   push(bytes: Buffer): Buffer {
-    const out: Buffer[] = [];
-    let at = 0;
-    while (at < bytes.length) {
-      if (this.#left > 0) {
-        const size = Math.min(this.#left, bytes.length - at);
-        this.#payload(bytes.subarray(at, at + size), out);
-        at += size;
-        this.#left -= size;
-        if (this.#left === 0) this.#frameEnd(out);
-        continue;
-      }
-      this.#head = Buffer.concat([this.#head, bytes.subarray(at, at + 1)]);
-      at += 1;
-      const length = payloadLength(this.#head);
-      if (length === null) continue;
-      this.#begin(length, out);
-    }
-    return Buffer.concat(out);
+    this.#out = [];
+    this.#frames.push(bytes);
+    return Buffer.concat(this.#out);
   }
 
-  #begin(length: number, out: Buffer[]): void {
-    const head = this.#head;
-    this.#head = Buffer.alloc(0);
+  #begin(head: Buffer, length: number): void {
     const first = head[0] as number;
-    if ((first & 0x70) !== 0)
-      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A WebSocket frame uses an extension, and cannot be read.");
     const op = first & 0x0f;
     const isData = op <= opBinary;
     // What two clients could understand differently is not passed.
@@ -110,12 +94,10 @@ export class WebSocketReply implements ReplyReader {
     if (this.#inMessage) this.#waiting.push({ offset: this.#taken, bytes: head });
     else if (length > controlBytesMax) throw broken("a control frame is too long");
     else this.#control.push(head);
-    this.#left = length;
-    this.#flushHeads(out);
-    if (length === 0) this.#frameEnd(out);
+    this.#flushHeads();
   }
 
-  #payload(bytes: Buffer, out: Buffer[]): void {
+  #payload(bytes: Buffer): void {
     if (!this.#inMessage) {
       this.#control.push(bytes);
       return;
@@ -123,52 +105,52 @@ export class WebSocketReply implements ReplyReader {
     if (this.#taken === 0 && (bytes[0] === 0x7b || bytes[0] === 0x5b)) this.#numbers = new JsonNumbers();
     this.#taken += bytes.length;
     this.#numbers?.note(bytes);
-    this.#give(this.#masker?.push(bytes) ?? bytes, out);
+    this.#give(this.#masker?.push(bytes) ?? bytes);
   }
 
-  #frameEnd(out: Buffer[]): void {
+  #frameEnd(): void {
     if (!this.#inMessage) {
       const came = Buffer.concat(this.#control);
       const whole = maskControl(came, maskerOf(this.#plan));
       if (whole !== came) this.#masked += 1;
       this.#control = [];
-      if (this.#masker === null) out.push(whole);
+      if (this.#masker === null) this.#out.push(whole);
       else this.#waiting.push({ offset: this.#taken, bytes: whole });
-      this.#flushHeads(out);
+      this.#flushHeads();
       return;
     }
     if (!this.#final) return;
     const masker = this.#masker as BodyMasker;
-    this.#give(masker.end(), out);
+    this.#give(masker.end());
     this.#masked += masker.masked;
     this.#masker = null;
     this.#final = false;
   }
 
   /** Heads stand between the bytes where they stood. */
-  #give(masked: Buffer, out: Buffer[]): void {
+  #give(masked: Buffer): void {
     const bytes = this.#numbers?.keep(masked) ?? masked;
     let at = 0;
     while (at < bytes.length) {
-      this.#flushHeads(out);
+      this.#flushHeads();
       const next = this.#waiting[0]?.offset ?? Number.POSITIVE_INFINITY;
       const size = Math.min(bytes.length - at, next - this.#given);
-      out.push(bytes.subarray(at, at + size));
+      this.#out.push(bytes.subarray(at, at + size));
       at += size;
       this.#given += size;
     }
-    this.#flushHeads(out);
+    this.#flushHeads();
   }
 
-  #flushHeads(out: Buffer[]): void {
+  #flushHeads(): void {
     while (this.#waiting.length > 0 && (this.#waiting[0] as WaitingHead).offset <= this.#given)
-      out.push((this.#waiting.shift() as WaitingHead).bytes);
+      this.#out.push((this.#waiting.shift() as WaitingHead).bytes);
   }
 
   end(): Buffer {
-    const out: Buffer[] = [];
-    if (this.#masker !== null) this.#give(this.#masker.end(), out);
-    return Buffer.concat(out);
+    this.#out = [];
+    if (this.#masker !== null) this.#give(this.#masker.end());
+    return Buffer.concat(this.#out);
   }
 
   summary(): ReplySummary {
