@@ -1,15 +1,14 @@
 /** The only reader of the agent's command line, environment and configuration file. Parsed once to a frozen value. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseDocument } from "yaml";
 import { type RetentionSettings, readRetention, readSize } from "./archive/settings.ts";
 import { controlSocketPath, defaultStateDir, instanceName } from "./commands/io.ts";
 import { WeirError, whyUnread } from "./errors.ts";
-import { readMetricsAddress } from "./health/server.ts";
 import { policyIdDefault, policyIdShape } from "./kafka/policy-messages.ts";
 import { type KafkaWords, kafkaHelp, kafkaOptions, type PublishConfig, readPublishConfig } from "./kafka/settings.ts";
+import { readListenAddress } from "./listen-address.ts";
 import { type OtlpSettings, otlpHelp, readOtlp } from "./otlp/settings.ts";
 
 export type Scope =
@@ -123,15 +122,16 @@ export function readConfig(
   const spoolMax = values["spool-max"] ?? text(file["spoolMax"]);
   if (kafka === null && spoolMax !== undefined)
     throw new WeirError("WEIR_USAGE", "--spool-max says nothing without --kafka.");
+  const metrics = values["listen-metrics"] ?? text(file["listenMetrics"]);
   return Object.freeze({
     policyPaths: paths,
     scope: readScope(values.scope ?? text(file["scope"]) ?? "run"),
     stateDir,
     onFailure: readOpenOrClosed("--on-failure", values["on-failure"] ?? text(file["onFailure"]) ?? "closed"),
     onStop: readOpenOrClosed("--on-stop", values["on-stop"] ?? text(file["onStop"]) ?? "open"),
-    metrics: readMetricsAddress(values["listen-metrics"] ?? text(file["listenMetrics"])),
+    metrics: metrics === undefined ? null : readListenAddress("--listen-metrics", metrics, 9350),
     otlp: readOtlp(values.otlp ?? text(file["otlp"]), defaults.env),
-    ui: readAddress(values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347"),
+    ui: readListenAddress("--listen-ui", values["listen-ui"] ?? text(file["listenUi"]) ?? "127.0.0.1:9347", 9347),
     tls: readTls(values.tls ?? text(file["tls"]) ?? defaults.env["WEIR_TLS"] ?? "native"),
     controlSocket: controlSocketPath(stateDir),
     retention: readRetention({
@@ -240,16 +240,6 @@ function readOpenOrClosed(option: string, value: string): "closed" | "open" {
 function readTls(value: string): "native" | "node" {
   if (value === "native" || value === "node") return value;
   throw new WeirError("WEIR_USAGE", `--tls ${value}: expected native or node.`);
-}
-
-function readAddress(value: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/i.exec(value);
-  const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3]);
-  if (host === undefined || port > 65_535 || (isIP(host) === 0 && host !== "localhost")) {
-    throw new WeirError("WEIR_USAGE", `--listen-ui ${value}: expected ADDR:PORT, for example 127.0.0.1:9347.`);
-  }
-  return { host, port };
 }
 
 /** The policy files that these paths name; a directory stands for its *.yaml, without *.cases.yaml. */

@@ -1,6 +1,5 @@
 /** `weir controller`: the controller alone, over Kafka and a store. */
 import { randomUUID } from "node:crypto";
-import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { parseWitness } from "../../controller/audit/witnesses.ts";
 import { readSignInSettings } from "../../controller/identity/settings.ts";
@@ -9,10 +8,11 @@ import { openSigningKey } from "../../controller/signing-key.ts";
 import { openStore } from "../../controller/store/store.ts";
 import { readRetention } from "../archive/settings.ts";
 import { WeirError } from "../errors.ts";
-import { type HealthSource, readMetricsAddress, startHealth } from "../health/server.ts";
+import { type HealthSource, startHealth } from "../health/server.ts";
 import { revocationMessage } from "../kafka/revocation-messages.ts";
 import { kafkaHelp, kafkaOptions, readKafkaSettings, readPublicKey, readRegistry } from "../kafka/settings.ts";
 import { type KafkaSettings, openTransport } from "../kafka/transport.ts";
+import { readListenAddress } from "../listen-address.ts";
 import { readOtlp } from "../otlp/settings.ts";
 import { loadPolicy, type PolicyText } from "../policy/load.ts";
 import { readArguments } from "./arguments.ts";
@@ -112,9 +112,10 @@ interface ServeOptions {
 
 async function serve({ kafka, stateDir, values }: ServeOptions, io: CommandIo): Promise<number> {
   const log = (level: "info" | "warn", message: string): void => void io.stderr.write(`weir ${level}: ${message}\n`);
-  const listen = values["no-ui"] ? null : address(values["listen-ui"]);
+  const listen = values["no-ui"] ? null : readListenAddress("--listen-ui", values["listen-ui"], 9349);
   const signIn = values["sign-in"] === undefined ? null : readSignInSettings(values["sign-in"], io.env);
-  const metrics = readMetricsAddress(values["listen-metrics"]);
+  const atMetrics = values["listen-metrics"];
+  const metrics = atMetrics === undefined ? null : readListenAddress("--listen-metrics", atMetrics, 9350);
   const otlp = readOtlp(values.otlp, io.env);
   const witnesses = values.witness.map(parseWitness);
   const registry = values["schema-registry"] === undefined ? null : readRegistry(values["schema-registry"]);
@@ -219,13 +220,4 @@ async function revoke(revoked: boolean, subject: string, options: RevokeOptions,
   }
   io.stdout.write(`${subject} ${revoked ? "is revoked" : "holds again"}${issuer === null ? "" : ` (${issuer})`}\n`);
   return 0;
-}
-
-function address(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/i.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3]);
-  if (host === undefined || port > 65_535 || (isIP(host) === 0 && host !== "localhost"))
-    throw new WeirError("WEIR_USAGE", `--listen-ui ${text}: expected ADDR:PORT, for example 127.0.0.1:9349.`);
-  return { host, port };
 }

@@ -1,11 +1,11 @@
 /** `weir witness`: cosigns checkpoints of audit logs on another host than theirs (C2SP tlog-witness). */
 import { mkdirSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { isIP } from "node:net";
 import { freshName, openOwnKey, verifierArgument, witnessKeyFiles } from "../../controller/audit/keys.ts";
 import { cosignatureKeyType, formatVerifier, noteKeyType } from "../../controller/audit/note.ts";
 import { openWitness, requestBytesMax, type Witness } from "../../controller/audit/witness.ts";
 import { WeirError } from "../errors.ts";
+import { readListenAddress } from "../listen-address.ts";
 import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
 
@@ -43,7 +43,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   if (logs.length === 0) throw new WeirError("WEIR_USAGE", "--log KEY is missing: whose checkpoints are cosigned?");
   const wrong = logs.find(({ type }) => type !== noteKeyType);
   if (wrong !== undefined) throw new WeirError("WEIR_USAGE", `--log: the key of ${wrong.name} is a witness's.`);
-  const { host, port } = address(values.listen);
+  const { host, port } = readListenAddress("--listen", values.listen, 9348);
   mkdirSync(values.state, { recursive: true, mode: 0o700 });
   const name = (): string => values.name ?? freshName("witness");
   const own = openOwnKey(values.state, witnessKeyFiles, name, cosignatureKeyType);
@@ -136,13 +136,4 @@ function decode(text: string): string | null {
   } catch {
     return null;
   }
-}
-
-function address(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/i.exec(text);
-  const host = match?.[1] ?? match?.[2] ?? "";
-  const port = Number(match?.[3]);
-  if ((isIP(host) === 0 && host !== "localhost") || port > 65_535)
-    throw new WeirError("WEIR_USAGE", `--listen ${text}: expected ADDR:PORT, for example 127.0.0.1:9348.`);
-  return { host, port };
 }

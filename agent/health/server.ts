@@ -1,6 +1,5 @@
 /** `/metrics` for Prometheus and `/healthz` for who restarts what fails. No secrets, no names of people or targets. */
 import { createServer } from "node:http";
-import { isIP } from "node:net";
 import { WeirError } from "../errors.ts";
 import { type Metric, metricsContentType, renderMetrics } from "./metrics.ts";
 
@@ -63,17 +62,6 @@ export async function startHealth(
       await closed;
     },
   };
-}
-
-/** Throws WEIR_USAGE. Null: nobody asked. */
-export function readMetricsAddress(text: string | undefined): { host: string; port: number } | null {
-  if (text === undefined) return null;
-  const match = /^(?:\[([0-9a-f:]+)\]|([^:]+)):(\d{1,5})$/i.exec(text);
-  const host = match?.[1] ?? match?.[2] ?? "";
-  const port = Number(match?.[3]);
-  if ((isIP(host) === 0 && host !== "localhost") || port > 65_535)
-    throw new WeirError("WEIR_USAGE", `--listen-metrics ${text}: expected ADDR:PORT, for example 127.0.0.1:9350.`);
-  return { host, port };
 }
 
 function ofProcess(): Metric[] {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import type { WeirError } from "../../../agent/errors.ts";
 import { agentMetrics } from "../../../agent/health/agent-metrics.ts";
 import { type Metric, renderMetrics } from "../../../agent/health/metrics.ts";
-import { type HealthSource, readMetricsAddress, startHealth } from "../../../agent/health/server.ts";
+import { type HealthSource, startHealth } from "../../../agent/health/server.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
 import { fill, flow, operation, tempDir } from "../record/sample.ts";
 
@@ -82,14 +82,4 @@ test("over HTTP: metrics, health, and nothing else", async (t) => {
     startHealth({ host: "127.0.0.1", port: server.port }, source),
     (error: WeirError) => error.code === "WEIR_PORT_IN_USE",
   );
-});
-
-test("words of the command line", () => {
-  assert.equal(readMetricsAddress(undefined), null);
-  assert.deepEqual(readMetricsAddress("[::1]:9350"), { host: "::1", port: 9350 });
-  for (const text of ["", "9350", "example.com:1", "127.0.0.1:70000"])
-    assert.throws(
-      () => readMetricsAddress(text),
-      (error: WeirError) => error.code === "WEIR_USAGE",
-    );
 });
