@@ -52,6 +52,16 @@ export function openAgentKey(stateDir: string): KeyObject {
   return key;
 }
 
+/** Of whose record is checked. Throws WEIR_USAGE. */
+export function readPublicKey(path: string): KeyObject {
+  try {
+    return createPublicKey(readFileSync(path));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new WeirError("WEIR_USAGE", `${path} is not a public key that can be read: ${reason}.`, { cause });
+  }
+}
+
 export function signHead(head: Omit<Head, "signature">, key: KeyObject): Head {
   return { ...head, signature: sign(null, statement(head), key).toString("base64") };
 }

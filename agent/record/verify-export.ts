@@ -1,9 +1,10 @@
 /** Checks an export by itself: the chain of its lines, the numbers of the entries, and the seal at its end. Streams. */
-import { createPublicKey, type KeyObject } from "node:crypto";
-import { createReadStream, readFileSync } from "node:fs";
+import type { KeyObject } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { WeirError } from "../errors.ts";
 import { HoleFinder, type Placed, sentenceOf } from "./gap.ts";
+import { readPublicKey } from "./heads.ts";
 import { fingerprintsOf } from "./ocsf.ts";
 import { lineHash, type SignedSeal, sealIsSigned, sealOf, sealType } from "./seal.ts";
 import type { Fault } from "./verify.ts";
@@ -45,7 +46,7 @@ class Bad extends Error {
 }
 
 export async function verifyExport(path: string, keyPath: string): Promise<ExportVerification> {
-  const key = readKey(keyPath);
+  const key = readPublicKey(keyPath);
   const state = { lines: 0, agent: null as string | null, sessions: new Set<string>() };
   try {
     await check(path, key, state);
@@ -188,13 +189,4 @@ function ocsfLine(value: Json): Line | null {
     ends: code === "SessionEnd",
   };
   return { ...common, place, agent, seal: null };
-}
-
-function readKey(path: string): KeyObject {
-  try {
-    return createPublicKey(readFileSync(path));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new WeirError("WEIR_USAGE", `${path} is not a public key that can be read: ${reason}.`, { cause });
-  }
 }

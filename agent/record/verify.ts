@@ -1,11 +1,9 @@
 /** Checks the record offline: every link, every sequence number, every signed head. Streams; memory does not grow with the log. */
-import { createPublicKey, type KeyObject } from "node:crypto";
-import { readFileSync } from "node:fs";
+import type { KeyObject } from "node:crypto";
 import { join } from "node:path";
-import { WeirError } from "../errors.ts";
 import { bodyOf, type ChainedEntry, decodeEntry, firstLink, linkOf } from "./chain.ts";
 import { HoleFinder, placed, sentenceOf } from "./gap.ts";
-import { type Head, headIsSigned, publicKeyFile, readHeads } from "./heads.ts";
+import { type Head, headIsSigned, publicKeyFile, readHeads, readPublicKey } from "./heads.ts";
 import { type Pruned, prunedIsSigned, readPruned } from "./pruned.ts";
 import { readFrames, segmentsOf } from "./segment.ts";
 
@@ -54,10 +52,9 @@ export function verifyLog(
   keyPath: string = join(stateDir, publicKeyFile),
   logged: readonly Head[] = [],
 ): Verification {
-  const key = readKey(keyPath);
+  const key = readPublicKey(keyPath);
   const { heads: own, unreadable } = tryHeads(stateDir);
-  const state = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0 };
-  const tails = new Map<string, { seq: number; link: Buffer }>();
+  const state: State = { entries: 0, sessions: 0, interruptions: 0, previous: firstLink, head: 0, tails: new Map() };
   let before: Pruned | null = null;
   const finish = (firstBad: FirstBad | null): Verification => ({
     ok: firstBad === null,
@@ -82,64 +79,18 @@ export function verifyLog(
     }
     state.entries = before.size;
     state.previous = Buffer.from(before.link, "hex");
-    for (const { session, seq, link } of before.open) tails.set(session, { seq, link: Buffer.from(link, "hex") });
+    for (const { session, seq, link } of before.open) state.tails.set(session, { seq, link: Buffer.from(link, "hex") });
   }
-  const unsigned = own.find((head) => !headIsSigned(head, key));
-  if (unsigned !== undefined) {
-    const sentence = `The head over ${unsigned.size} entries is not signed by this key.`;
-    return finish(aboutHeads("wrong-key", unsigned.size - 1, sentence));
-  }
-  const shrunk = own.findIndex((head, at) => at > 0 && head.size < (own[at - 1] as Head).size);
-  if (shrunk > 0) {
-    // A log that was cut and then written on is shorter than what was signed before.
-    const [before, after] = [own[shrunk - 1]?.size, own[shrunk]?.size ?? 0];
-    const sentence = `The agent signed for ${before} entries and later for ${after}: the record was cut in between.`;
-    return finish(aboutHeads("truncated", after, sentence));
-  }
+  const badOwn = judgeOwn(own, key);
+  if (badOwn !== null) return finish(badOwn);
   const agent = before?.agent ?? agentOf(stateDir) ?? own[0]?.agent ?? null;
   const heads = [...own, ...logged.filter((head) => agent === null || head.agent === agent)].sort(bySize);
-  const stranger = heads.find((head) => !headIsSigned(head, key));
-  if (stranger !== undefined) {
-    const sentence = `The audit log has a head of agent ${stranger.agent} over ${stranger.size} entries that is not signed by this key.`;
-    return finish(aboutHeads("wrong-key", stranger.size - 1, sentence));
-  }
-  const fork = heads.find((head, at) => at > 0 && forks(head, heads[at - 1] as Head));
-  if (fork !== undefined) {
-    const sentence = `The agent signed two different records of ${fork.size} entries: one was shown here, the other elsewhere.`;
-    return finish(aboutHeads("split-view", fork.size - 1, sentence));
-  }
-
+  const badHead = judgeAll(heads, key);
+  if (badHead !== null) return finish(badHead);
   const atCut = before === null ? null : checkHeads(heads, state);
   if (atCut !== null) return finish({ ...atCut, segment: null, offset: null });
-  for (const path of segmentsOf(join(stateDir, "spool"))) {
-    const segment = path.slice(path.lastIndexOf("/") + 1);
-    // Told of as taken out, and not removed yet.
-    if (before !== null && Number.parseInt(segment, 10) <= before.segment) continue;
-    const frames = readFrames(path);
-    let next = frames.next();
-    for (; !next.done; next = frames.next()) {
-      const { payload, offset } = next.value;
-      const bad = checkEntry(payload, state, tails);
-      if (bad?.fault === "gap" && bad.agentSeq !== null && bad.agentSeq > state.entries)
-        return finish({ ...lookBehind(stateDir, segment, offset, state, tails, bad), segment, offset });
-      if (bad !== null) return finish({ ...bad, segment, offset });
-      const link = linkOf(payload);
-      state.previous = link;
-      state.entries += 1;
-      const headBad = checkHeads(heads, state);
-      if (headBad !== null) return finish({ ...headBad, segment, offset });
-    }
-    if (next.value.problem !== null) {
-      return finish({
-        fault: "damaged",
-        session: null,
-        agentSeq: state.entries,
-        segment,
-        offset: next.value.goodBytes,
-        sentence: `${segment} at byte ${next.value.goodBytes}: ${next.value.problem}.`,
-      });
-    }
-  }
+  const badEntry = walk(stateDir, before?.segment ?? -1, heads, state);
+  if (badEntry !== null) return finish(badEntry);
   const last = heads.at(-1);
   if (last !== undefined && last.size > state.entries) {
     const sentence = `The log ends at entry ${state.entries}, and the agent has signed for ${last.size}: ${last.size - state.entries} entries are cut off its end.`;
@@ -149,17 +100,74 @@ export function verifyLog(
   return finish(null);
 }
 
+/** The agent's own heads, in the order in which it signed them. */
+function judgeOwn(own: readonly Head[], key: KeyObject): FirstBad | null {
+  const unsigned = own.find((head) => !headIsSigned(head, key));
+  if (unsigned !== undefined) {
+    const sentence = `The head over ${unsigned.size} entries is not signed by this key.`;
+    return aboutHeads("wrong-key", unsigned.size - 1, sentence);
+  }
+  const shrunk = own.findIndex((head, at) => at > 0 && head.size < (own[at - 1] as Head).size);
+  if (shrunk <= 0) return null;
+  // A log that was cut and then written on is shorter than what was signed before.
+  const [before, after] = [own[shrunk - 1]?.size, own[shrunk]?.size ?? 0];
+  const sentence = `The agent signed for ${before} entries and later for ${after}: the record was cut in between.`;
+  return aboutHeads("truncated", after, sentence);
+}
+
+/** With those that an audit log has, by size. */
+function judgeAll(heads: readonly Head[], key: KeyObject): FirstBad | null {
+  const stranger = heads.find((head) => !headIsSigned(head, key));
+  if (stranger !== undefined) {
+    const sentence = `The audit log has a head of agent ${stranger.agent} over ${stranger.size} entries that is not signed by this key.`;
+    return aboutHeads("wrong-key", stranger.size - 1, sentence);
+  }
+  const fork = heads.find((head, at) => at > 0 && forks(head, heads[at - 1] as Head));
+  if (fork === undefined) return null;
+  const sentence = `The agent signed two different records of ${fork.size} entries: one was shown here, the other elsewhere.`;
+  return aboutHeads("split-view", fork.size - 1, sentence);
+}
+
+/** Every entry of the segments behind `removed`: those are told of as taken out, and may be there yet. */
+function walk(stateDir: string, removed: number, heads: readonly Head[], state: State): FirstBad | null {
+  for (const path of segmentsOf(join(stateDir, "spool"))) {
+    const segment = path.slice(path.lastIndexOf("/") + 1);
+    if (Number.parseInt(segment, 10) <= removed) continue;
+    const frames = readFrames(path);
+    let next = frames.next();
+    for (; !next.done; next = frames.next()) {
+      const { payload, offset } = next.value;
+      const bad = checkEntry(payload, state);
+      if (bad?.fault === "gap" && bad.agentSeq !== null && bad.agentSeq > state.entries)
+        return { ...lookBehind(stateDir, segment, offset, state, bad), segment, offset };
+      if (bad !== null) return { ...bad, segment, offset };
+      state.previous = linkOf(payload);
+      state.entries += 1;
+      const headBad = checkHeads(heads, state);
+      if (headBad !== null) return { ...headBad, segment, offset };
+    }
+    const { problem, goodBytes: offset } = next.value;
+    if (problem !== null) {
+      const sentence = `${segment} at byte ${offset}: ${problem}.`;
+      return { fault: "damaged", session: null, agentSeq: state.entries, segment, offset, sentence };
+    }
+  }
+  return null;
+}
+
 interface State {
   entries: number;
   sessions: number;
   interruptions: number;
   previous: Buffer;
   head: number;
+  readonly tails: Map<string, { readonly seq: number; readonly link: Buffer }>;
 }
 
 type Bad = Omit<FirstBad, "segment" | "offset">;
 
-function checkEntry(payload: Buffer, state: State, tails: Map<string, { seq: number; link: Buffer }>): Bad | null {
+function checkEntry(payload: Buffer, state: State): Bad | null {
+  const { tails } = state;
   let entry: ChainedEntry;
   try {
     entry = decodeEntry(payload);
@@ -204,16 +212,13 @@ function checkEntry(payload: Buffer, state: State, tails: Map<string, { seq: num
 }
 
 /** What stands behind a hole tells what the hole is. */
-function lookBehind(
-  stateDir: string,
-  segment: string,
-  offset: number,
-  state: State,
-  tails: ReadonlyMap<string, { seq: number; link: Buffer }>,
-  bad: Bad,
-): Bad {
+function lookBehind(stateDir: string, segment: string, offset: number, state: State, bad: Bad): Bad {
   const found = bad.agentSeq as number;
-  const finder = new HoleFinder(state.entries, found, new Map([...tails].map(([session, { seq }]) => [session, seq])));
+  const finder = new HoleFinder(
+    state.entries,
+    found,
+    new Map([...state.tails].map(([session, { seq }]) => [session, seq])),
+  );
   for (const path of segmentsOf(join(stateDir, "spool"))) {
     const name = path.slice(path.lastIndexOf("/") + 1);
     if (name < segment) continue;
@@ -249,15 +254,6 @@ function bySize(a: Head, b: Head): number {
 
 function forks(head: Head, before: Head): boolean {
   return head.size === before.size && head.link !== before.link;
-}
-
-function readKey(path: string): KeyObject {
-  try {
-    return createPublicKey(readFileSync(path));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new WeirError("WEIR_USAGE", `${path} is not a public key that can be read: ${reason}.`, { cause });
-  }
 }
 
 function tryHeads(stateDir: string): { heads: Head[]; unreadable: string | null } {
