@@ -103,21 +103,11 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
   const final = decider ?? defaultFor(kind, unread !== null);
   const prepare = kind === "prepare";
   const request = kind === "request";
-  if (conditionError !== "" || bit > addersMax) {
-    return make(policy, {
-      decider: final,
-      reporter,
-      adders: addersOf(policy, asked, hidden, adders),
-      unread,
-      conditionError,
-      prepare,
-      request,
-    });
-  }
   const variant =
     (unread === null ? 0 : undecodableTraits.indexOf(unread) + 1) + (prepare ? 32 : 0) + (request ? 64 : 0);
   const key = (((final + 8) * 1_024 + reporter + 1) * 128 + variant) * 0x400_0000 + bits;
-  const kept = policy.decisions.get(key);
+  const isKept = conditionError === "" && bit <= addersMax;
+  const kept = isKept ? policy.decisions.get(key) : undefined;
   if (kept !== undefined) return kept;
   const decision = make(policy, {
     decider: final,
@@ -128,7 +118,7 @@ export function decide(policy: Policy, asked: PolicyCase): Decision {
     prepare,
     request,
   });
-  if (policy.decisions.size < decisionsMax) policy.decisions.set(key, decision);
+  if (isKept && policy.decisions.size < decisionsMax) policy.decisions.set(key, decision);
   return decision;
 }
 
