@@ -1,21 +1,17 @@
 /** Reads the record for the page, in a thread of its own: a long record must not hold up the flows. */
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
 import { verifyState } from "../audit/verify-state.ts";
-import type { RecordAnswer, RecordQuestion } from "./record-reader.ts";
+import { answerQuestions } from "../question-thread.ts";
+import type { RecordQuestion } from "./record-reader.ts";
 import { SessionIndex } from "./session-index.ts";
 
 const stateDir = String(workerData);
 const index = new SessionIndex(stateDir);
 
-parentPort?.on("message", ({ id, question }: { id: number; question: RecordQuestion }) => {
-  let answer: RecordAnswer;
-  try {
-    const value = answerOf(question);
-    answer = { id, found: value !== null, json: JSON.stringify(value) };
-  } catch (error) {
-    answer = { id, error: error instanceof Error ? error.message : String(error) };
-  }
-  parentPort?.postMessage(answer);
+answerQuestions((question: RecordQuestion) => {
+  const found = answerOf(question);
+  // A text, which is sent on as it is.
+  return found === null ? null : JSON.stringify(found);
 });
 
 function answerOf(question: RecordQuestion): unknown {

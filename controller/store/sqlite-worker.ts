@@ -1,18 +1,13 @@
 /** The thread of sqlite-reader.ts. */
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
+import { answerQuestions } from "../question-thread.ts";
 import { SqliteQueries } from "./sqlite-queries.ts";
-import type { Answer, Question } from "./sqlite-reader.ts";
+import type { Question } from "./sqlite-reader.ts";
 import { openReader } from "./sqlite-schema.ts";
 
 const queries = new SqliteQueries(openReader(String(workerData)));
 
-parentPort?.on("message", ({ id, name, words }: Question) => {
-  let answer: Answer;
-  try {
-    const ask = queries[name] as (this: SqliteQueries, ...given: readonly unknown[]) => unknown;
-    answer = { id, value: ask.apply(queries, [...words]) };
-  } catch (error) {
-    answer = { id, error: error instanceof Error ? error.message : String(error) };
-  }
-  parentPort?.postMessage(answer);
+answerQuestions(({ name, words }: Question) => {
+  const ask = queries[name] as (this: SqliteQueries, ...given: readonly unknown[]) => unknown;
+  return ask.apply(queries, [...words]);
 });
