@@ -251,7 +251,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     function lookup(socket: Socket): Origin | null {
       if (socket.remoteAddress === undefined || socket.remotePort === undefined) return null;
       const source = { address: canonicalAddress(socket.remoteAddress), port: socket.remotePort };
-      const overBridge = isPortOf(socket.localPort ?? 0, source.address, bridgePorts);
+      const overBridge = scope.kind === "host" && isPortOf(socket.localPort ?? 0, source.address, bridgePorts);
       const flow = overBridge ? null : (bpf?.takeFlow(cookie, source) ?? null);
       if (flow !== null) {
         const { destination, uid, gid, comm, startNs, ppid, execId, cgroupId } = flow;

@@ -74,9 +74,16 @@ function name(commonName: string): Buffer {
   return sequence(set(sequence(oid("2.5.4.3"), utf8(commonName.slice(0, commonNameCharactersMax)))));
 }
 
+/** An authority signs for one key of its own with another: they are the same each time. */
+const written = new WeakMap<KeyObject, Buffer>();
+
 function spki(key: KeyObject): Buffer {
+  const known = written.get(key);
+  if (known !== undefined) return known;
   const publicKey = key.type === "private" ? createPublicKey(key) : key;
-  return publicKey.export({ type: "spki", format: "der" });
+  const bytes = publicKey.export({ type: "spki", format: "der" });
+  written.set(key, bytes);
+  return bytes;
 }
 
 /** SHA-1 over the public key bits (RFC 5280 §4.2.1.2, method 1); a name, not a protection. */

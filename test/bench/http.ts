@@ -45,7 +45,7 @@ const rowsOfTable: readonly Row[] = [
     requests: 12_000,
     tool: (n, url) => ["h2load", "-c", "8", "-m", "4", "-t", "1", "-n", String(n), url],
   },
-  { name: "new connections c=8", requests: 2_000, tool: (n, url) => ["ab", "-q", "-c", "8", "-n", String(n), url] },
+  { name: "new connections c=8", requests: 5_000, tool: (n, url) => ["ab", "-q", "-c", "8", "-n", String(n), url] },
   { name: "new connections c=1", requests: 300, tool: (n, url) => ["ab", "-q", "-c", "1", "-n", String(n), url] },
 ];
 
@@ -90,9 +90,11 @@ for (let at = 0; at < count; at += 1) {
 console.log(taken.sort((a, b) => a - b)[taken.length >> 1]);
 `;
 
-const policy = (port: number): string => `apiVersion: weir/v1
+const visitPort = 444;
+const policy = (port: number, caFile: string): string => `apiVersion: weir/v1
 targets:
   bench: { protocol: http, hosts: ["10.231.0.0/16"], ports: [${port}], tls: { verify: first-use } }
+  visits: { protocol: http, hosts: ["10.231.0.0/16"], ports: [${visitPort}], tls: { verify: full, ca: ${caFile} } }
 rules:
   - { name: no-deletes, match: { method: DELETE }, verdict: deny, reason: "Nothing is deleted." }
 `;
@@ -128,10 +130,23 @@ async function measureIdle(net: NamespacePair, state: string, agentPid: number |
   return grown;
 }
 
+async function startVisited(namespace: string, work: object): Promise<ChildProcess> {
+  const program = [process.execPath, join(import.meta.dirname, "visited-origin.ts"), JSON.stringify(work)];
+  const child = spawn("nsenter", [`--net=/run/netns/${namespace}`, "--", ...program], {
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  await new Promise<void>((done, failed) => {
+    child.once("message", () => done());
+    child.once("exit", (code) => failed(new Error(`the origin of visits ended with ${code}`)));
+  });
+  return child;
+}
+
 /** Milliseconds that a visit takes longer than direct. */
 async function measureVisits(net: NamespacePair, state: string): Promise<number> {
   const visit = async (through: readonly string[], first: string): Promise<number> => {
-    const client = [process.execPath, "--input-type=module", "-e", visitClient, net.b.address4, "443"];
+    const to = [net.b.address4, String(visitPort)];
+    const client = [process.execPath, "--input-type=module", "-e", visitClient, ...to];
     const words = [`--net=/run/netns/${net.a.name}`, "--", ...through, ...client, String(visits), first];
     return Number((await run("nsenter", words)).stdout);
   };
@@ -167,8 +182,10 @@ async function main(): Promise<void> {
   server { listen 127.0.0.1:8443 ssl http2; location / { proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_ssl_session_reuse on; } }`,
     );
     children.push(peer);
+    const caFile = join(dir, "ca.pem");
+    children.push(await startVisited(net.b.name, { address: net.b.address4, port: visitPort, caFile }));
     const policyFile = join(dir, "policy.yaml");
-    writeFileSync(policyFile, policy(443));
+    writeFileSync(policyFile, policy(443, caFile));
     const state = join(dir, "state");
     const agent = await startWeir(net.a.name, weir, ["--state", state, "--policy", policyFile]);
     children.push(agent);

@@ -34,7 +34,7 @@ export async function startNginx(
 events { worker_connections 4096; }
 http {
   access_log off; keepalive_requests 1000000; keepalive_timeout 60s;
-  ssl_certificate ${certFile}; ssl_certificate_key ${keyFile}; ssl_session_cache off; ssl_session_tickets off;
+  ssl_certificate ${certFile}; ssl_certificate_key ${keyFile}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off;
   client_body_temp_path ${dir}/a; proxy_temp_path ${dir}/b; fastcgi_temp_path ${dir}/c; uwsgi_temp_path ${dir}/d; scgi_temp_path ${dir}/e;
   ${server}
 }
