@@ -67,7 +67,7 @@ targets: { shop: { protocol: http, hosts: [127.0.0.1], ports: [${port}], credent
   try {
     const answer = await fetch(`http://127.0.0.1:${relay.port}/`, { headers: { connection: "close" } });
     assert.equal(answer.status, 403);
-    assert.match(await answer.text(), /The credential file \/no\/such cannot be read\./);
+    assert.match(await answer.text(), /The credential file \/no\/such cannot be read: there is no such file\./);
     assert.equal(heard, 0);
   } finally {
     await relay.close();

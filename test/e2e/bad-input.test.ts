@@ -309,7 +309,7 @@ describe("bad peers through the relay", () => {
         assert.equal(ran.code, 2);
         assert.match(
           ran.stderr,
-          /FATAL: {2}The credential file \/no\/such cannot be read\.\n.*WEIR_CONFIG_INVALID/,
+          /FATAL: {2}The credential file \/no\/such cannot be read: there is no such file\.\n.*WEIR_CONFIG_INVALID/,
           mode,
         );
       }
