@@ -91,10 +91,12 @@ rules: [{ name: all, match: { target: ${name} }, verdict: ${verdict} }]
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const ask = (): Promise<[number, string]> =>
     new Promise((resolve, reject) => {
-      get({ host: "127.0.0.1", port: relay.port, agent, headers: { host: `127.0.0.1:${port}` } }, async (answer) => {
+      get({ host: "127.0.0.1", port: relay.port, agent, headers: { host: `127.0.0.1:${port}` } }, (answer) => {
         let text = "";
-        for await (const part of answer) text += part;
-        resolve([answer.statusCode ?? 0, text]);
+        answer.on("data", (part) => {
+          text += part;
+        });
+        answer.on("end", () => resolve([answer.statusCode ?? 0, text]));
       }).on("error", reject);
     });
   try {
