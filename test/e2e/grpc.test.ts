@@ -208,7 +208,7 @@ describe("gRPC replies under masks", { skip: needsRoot ?? goToolsMissing(false) 
     const { plain, gzip, exported } = await ask(true, "{ detector: [email, credit-card] }");
     assert.deepEqual(plain, everywhere);
     assert.deepEqual(gzip, everywhere);
-    assert.ok(!exported.includes(mail) && !exported.includes("4111"));
+    assert.ok(!exported.includes(mail) && !exported.includes(card.slice(5, -1)));
   });
 
   test("without a descriptor in the bytes of each message", async () => {
