@@ -86,9 +86,7 @@ export class StreamDriver implements ExchangeSink {
 
   #listen(exchange: Exchange): void {
     const client = this.#client;
-    const on = <Values extends unknown[]>(event: string, handle: (...values: Values) => void): void => {
-      client.on(event, this.#safely(handle));
-    };
+    const on = this.#listenTo(client);
     on("data", (bytes: Buffer) => {
       this.#options.up(bytes.length);
       exchange.requestBody(bytes);
@@ -112,6 +110,12 @@ export class StreamDriver implements ExchangeSink {
       if (!this.#over) this.#server?.close(NGHTTP2_CANCEL);
       letGo(client);
     });
+  }
+
+  #listenTo(stream: ClientHttp2Stream | ServerHttp2Stream) {
+    return <Values extends unknown[]>(event: string, handle: (...values: Values) => void): void => {
+      stream.on(event, this.#safely(handle));
+    };
   }
 
   /** A defect, of ours or at the border to node:http2, ends this stream and nothing else. */
@@ -214,9 +218,7 @@ export class StreamDriver implements ExchangeSink {
     }
     this.#server = server;
     let answered = false;
-    const on = <Values extends unknown[]>(event: string, handle: (...values: Values) => void): void => {
-      server.on(event, this.#safely(handle));
-    };
+    const on = this.#listenTo(server);
     on("headers", (informational: AnswerFields, _flags: number, raw?: string[]) => {
       this.#kept = null;
       exchange.responseHead(responseHead(raw ?? flat(informational), informational[":status"] ?? 100, false));
@@ -251,7 +253,7 @@ export class StreamDriver implements ExchangeSink {
       server.sendTrailers(this.#requestTrailers === null ? {} : objectOf(this.#requestTrailers));
     });
     on("drain", () => this.#steerClient());
-    server.on("error", () => {});
+    server.on("error", ignore);
     on("close", () => {
       letGo(server);
       // What is being decoded may end later than the stream that brought it.

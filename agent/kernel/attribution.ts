@@ -35,18 +35,30 @@ export interface KnownProcess {
 export function processInfo(pid: number, known: KnownProcess = {}): ProcessInfo | null {
   const sign = signOf(known);
   if (sign === null) return look(pid, known);
-  const seen = lookedAt.get(pid);
-  if (seen?.sign === sign && Date.now() < seen.untilMs) return seen.info;
+  const seen = lookedAt.get(pid, sign);
+  if (seen !== null) return seen;
   const info = look(pid, known);
-  if (info !== null && info.exe !== "") {
-    if (lookedAt.size >= imagesMax) lookedAt.clear();
-    lookedAt.set(pid, { sign, untilMs: Date.now() + imageMs, info });
-  }
+  if (info !== null && info.exe !== "") lookedAt.set(pid, sign, info);
   return info;
 }
 
+/** What was read of processes a moment ago; a process whose sign is another one became another program. */
+class Recent<Read> {
+  readonly #kept = new Map<number, { readonly sign: string; readonly untilMs: number; readonly read: Read }>();
+
+  get(pid: number, sign: string): Read | null {
+    const kept = this.#kept.get(pid);
+    return kept !== undefined && kept.sign === sign && Date.now() < kept.untilMs ? kept.read : null;
+  }
+
+  set(pid: number, sign: string, read: Read): void {
+    if (this.#kept.size >= imagesMax) this.#kept.clear();
+    this.#kept.set(pid, { sign, untilMs: Date.now() + imageMs, read });
+  }
+}
+
 /** Processes that connect again and again, as the kernel told them apart at connect. */
-const lookedAt = new Map<number, { readonly sign: string; readonly untilMs: number; readonly info: ProcessInfo }>();
+const lookedAt = new Recent<ProcessInfo>();
 
 /** Null: the kernel told too little to say that it is the same program in the same place. */
 function signOf({ startNs, execId = 0, cgroupId, ppid, uid, gid, comm }: KnownProcess): string | null {
@@ -78,29 +90,24 @@ function look(pid: number, known: KnownProcess): ProcessInfo | null {
 }
 
 interface Image {
-  readonly sign: string;
-  readonly untilMs: number;
   readonly exe: string;
   readonly commandLine: readonly string[];
   readonly job: ReturnType<typeof jobHint>;
 }
 
-const images = new Map<number, Image>();
+const images = new Recent<Image>();
 
 function imageOf(pid: number, { startTicks, layout }: Stat): Image {
   const exe = readExe(pid);
   const sign = `${startTicks} ${layout} ${exe}`;
-  const known = images.get(pid);
-  if (known !== undefined && known.sign === sign && Date.now() < known.untilMs) return known;
+  const known = images.get(pid, sign);
+  if (known !== null) return known;
   const image: Image = {
-    sign,
-    untilMs: layout === "" ? 0 : Date.now() + imageMs,
     exe,
     commandLine: readCommandLine(pid),
     job: jobHint(readVariables(pid, jobVariables)),
   };
-  if (images.size >= imagesMax) images.clear();
-  images.set(pid, image);
+  if (layout !== "") images.set(pid, sign, image);
   return image;
 }
 

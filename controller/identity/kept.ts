@@ -52,3 +52,8 @@ export interface SignInStore {
   /** To one who asks, whichever controller is asked. */
   take(kind: KeptOnce["kind"], key: string, nowMs: number): Promise<string | null>;
 }
+
+/** As a store has it. */
+export function personIn(text: unknown): SignedIn {
+  return JSON.parse(String(text)) as SignedIn;
+}

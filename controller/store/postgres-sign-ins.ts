@@ -7,11 +7,11 @@ import {
   type KeptOnce,
   type KeptSession,
   keptMax,
+  personIn,
   type SignInStore,
   sessionMsMax,
   sessionsMax,
 } from "../identity/kept.ts";
-import { personIn } from "./sqlite-sign-ins.ts";
 
 export const signInTables = `
 CREATE TABLE page_sessions (

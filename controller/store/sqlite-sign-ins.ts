@@ -7,6 +7,7 @@ import {
   type KeptOnce,
   type KeptSession,
   keptMax,
+  personIn,
   type SignInStore,
   sessionMsMax,
   sessionsMax,
@@ -116,9 +117,4 @@ export class SqliteSignIns implements SignInStore {
   #run(sql: string, ...values: (string | number | null)[]): void {
     this.#db.prepare(sql).run(...values);
   }
-}
-
-/** As it was written here. */
-export function personIn(text: unknown): SignedIn {
-  return JSON.parse(String(text)) as SignedIn;
 }

@@ -18,12 +18,12 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { gzipSync } from "node:zlib";
-import type { LargeBodies } from "../../agent/act/large-bodies.ts";
 import type { FlowSession } from "../../agent/act/session.ts";
 import { largeBodyBytesMin } from "../../agent/wire/http/large-body.ts";
 import { MessageReader, writeMessage } from "../../agent/wire/websocket/messages.ts";
 import { testCa } from "../agent/tls/pki.ts";
 import { open, redactOf, verdictOf } from "../agent/wire/llm/exchange.ts";
+import { dyingBodies } from "../support/dying-bodies.ts";
 import { type Origin, startOrigin } from "../support/origin.ts";
 import { type Relay, type RelayOptions, startRelay } from "../support/relay.ts";
 
@@ -341,15 +341,7 @@ describe("long bodies", () => {
     });
 
     test("one that the thread dies of ends the session, whichever way it went", async () => {
-      const largeBodies: LargeBodies = {
-        isRunning: false,
-        work({ step }, _context, done) {
-          setImmediate(() => done({ is: "failed", of: step.do, code: "WEIR_LIMIT_REACHED", message: "It died." }));
-          return () => {};
-        },
-        close: () => Promise.resolve(),
-      };
-      const frail = await start({ largeBodies });
+      const frail = await start({ largeBodies: dyingBodies() });
       const up = await session([item("short"), item(prose(mebi)), item("after")], {
         after: 9,
         answers: [],
@@ -439,15 +431,7 @@ describe("long bodies", () => {
 
     before(async () => {
       // What becomes of a real one is told by the thread's own tests.
-      const largeBodies: LargeBodies = {
-        isRunning: false,
-        work({ step }, _context, done) {
-          setImmediate(() => done({ is: "failed", of: step.do, code: "WEIR_LIMIT_REACHED", message: why }));
-          return () => {};
-        },
-        close: () => Promise.resolve(),
-      };
-      frail = await start({ largeBodies });
+      frail = await start({ largeBodies: dyingBodies(why) });
     });
 
     after(async () => {

@@ -17,10 +17,10 @@ import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { gunzipSync, gzipSync } from "node:zlib";
-import type { LargeBodies } from "../../agent/act/large-bodies.ts";
 import { FrameReader, frameOf } from "../../agent/wire/grpc/frames.ts";
 import { largeBodyBytesMin } from "../../agent/wire/http/large-body.ts";
 import { testCa } from "../agent/tls/pki.ts";
+import { dyingBodies } from "../support/dying-bodies.ts";
 import { type Relay, type RelayOptions, startRelay } from "../support/relay.ts";
 
 const mebi = 1024 * 1024;
@@ -414,15 +414,7 @@ rules:
   });
 
   test("a thread that dies ends the call: what it had reaches nobody, and the record says so", async () => {
-    const largeBodies: LargeBodies = {
-      isRunning: false,
-      work({ step }, _context, done) {
-        setImmediate(() => done({ is: "failed", of: step.do, code: "WEIR_LIMIT_REACHED", message: "It died." }));
-        return () => {};
-      },
-      close: () => Promise.resolve(),
-    };
-    const frail = await start({ largeBodies });
+    const frail = await start({ largeBodies: dyingBodies() });
     answers([frameOf(answered(email)), frameOf(answered(prose(mebi))), frameOf(answered("after"))]);
     const first = call(frail.session);
     first.stream.end(frameOf(asked(prose(mebi))));

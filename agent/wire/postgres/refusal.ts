@@ -50,24 +50,23 @@ export function tooLargeResponse(bytes: number, bytesMax: number): Buffer {
 }
 
 export function maskDeniedResponse(reason: string): Buffer {
-  return errorResponse({
-    severity: "ERROR",
-    code: insufficientPrivilege,
-    message: `the result cannot be masked: ${reason}`,
-    detail: `WEIR_MASK_IMPOSSIBLE: ${errorTable.WEIR_MASK_IMPOSSIBLE}`,
-    hint: "Select the masked column by its name, without an expression around it, or leave it out.",
-  });
+  return maskImpossible(
+    `the result cannot be masked: ${reason}`,
+    "Select the masked column by its name, without an expression around it, or leave it out.",
+  );
 }
 
 /** A statement that would copy a masked value inside the server. */
 export function copyDeniedResponse(reason: string): Buffer {
-  return errorResponse({
-    severity: "ERROR",
-    code: insufficientPrivilege,
-    message: `the statement was not sent: ${reason}`,
-    detail: `WEIR_MASK_IMPOSSIBLE: ${errorTable.WEIR_MASK_IMPOSSIBLE}`,
-    hint: "Leave the masked column out, or ask whoever keeps the policy for `copied: allow` on the mask.",
-  });
+  return maskImpossible(
+    `the statement was not sent: ${reason}`,
+    "Leave the masked column out, or ask whoever keeps the policy for `copied: allow` on the mask.",
+  );
+}
+
+function maskImpossible(message: string, hint: string): Buffer {
+  const detail = `WEIR_MASK_IMPOSSIBLE: ${errorTable.WEIR_MASK_IMPOSSIBLE}`;
+  return errorResponse({ severity: "ERROR", code: insufficientPrivilege, message, detail, hint });
 }
 
 /** 57P05 and its like are told apart by drivers: a state of SQL for each of our codes. */
