@@ -75,11 +75,13 @@ napi_status napi_get_uv_event_loop(napi_env, struct uv_loop_s **);
 #define UV_CHECK 2 /* uv_handle_type */
 #define UV_IDLE 6
 #define UV_POLL 8
+#define UV_PREPARE 9
 #define UV_READABLE 1 /* uv_poll_event */
 #define UV_WRITABLE 2
 typedef struct uv_poll_s uv_poll_t;
 typedef struct uv_check_s uv_check_t;
 typedef struct uv_idle_s uv_idle_t;
+typedef struct uv_prepare_s uv_prepare_t;
 typedef struct uv_handle_s uv_handle_t;
 size_t uv_handle_size(int);
 int uv_poll_init(struct uv_loop_s *, uv_poll_t *, int fd);
@@ -90,6 +92,10 @@ int uv_check_start(uv_check_t *, void (*)(uv_check_t *));
 int uv_idle_init(struct uv_loop_s *, uv_idle_t *);
 int uv_idle_start(uv_idle_t *, void (*)(uv_idle_t *));
 int uv_idle_stop(uv_idle_t *);
+int uv_prepare_init(struct uv_loop_s *, uv_prepare_t *);
+int uv_prepare_start(uv_prepare_t *, void (*)(uv_prepare_t *));
+int uv_backend_fd(const struct uv_loop_s *);
+int uv_backend_timeout(const struct uv_loop_s *);
 void uv_unref(uv_handle_t *);
 void uv_close(uv_handle_t *, void (*)(uv_handle_t *));
 void uv_handle_set_data(uv_handle_t *, void *);

@@ -65,6 +65,12 @@ struct connection {
 	char error[160];
 };
 
+/* wait.c: the two connections that spoke last, and whether it pays to wait for them. */
+struct wait {
+	int slots[2], credit, turns, pause;
+	bool heard;
+};
+
 struct hub {
 	napi_env env;
 	napi_ref self, callback, shared[4], slab_reference;
@@ -72,6 +78,8 @@ struct hub {
 	struct uv_loop_s *loop;
 	uv_check_t *check;
 	uv_idle_t *idle;
+	uv_prepare_t *prepare;
+	struct wait wait;
 	bool open, finalized, dispatching, idling;
 	int handles;
 	BIO_METHOD *bio;
@@ -120,6 +128,10 @@ void make_late(struct connection *);
 void flush_ops(struct hub *);
 void dispatch(struct hub *, bool last);
 struct connection *connection_at(struct hub *, int64_t slot);
+
+/* wait.c */
+void heard(struct wait *, int slot);
+void start_waiting(struct hub *);
 
 /* hub.c */
 struct hub *take_hub(napi_env env, napi_value value);

@@ -24,6 +24,7 @@ static void throw_away(struct hub *hub)
 	BIO_meth_free(hub->bio);
 	free(hub->check);
 	free(hub->idle);
+	free(hub->prepare);
 	free(hub->connections);
 	free(hub->free_slots);
 	free(hub->cipher_out);
@@ -58,6 +59,7 @@ static void shut(void *data)
 			close_connection(hub->connections[slot]);
 	uv_close((uv_handle_t *)hub->check, on_closed);
 	uv_close((uv_handle_t *)hub->idle, on_closed);
+	uv_close((uv_handle_t *)hub->prepare, on_closed);
 }
 
 static void finalize(napi_env env, void *data, void *hint)
@@ -93,8 +95,9 @@ static bool allocate(struct hub *hub)
 	hub->free_slots = calloc(hub->slots, sizeof(*hub->free_slots));
 	hub->check = calloc(1, uv_handle_size(UV_CHECK));
 	hub->idle = calloc(1, uv_handle_size(UV_IDLE));
+	hub->prepare = calloc(1, uv_handle_size(UV_PREPARE));
 	hub->bio = cipher_method();
-	return hub->connections && hub->free_slots && hub->check && hub->idle && hub->bio;
+	return hub->connections && hub->free_slots && hub->check && hub->idle && hub->prepare && hub->bio;
 }
 
 /* tlsHub(events, ops, state, out, onEvents): onEvents(from, to, last) is called with places in `events`. */
@@ -144,7 +147,8 @@ static napi_value tls_hub(napi_env env, napi_callback_info info)
 	uv_check_start(hub->check, on_check);
 	/* Connections keep the process alive, the hub does not. */
 	uv_unref((uv_handle_t *)hub->check);
-	hub->handles = 2;
+	start_waiting(hub);
+	hub->handles = 3;
 	hub->open = true;
 	napi_wrap(env, object, hub, finalize, NULL, NULL);
 	napi_create_reference(env, object, 1, &hub->self);

@@ -27,6 +27,8 @@ void add_event(struct connection *one, int kind, size_t offset, size_t length)
 	if (hub->event_count >= hub->event_room)
 		abort(); /* has_room was not asked */
 	event[0] = one->slot;
+	if (kind == event_data)
+		heard(&hub->wait, one->slot);
 	event[1] = kind;
 	event[2] = (int32_t)offset;
 	event[3] = (int32_t)length;
