@@ -37,7 +37,7 @@
 enum { event_secure, event_data, event_end, event_drain, event_finished, event_error };
 enum { op_write, op_end, op_resume };
 enum { state_pending, state_reading, state_armed, state_words };
-/* The first operation's place holds how many there are, how much of the slab they use, and whether the turn's end is awaited. */
+/* The first operation's place: how many there are, how much of the slab they use, whether the turn's end is awaited, vain waits. */
 enum { event_words = 4, op_words = 4 };
 
 struct hub;

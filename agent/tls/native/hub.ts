@@ -104,6 +104,11 @@ export class Hub {
     this.addon.tlsClose(this.handle, slot);
   }
 
+  /** How often the engine stayed awake for bytes that did not come (wait.c). */
+  get vainWaits(): number {
+    return this.#ops[3] as number;
+  }
+
   /**
    * Runs once when every connection that had something in this turn of the event loop was heard, and before what they
    * wrote is sent. An immediate would run in the next turn only.

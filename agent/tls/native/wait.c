@@ -72,9 +72,13 @@ static void before_poll(uv_prepare_t *prepare)
 	if (look(uv_backend_fd(hub->loop))) {
 		if (wait->credit < credit_max)
 			wait->credit++;
-	} else if ((wait->credit -= miss_costs) < 0) {
-		wait->credit = miss_costs;
-		wait->pause = turns_paused;
+	} else {
+		hub->ops[3]++;
+		wait->credit -= miss_costs;
+		if (wait->credit < 0) {
+			wait->credit = miss_costs;
+			wait->pause = turns_paused;
+		}
 	}
 }
 

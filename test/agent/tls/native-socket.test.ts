@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type ConnectionOptions, connect, createServer as createTlsServer } from "node:tls";
 import { nativeContext } from "../../../agent/tls/native/context.ts";
-import { hasNativeTls, highWaterBytes } from "../../../agent/tls/native/hub.ts";
+import { hasNativeTls, highWaterBytes, hub } from "../../../agent/tls/native/hub.ts";
 import type { SecureSocket } from "../../../agent/tls/native/secure-socket.ts";
 import { ca, listener, pair, shake } from "./native-pair.ts";
 import { tempDir, testCa } from "./pki.ts";
@@ -150,6 +150,38 @@ test("many writes of one byte arrive in order, also from inside a data event", {
   await once(server.secured, "end");
   server.secured.end();
   assert.ok((await back).equals(sent));
+});
+
+/** Bytes to and fro, each sent back after `pause`. */
+async function converse(client: SecureSocket, rounds: number, pause: () => Promise<void>): Promise<void> {
+  for (let round = 0; round < rounds; round += 1) {
+    await pause();
+    const back = once(client as unknown as NodeJS.EventEmitter, "data");
+    client.write("ping");
+    assert.equal(String((await back)[0]), "ping");
+  }
+}
+
+test("a conversation alone is waited for, but not one that is slow, nor for ever, and timers fire meanwhile", {
+  skip,
+}, async (t) => {
+  const shaken = await pair(t);
+  const [client, server] = [shaken.client.secured, shaken.server.secured];
+  server.on("data", (bytes: Buffer) => server.write(bytes));
+  client.resume();
+  let ticks = 0;
+  const ticking = setInterval(() => (ticks += 1), 1);
+  t.after(() => clearInterval(ticking));
+  await converse(client, 2_000, async () => {});
+  assert.ok(ticks > 0, "a timer fired");
+  clearInterval(ticking);
+  // Each vain wait costs two of eight credits, each other gives one back; then there is no waiting for 512 turns.
+  const before = hub().vainWaits;
+  await converse(client, 300, () => new Promise((done) => setTimeout(done, 1)));
+  const vain = hub().vainWaits - before;
+  assert.ok(vain > 0 && vain < 60, `${vain} vain waits in 300 rounds`);
+  await new Promise((done) => setTimeout(done, 50));
+  assert.ok(hub().vainWaits - before - vain <= 1, "silence is not waited for");
 });
 
 test("bytes that are kept are not overwritten by later ones", { skip }, async (t) => {
