@@ -73,6 +73,7 @@ export class Session implements FlowSession {
   /** The decoder has more than it has worked off. */
   #decoderFull = false;
   #stopWork: () => void = () => {};
+  #leaveClient: () => void = () => {};
   readonly #cancelKeys: Buffer[] = [];
   readonly #desk: Desk;
   #batches: Batch[] = [];
@@ -142,7 +143,7 @@ export class Session implements FlowSession {
   }
 
   #listen(side: Side, socket: Socket): void {
-    socket.on("data", (bytes: Buffer) => {
+    const data = (bytes: Buffer): void => {
       if (side === "client") {
         this.bytesUp += bytes.length;
         this.#feed({ type: "client-bytes", bytes });
@@ -150,17 +151,21 @@ export class Session implements FlowSession {
         this.bytesDown += bytes.length;
         this.#feed({ type: "server-bytes", bytes });
       }
-    });
-    socket.on("end", () => {
+    };
+    const end = (): void => {
       if (this.#isCurrent(side, socket)) this.#feed({ type: side === "client" ? "client-end" : "server-end" });
-    });
-    socket.on("error", (error) => this.#socketFailed(side, socket, error));
-    socket.on("close", () => this.#socketFailed(side, socket, null));
-    socket.on("drain", () => {
+    };
+    const close = (): void => this.#socketFailed(side, socket, null);
+    const drain = (): void => {
       this.#congested[side] = false;
       if (side === "client" && !this.#paused.server) this.#decoder?.resume();
       this.#steer(other(side));
-    });
+    };
+    socket.on("data", data).on("end", end).on("close", close).on("drain", drain);
+    socket.on("error", (error) => this.#socketFailed(side, socket, error));
+    // Ours alone: who counts the open connections listens to their close, too.
+    if (side === "client")
+      this.#leaveClient = () => socket.off("data", data).off("end", end).off("close", close).off("drain", drain);
     this.#steer(side);
   }
 
@@ -406,10 +411,7 @@ export class Session implements FlowSession {
 
   async #terminateClient(leftover: Buffer, alpn: readonly string[]): Promise<void> {
     const plain = this.#client;
-    plain.removeAllListeners("data");
-    plain.removeAllListeners("end");
-    plain.removeAllListeners("close");
-    plain.removeAllListeners("drain");
+    this.#leaveClient();
     plain.pause();
     try {
       const { socket, tls } = await this.#ports.terminateClient(plain, {
