@@ -1,6 +1,8 @@
 /** What this kernel and host can do: each probe says what it found and, where something is missing, the next step. */
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { release } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -61,6 +63,12 @@ const checks: readonly Check[] = [
     check: () => rules("iptables"),
   },
   { name: "ip6tables rules", nextStep: "As for iptables, with ip6table_nat.", check: () => rules("ip6tables") },
+  {
+    name: "connections ended",
+    nextStep:
+      "Connections older than the rules go on: needs CONFIG_INET_DIAG_DESTROY, modprobe tcp_diag udp_diag, apt-get install iproute2.",
+    check: ended,
+  },
   { name: "SQL parser", nextStep: "Run npm ci.", check: parser },
 ];
 
@@ -152,6 +160,26 @@ function queue(): string {
 function marked(): string {
   addon().closeFd(socketMarked(4, 1));
   return "SO_MARK can be set";
+}
+
+/** One of our own, on loopback. */
+async function ended(): Promise<string> {
+  const server = createServer((socket) => void socket.on("error", () => {})).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const client = connect(port, "127.0.0.1");
+  try {
+    await once(client, "connect");
+    const cut = once(client, "error", { signal: AbortSignal.timeout(probeMsMax) });
+    await Promise.all([run("ss", ["-K", "-H", "--tcp", "dst", "127.0.0.1", "dport", "=", `:${port}`]), cut]);
+    return "SOCK_DESTROY";
+  } catch (error) {
+    if (error instanceof Error && error.name === "AbortError") throw new Error("the kernel closes no socket for ss -K");
+    throw error;
+  } finally {
+    client.destroy();
+    server.close();
+  }
 }
 
 async function version(program: string): Promise<string> {

@@ -1,8 +1,11 @@
 /**
- * Ends the connections of a whole host that were open before the rules stood: nobody has judged them. Those that came in
- * (ssh) go on. By iproute2's `ss -K`, which asks the kernel to close a socket (SOCK_DESTROY).
+ * Ends connections that nobody has judged: those of a whole host from before the rules stood, and those that went past
+ * before a policy named where they lead. Connections that came in (ssh) go on. By iproute2's `ss -K`, which asks the kernel
+ * to close a socket (SOCK_DESTROY).
  */
 import { execFile } from "node:child_process";
+import { readdirSync, readlinkSync } from "node:fs";
+import type { Endpoint } from "../core/flow.ts";
 import { canonicalAddress, isLoopback } from "./address.ts";
 
 const answerMsMax = 5_000;
@@ -11,56 +14,135 @@ const outputBytesMax = 16 * 1024 * 1024;
 const toldMax = 20;
 
 interface Connection {
-  readonly transport: string;
-  readonly local: string;
-  readonly localPort: string;
-  readonly remote: string;
-  readonly remotePort: string;
+  readonly transport: "tcp" | "udp";
+  /** As `ss` writes them, for asking it again. */
+  readonly ends: readonly [string, string];
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  readonly inode: string;
+  /** With a leading slash; empty where the kernel does not say. */
+  readonly cgroup: string;
 }
 
-/** What was ended, in words; empty when nothing was open. */
-export async function endEarlierFlows(): Promise<string> {
-  const listening = new Set((await sockets(["-Htln"])).map(({ localPort }) => localPort));
-  const open = [
-    ...(await sockets(["-Htn", "state", "connected"])),
-    ...(await sockets(["-Hun", "state", "established"])),
-  ].filter(
-    ({ transport, localPort, remote }) =>
-      !isLoopback(canonicalAddress(remote)) && !(transport === "tcp" && listening.has(localPort)),
+/** In words; empty when there was none. */
+export interface EndedFlows {
+  readonly ended: string;
+  /** The kernel would not close them. */
+  readonly left: string;
+}
+
+/** All that left the host before there were rules, UDP too. `takes`: a target names this, be it on loopback. */
+export async function endEarlierFlows(takes: (destination: Endpoint) => boolean): Promise<EndedFlows> {
+  const leaves = ({ remote }: Connection): boolean => !isLoopback(remote.address) || takes(remote);
+  const open = await connections();
+  return end([...outgoing(open).filter(leaves), ...(await sockets("udp", ["state", "established"])).filter(leaves)]);
+}
+
+export interface DirectFlows {
+  /** The agent's listeners: who is connected to them is governed, whatever its socket says of its destination. */
+  readonly ports: readonly number[];
+  /** Null: the whole host. Without a leading slash. */
+  readonly cgroup: string | null;
+  /** May leave without being read. */
+  passes(destination: Endpoint): boolean;
+}
+
+/** The scope's TCP connections that go directly to where only the agent may go now, or nobody. */
+export async function endDirectFlows({ ports, cgroup, passes }: DirectFlows): Promise<EndedFlows> {
+  const open = await connections();
+  // After the list of all: what the agent has opened meanwhile is not in there.
+  const own = ownSockets();
+  const governed = new Set(open.filter(({ local }) => ports.includes(local.port)).map(({ remote }) => keyOf(remote)));
+  const inside = ({ cgroup: path }: Connection): boolean =>
+    cgroup === null || path === `/${cgroup}` || path.startsWith(`/${cgroup}/`);
+  return end(
+    outgoing(open).filter(
+      (one) => inside(one) && !own.has(one.inode) && !governed.has(keyOf(one.local)) && !passes(one.remote),
+    ),
   );
-  for (const { transport, local, localPort, remote, remotePort } of open) {
-    const kind = transport === "tcp" ? "-t" : "-u";
-    await ss(["-K", "-H", kind, "src", `[${local}]:${localPort}`, "dst", `[${remote}]:${remotePort}`]);
+}
+
+/** All of TCP; those that are listened for stand among them with nobody at the other end. */
+function connections(): Promise<Connection[]> {
+  return sockets("tcp", ["state", "all", "exclude", "time-wait", "exclude", "closed"]);
+}
+
+/** But for those to a port that somebody here listens on. */
+function outgoing(open: readonly Connection[]): Connection[] {
+  const listening = new Set(open.filter(isListener).map(({ local }) => local.port));
+  return open.filter((one) => !isListener(one) && !listening.has(one.local.port));
+}
+
+function isListener({ remote }: Connection): boolean {
+  return remote.port === 0;
+}
+
+async function end(flows: readonly Connection[]): Promise<EndedFlows> {
+  for (const { transport, ends } of flows) {
+    await ss(["-K", "-H", `--${transport}`, "src", ends[0], "dst", ends[1]]);
   }
-  const told = open
+  if (flows.length === 0) return { ended: "", left: "" };
+  // Where the kernel cannot do it, `ss` is silent.
+  const still = new Set([...(await connections()), ...(await sockets("udp", ["state", "established"]))].map(idOf));
+  return {
+    ended: told(flows.filter((flow) => !still.has(idOf(flow)))),
+    left: told(flows.filter((flow) => still.has(idOf(flow)))),
+  };
+}
+
+function told(flows: readonly Connection[]): string {
+  const words = flows
     .slice(0, toldMax)
-    .map(({ transport, remote, remotePort }) => `${transport} ${remote}:${remotePort}`);
-  if (open.length > toldMax) told.push(`${open.length - toldMax} more`);
-  return told.join(", ");
+    .map(
+      ({ transport, remote: { address, port } }) =>
+        `${transport} ${address.includes(":") ? `[${address}]` : address}:${port}`,
+    );
+  if (flows.length > toldMax) words.push(`${flows.length - toldMax} more`);
+  return words.join(", ");
 }
 
-async function sockets(words: readonly string[]): Promise<Connection[]> {
-  const transport = words[0]?.includes("u") === true ? "udp" : "tcp";
-  const found: Connection[] = [];
-  for (const line of (await ss(words)).split("\n")) {
+async function sockets(transport: Connection["transport"], states: readonly string[]): Promise<Connection[]> {
+  const listed = await ss(["-HnO", "--extended", "--cgroup", `--${transport}`, ...states]);
+  return listed.split("\n").flatMap((line) => {
     // The state is a column of its own only where several are asked for.
-    const ends = line
-      .trim()
-      .split(/\s+/)
-      .filter((word) => /:(\d+|\*)$/.test(word));
-    const local = endpoint(ends[0]);
-    const remote = endpoint(ends[1]);
-    if (local === null || remote === null) continue;
-    found.push({ transport, local: local[0], localPort: local[1], remote: remote[0], remotePort: remote[1] });
-  }
-  return found;
+    const words = line.trim().split(/\s+/);
+    const [from = "", to = ""] = words.filter((word) => /:(\d+|\*)$/.test(word));
+    const local = endpoint(from);
+    const remote = endpoint(to);
+    if (local === null || remote === null) return [];
+    const after = (name: string): string => words.find((word) => word.startsWith(name))?.slice(name.length) ?? "";
+    return [{ transport, ends: [from, to] as const, local, remote, inode: after("ino:"), cgroup: after("cgroup:") }];
+  });
 }
 
-/** `[::1]:22`, `10.0.0.1:22`, `fe80::1%eth0:22`. */
-function endpoint(text: string | undefined): readonly [string, string] | null {
-  const at = text?.lastIndexOf(":") ?? -1;
-  if (text === undefined || at < 0) return null;
-  return [text.slice(0, at).replace(/^\[|\]$/g, ""), text.slice(at + 1)];
+/** `[::1]:22`, `10.0.0.1:22`, `[fe80::1]%eth0:22`, `0.0.0.0:*`. */
+function endpoint(text: string): Endpoint | null {
+  const at = text.lastIndexOf(":");
+  if (at < 0) return null;
+  const address = text.slice(0, at).replace(/[[\]]|%.*/g, "");
+  return { address: canonicalAddress(address), port: Number(text.slice(at + 1)) || 0 };
+}
+
+function keyOf({ address, port }: Endpoint): string {
+  return `${address} ${port}`;
+}
+
+function idOf({ transport, ends, inode }: Connection): string {
+  return `${transport} ${ends[0]} ${ends[1]} ${inode}`;
+}
+
+/** Inodes of the agent's own. */
+function ownSockets(): ReadonlySet<string> {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync("/proc/self/fd")) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+      if (inode !== undefined) inodes.add(inode);
+    } catch {
+      // closed meanwhile
+    }
+  }
+  return inodes;
 }
 
 function ss(words: readonly string[]): Promise<string> {

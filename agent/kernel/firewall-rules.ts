@@ -298,10 +298,12 @@ const opening = "-m tcp --tcp-flags SYN,RST,ACK SYN";
 /** What is decided already: flows under way, replies of inbound ones (ssh), the agent's own. First, for it is nearly all. */
 function settled(facts: FirewallFacts): string[] {
   // On a whole host with egress denied nothing of its own passes by being established: redirected flows go to loopback, the
-  // agent's bear its mark, and what was open before the start (QUIC, a tunnel) has to be judged like a first packet.
-  const own = facts.scope.kind === "host" && facts.egress === "deny" && facts.onFailure === "closed";
+  // agent's bear its mark, and what was open before the start (QUIC, a tunnel) has to be judged like a first packet. Elsewhere
+  // datagrams have to, for a policy may name their destination later; earlier-flows.ts ends TCP's connections then.
+  const all = facts.scope.kind === "host" && facts.egress === "deny" && facts.onFailure === "closed";
   return [
-    `-m conntrack --ctstate RELATED,ESTABLISHED${own ? " --ctdir REPLY" : ""} -j RETURN`,
+    "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j RETURN",
+    ...(all ? [] : ["! -p udp -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"]),
     `-m mark --mark ${hex(facts.marks.agent)} -j RETURN`,
   ];
 }

@@ -5,7 +5,7 @@ import { processInfo } from "./attribution.ts";
 import type { ContainerOwners } from "./container-owner.ts";
 import type { Marks } from "./firewall-rules.ts";
 import { type JudgeFacts, judgePacket, type Passage } from "./judge.ts";
-import { localBridges } from "./local-bridges.ts";
+import type { LocalBridges } from "./local-bridges.ts";
 import type { NameTable } from "./name-table.ts";
 import {
   openQueue,
@@ -52,6 +52,7 @@ export interface FirstPacketsOptions {
   candidates(): Iterable<number> | null;
   /** Of flows that come through the host. */
   readonly containers: ContainerOwners;
+  readonly bridges: Pick<LocalBridges, "has">;
   onRefused(event: RefusedEvent): void;
   onLearned(name: string, address: string): void;
   onNotice(text: string): void;
@@ -66,9 +67,8 @@ export interface FirstPackets {
 }
 
 export function openFirstPackets(options: FirstPacketsOptions): FirstPackets {
-  const { marks, names } = options;
+  const { marks, names, bridges } = options;
   const redirected = new Map<string, { destination: Endpoint; uid: number | null }>();
-  const bridges = localBridges();
   let secondStartMs = 0;
   let eventsInSecond = 0;
   let untold = 0;

@@ -12,11 +12,13 @@ import { processInfo } from "./attribution.ts";
 import { type BpfRoutes, bpfRoutes } from "./bpf-routes.ts";
 import { type CgroupTree, createRunCgroup, killAndRemove, openCgroup, processesOf, removeIfEmpty } from "./cgroup.ts";
 import { containerOwners } from "./container-owner.ts";
-import { endEarlierFlows } from "./earlier-flows.ts";
+import { type EndedFlows, endDirectFlows, endEarlierFlows } from "./earlier-flows.ts";
 import { type FirewallPlan, type Ports, setFirewall } from "./firewall.ts";
 import { type Marks, wallMark } from "./firewall-rules.ts";
 import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
+import { passesUnread } from "./judge.ts";
+import { localBridges } from "./local-bridges.ts";
 import { createNameTable } from "./name-table.ts";
 import { type Bpf, loadBpf, netnsCookie, originalDestination, socketMarked, watchRules } from "./native.ts";
 import { configuredResolvers, resolveNames } from "./resolvers.ts";
@@ -56,7 +58,7 @@ export interface InterceptionOptions {
   onRefused(event: RefusedEvent): void;
   /** Somebody changed our rules, and they stand again. */
   onRestored?(detail: string): void;
-  /** Connections that were open before the rules of a whole host, ended now. */
+  /** Connections that were open before the rules of a whole host, or before a target named where they lead, ended now. */
   onEnded?(detail: string): void;
   onNotice(text: string): void;
 }
@@ -103,6 +105,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
   const marks = newMarks();
   const names = createNameTable();
   const containers = containerOwners();
+  const bridges = localBridges();
   const bridgePorts =
     scope.kind === "host" && options.bridgePorts !== undefined ? options.bridgePorts : { v4: 0, v6: 0 };
   let targets = compileTargets(options.targets);
@@ -118,6 +121,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     reject: () => reject,
     candidates,
     containers,
+    bridges,
     onRefused: options.onRefused,
     onLearned: (name, address) => {
       if (!targets.wantsName(name) || closed) return;
@@ -161,13 +165,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       onNotice,
     });
     undo.push(() => watch.close());
-    if (scope.kind === "host" && options.onFailure === "closed") {
-      const ended = await endEarlierFlows().catch((error: unknown) => {
-        onNotice(`Connections older than the rules go on: ${error instanceof Error ? error.message : error}`);
-        return "";
-      });
-      if (ended !== "") options.onEnded?.(ended);
-    }
+    if (scope.kind !== "host") await endUnread();
+    else if (options.onFailure === "closed") await ending(endEarlierFlows(takes));
     return running(firewall, bpf, watch);
   } catch (error) {
     for (const step of undo.reverse()) await step();
@@ -198,6 +197,34 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       routes = null;
       onNotice(`BPF is not in force, the firewall alone redirects: ${error instanceof Error ? error.message : error}`);
       return null;
+    }
+  }
+
+  function takes({ address, port }: Endpoint): boolean {
+    return targets.match(address, port, names.namesOf(address, Date.now())) !== null;
+  }
+
+  /** What the scope has open past the agent, where the policy in force does not let it go unread. */
+  function endUnread(): Promise<void> {
+    const resolvers = options.resolvers ?? configuredResolvers();
+    return ending(
+      endDirectFlows({
+        ports: [...Object.values(options.ports), ...Object.values(bridgePorts)].filter((port) => port !== 0),
+        cgroup: scope.kind === "host" ? null : tree.path,
+        passes: (to) =>
+          (to.port === 53 && resolvers.includes(to.address)) ||
+          passesUnread(to, bridges.leadTo(to.address), { targets, egress }, names, Date.now()),
+      }),
+    );
+  }
+
+  async function ending(work: Promise<EndedFlows>): Promise<void> {
+    try {
+      const { ended, left } = await work;
+      if (ended !== "") options.onEnded?.(ended);
+      if (left !== "") onNotice(`Connections older than the rules go on, this kernel does not close them: ${left}`);
+    } catch (error) {
+      onNotice(`Connections older than the rules go on: ${error instanceof Error ? error.message : error}`);
     }
   }
 
@@ -306,7 +333,9 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       targets = compileTargets(next);
       egress = nextEgress;
       applyRules();
-      void refresh();
+      // At once what is known, and then what lies behind names that nobody has asked for yet.
+      void endUnread();
+      void refresh().then(endUnread);
     }
 
     /** The governed go first, then the redirection, then the rules: nothing of the scope runs ungoverned in between. */

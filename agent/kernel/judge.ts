@@ -3,6 +3,7 @@
  * with the mark is in firewall-rules.ts. Pure but for its callbacks: the queue and the clock are given.
  */
 import type { Endpoint } from "../core/flow.ts";
+import { isLoopback } from "./address.ts";
 import { parseDnsAnswer } from "./dns-answer.ts";
 import type { NameTable } from "./name-table.ts";
 import { type Packet, parsePacket } from "./packet.ts";
@@ -66,15 +67,32 @@ export function judgePacket(
         reason: `the target ${target.name} is reached from this host's own networks only`,
       };
     }
-    if (facts.egress === "allow" || toLocal) return { kind: "pass" };
+    if (mayPass(facts, toLocal)) return { kind: "pass" };
     return { kind: "refuse", packet, reason: "no target of the policy names this destination, and egress is denied" };
   }
   if (target !== null) return { kind: "refuse", packet, reason: `UDP to the target ${target.name} is not let through` };
   if (packet.protocol === 17 && port === quicPort) {
     return { kind: "refuse", packet, reason: "QUIC cannot be read; clients fall back to TCP" };
   }
-  if (facts.egress === "allow" || toLocal) return { kind: "pass" };
+  if (mayPass(facts, toLocal)) return { kind: "pass" };
   return { kind: "refuse", packet, reason: "egress is denied" };
+}
+
+/** What no target names. */
+function mayPass({ egress }: JudgeFacts, toLocal: boolean): boolean {
+  return egress === "allow" || toLocal;
+}
+
+/** Of a connection of the host's own that is open already: a first packet to there would pass unread. */
+export function passesUnread(
+  { address, port }: Endpoint,
+  toLocal: boolean,
+  facts: JudgeFacts,
+  names: NameTable,
+  nowMs: number,
+): boolean {
+  if (facts.targets.match(address, port, names.namesOf(address, nowMs)) !== null) return false;
+  return isLoopback(address) || mayPass(facts, toLocal);
 }
 
 function learn(packet: Packet, names: NameTable, nowMs: number): { name: string; address: string }[] {

@@ -5,6 +5,8 @@
  * tap, a veth without a bridge) may have strangers behind it.
  */
 import { readFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { cidrContains, parseAddress, parseCidr } from "./address.ts";
 import { links } from "./native.ts";
 
 /** Looked at anew when older, for ports come and go; and at once for a link that was not there then. */
@@ -14,24 +16,49 @@ const portKinds: ReadonlySet<string> = new Set(["veth", "dummy"]);
 export interface LocalBridges {
   /** By index of the link; false where the kernel does not say. */
   has(index: number): boolean;
+  /** An address of the network that the host has on one of them. */
+  leadTo(address: string): boolean;
 }
 
 export function localBridges(now: () => number = Date.now): LocalBridges {
-  let known: ReadonlySet<number> = new Set();
+  let known: ReadonlyMap<string, number> = new Map();
+  let indexes: ReadonlySet<number> = new Set();
   let found: ReadonlySet<number> = new Set();
   let readMs = Number.NEGATIVE_INFINITY;
+  function read(): void {
+    readMs = now();
+    const listed = list();
+    known = new Map(
+      listed.split("\n").map((line) => {
+        const [index = "", , name = ""] = line.split(" ");
+        return [name, Number(index)];
+      }),
+    );
+    indexes = new Set(known.values());
+    found = bridgesIn(listed, gatewayLinks(table("route"), table("ipv6_route")));
+  }
   return {
     has(index) {
       if (index === 0) return false;
-      if (now() - readMs >= freshMs || !known.has(index)) {
-        readMs = now();
-        const listed = list();
-        known = new Set(listed.split("\n").map((line) => Number.parseInt(line, 10)));
-        found = bridgesIn(listed, gatewayLinks(table("route"), table("ipv6_route")));
-      }
+      if (now() - readMs >= freshMs || !indexes.has(index)) read();
       return found.has(index);
     },
+    leadTo(address) {
+      const bytes = parseAddress(address);
+      if (bytes === null) return false;
+      if (now() - readMs >= freshMs) read();
+      return Object.entries(networkInterfaces()).some(
+        ([name, own = []]) =>
+          found.has(known.get(name) ?? 0) && own.some(({ cidr }) => cidr !== null && contains(cidr, bytes)),
+      );
+    },
   };
+}
+
+function contains(network: string, address: Uint8Array): boolean {
+  const [start = "", prefix] = network.split("/");
+  const cidr = parseCidr(start, Number(prefix));
+  return cidr !== null && cidrContains(cidr, address);
 }
 
 function list(): string {

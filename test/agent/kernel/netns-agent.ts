@@ -10,6 +10,7 @@ import { startInterception } from "../../../agent/kernel/interception.ts";
 const options = JSON.parse(process.argv[2]!);
 const say = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
 const lookupsNs: number[] = [];
+let heard: Promise<Buffer | string> = Promise.resolve("");
 const listeners = await startListeners({
   bridges: options.scope.kind === "host",
   onFull: (notice) => say({ notice }),
@@ -17,6 +18,10 @@ const listeners = await startListeners({
     const before = process.hrtime.bigint();
     const origin = interception.lookup(socket);
     lookupsNs.push(Number(process.hrtime.bigint() - before));
+    if (options.echo === true) {
+      socket.on("error", () => {}).pipe(socket);
+      return;
+    }
     socket.end(`${JSON.stringify(origin)}\n`);
     socket.resume();
   },
@@ -28,6 +33,7 @@ const interception = await startInterception({
   ports: listeners.ports,
   ...(listeners.bridgePorts === null ? {} : { bridgePorts: listeners.bridgePorts }),
   onRefused: (refused) => say({ refused }),
+  onEnded: (ended) => say({ ended }),
   onNotice: (notice) => say({ notice }),
 });
 say({ ready: Number(process.hrtime.bigint() - startedNs) / 1e6, mark: interception.mark });
@@ -45,7 +51,12 @@ for await (const line of createInterface({ input: process.stdin })) {
         say({ ok: data.toString() });
         socket.destroy();
       });
-    } else if (request.do === "hostname") say({ ok: interception.hostnameOf(request.address) });
+    } else if (request.do === "open") {
+      const socket = await dialUpstream(interception, request.destination);
+      heard = new Promise((done) => socket.once("data", done).once("close", () => done("closed")));
+      say({ ok: true });
+    } else if (request.do === "heard") say({ ok: String(await heard) });
+    else if (request.do === "hostname") say({ ok: interception.hostnameOf(request.address) });
     else if (request.do === "stats") say({ ok: { ...interception.stats(), lookupsNs } });
     else if (request.do === "close") {
       await interception.close();

@@ -24,7 +24,7 @@ export interface Attempt {
 
 export interface NetnsHost {
   readonly cgroups: string;
-  agent(options: object): Promise<NetnsAgent>;
+  agent(options: object, variables?: NodeJS.ProcessEnv): Promise<NetnsAgent>;
   /** Runs a client with the attempts in the agent's scope; each result is what came back, or an error code. */
   client(agent: NetnsAgent | null, attempts: readonly Attempt[], options?: { uid?: number }): Promise<string[]>;
   held(agent: NetnsAgent | null, attempts: readonly Attempt[]): Promise<() => Promise<string[]>>;
@@ -39,6 +39,8 @@ export interface NetnsHost {
   /** Runs a script in the governed host's network. */
   sh(script: string): string;
   inPeer(code: string): ChildProcessWithoutNullStreams;
+  /** Started in the agent's scope: a node with this program and these arguments. */
+  inScope(agent: NetnsAgent | null, code: string, ...args: string[]): Promise<ChildProcessWithoutNullStreams>;
   remove(): void;
 }
 
@@ -209,9 +211,11 @@ export function makeHost(tag: string, { legacy = false } = {}): NetnsHost {
     return (JSON.parse(data.toString()) as string[])[0]!;
   }
 
-  async function agent(options: object): Promise<NetnsAgent> {
+  async function agent(options: object, variables: NodeJS.ProcessEnv = {}): Promise<NetnsAgent> {
     const child = inside(
       host,
+      "env",
+      ...Object.entries(variables).map(([name, value]) => `${name}=${value}`),
       process.execPath,
       join(import.meta.dirname, "netns-agent.ts"),
       JSON.stringify({ instance: `kb${tag}${process.pid}`, ...options }),
@@ -266,6 +270,12 @@ export function makeHost(tag: string, { legacy = false } = {}): NetnsHost {
     saved: () =>
       sh(`for p in iptables ip6tables; do nsenter --net=/run/netns/${host} $p-save | grep WEIR || true; done`),
     inPeer: (code) => inside(peer, process.execPath, "-e", code),
+    async inScope(agent, code, ...args) {
+      const child = inside(host, "sh", "-c", 'read go; exec "$0" -e "$@"', process.execPath, code, ...args);
+      if (agent !== null) await agent.ask({ do: "run", pid: child.pid, uid: 0, name: "test" });
+      child.stdin.write("\n");
+      return child;
+    },
     remove,
   };
 }
