@@ -153,6 +153,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   const revoker = createRevoker({ identities, guard, sessions: flows.sessions, note, now: Date.now });
   note({ type: "agent", event: "start", detail: `policy ${policy.current.digest}${from(policy.origin)}` });
   if (problem !== null) policyRejected(problem);
+  policy.follow();
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
   /** redirect and accept are behind us: the kernel brought the flow, and flows.ts takes it through the other steps. */

@@ -39,6 +39,8 @@ export interface PolicyInForce {
   readonly origin: PolicyOrigin | null;
   /** Puts it in force from now on. Rejects with WEIR_POLICY_INVALID, and then the one before stays. One at a time. */
   use(given: GivenPolicy): Promise<void>;
+  /** Takes changes from now on, and one that came since it was read: before, nobody may be there to be told of it. */
+  follow(): void;
   close(): void;
 }
 
@@ -62,8 +64,8 @@ interface Loaded {
 /** Rejects with WEIR_POLICY_INVALID when the policy at start is bad. */
 export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
   let given = source.given ?? null;
-  let current = await load(read());
-  source.prepared(current.built);
+  let following = false;
+  let changed = false;
   let timer: NodeJS.Timeout | null = null;
   /** Lists of millions take their time: a change while one is read is looked at after it. */
   let reloading: "no" | "yes" | "again" = "no";
@@ -101,6 +103,8 @@ export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
   }
   const schedule = (): void => {
     if (closed) return;
+    changed = true;
+    if (!following) return;
     if (timer !== null) clearTimeout(timer);
     timer = setTimeout(() => void reload(), settleMs);
     timer.unref();
@@ -130,8 +134,25 @@ export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
       watchers.set(directory, watcher);
     }
   };
-  watchAll(current.built.files);
+  const close = (): void => {
+    closed = true;
+    if (timer !== null) clearTimeout(timer);
+    process.off("SIGHUP", schedule);
+    for (const watcher of watchers.values()) watcher.close();
+  };
   process.on("SIGHUP", schedule);
+  let current: Loaded;
+  try {
+    // Read twice: what cannot be read is told as such, and a change while detectors are built counts.
+    read();
+    watchAll([]);
+    current = await load(read());
+    watchAll(current.built.files);
+  } catch (error) {
+    close();
+    throw error;
+  }
+  source.prepared(current.built);
   return {
     get current() {
       return current.policy;
@@ -149,12 +170,11 @@ export async function openPolicy(source: PolicySource): Promise<PolicyInForce> {
       watchAll(loaded.built.files);
       enforce(loaded);
     },
-    close() {
-      closed = true;
-      if (timer !== null) clearTimeout(timer);
-      process.off("SIGHUP", schedule);
-      for (const watcher of watchers.values()) watcher.close();
+    follow() {
+      following = true;
+      if (changed) schedule();
     },
+    close,
   };
 }
 

@@ -44,6 +44,7 @@ async function start(): Promise<{ policy: PolicyInForce; problem: string | null 
   };
   const started = await openStartPolicy(config, source);
   open.push(started.policy);
+  started.policy.follow();
   return started;
 }
 

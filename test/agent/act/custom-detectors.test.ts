@@ -121,6 +121,7 @@ test("a list that changes is read again; a bad one keeps the last good one", asy
     loaded: () => seen.push("loaded"),
     rejected: (problems) => seen.push(problems),
   });
+  policy.follow();
   try {
     const { digest } = policy.current;
     assert.ok(detectors.finds("own", "alpha") && !detectors.finds("own", "beta"));
