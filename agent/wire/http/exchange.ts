@@ -15,9 +15,10 @@ import { asBuffer, handOut, type LargeDone, largeBodyBytesMin } from "./large-bo
 import { contentCoding, type Headers, type RequestHead, type ResponseHead, setLength } from "./message.ts";
 import { askReadable, type PartsAllowed } from "./ranges.ts";
 import { recordedOperation } from "./recorded.ts";
-import { denial, failure, noConnect, tooLarge } from "./refusals.ts";
+import { denial, failure, noConnect, signedByClient, tooLarge } from "./refusals.ts";
 import { type Impassable, ReplyPassage } from "./reply-passage.ts";
 import { factsOf, requestDigest, requestOperation } from "./request-facts.ts";
+import { signsBody } from "./sigv4.ts";
 
 /** What of a plain request's body is read before it is decided: enough for forms and small JSON. */
 export const peekBytesMax = 64 * 1024;
@@ -316,6 +317,12 @@ export class Exchange {
       }
     } catch (error) {
       this.#unreadable(error);
+      return;
+    }
+    const isChanged =
+      whole !== null && body !== null && (whole.isNew || (body !== whole.body && !body.equals(whole.body)));
+    if (isChanged && this.#context.credential === null && signsBody(this.head)) {
+      this.#refuse(signedByClient(), 403);
       return;
     }
     const isResized = reader?.preservesLength === false;

@@ -35,3 +35,10 @@ export function tooLarge(): Refusal {
   const why = `The request's body is longer than ${requestBodyBytesMax} bytes, and has to be read whole to be decided.`;
   return failure("WEIR_FRAME_TOO_LARGE", why);
 }
+
+/** A redaction would break the client's own signature. */
+export function signedByClient(): Refusal {
+  const message =
+    "The policy takes something out of the body of this request, and the client has signed it (SigV4). Where the target has a sigv4 credential, Weir signs it anew.";
+  return { ...failure("WEIR_MASK_IMPOSSIBLE", message), kind: "denied" };
+}

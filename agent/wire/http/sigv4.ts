@@ -44,6 +44,12 @@ export function signV4(head: RequestHead, body: Buffer | null, key: SigningKey, 
   );
 }
 
+/** True: a server that checks the client's signature takes no other body. */
+export function signsBody({ headers }: RequestHead): boolean {
+  const digest = headers.get("x-amz-content-sha256") ?? "";
+  return /^\s*AWS4-/.test(headers.get("authorization") ?? "") && !digest.includes("UNSIGNED-PAYLOAD");
+}
+
 /** Host, the content type and all of x-amz-*, sorted; a proxy on the way may change others. */
 function signedFields(head: RequestHead): [string, string][] {
   const found = new Map<string, string>([["host", head.authority]]);
