@@ -120,6 +120,18 @@ rules:
     }
   });
 
+  test("a value is redacted as it is meant, not as it is written", async () => {
+    const written = await post("/redacted", [json], '{"to":"\\u0061da\\u0040example.com","a":"\\u00e9"}');
+    assert.equal(String(written.reached), `{"to":"\\u002a**\\u002a${"*".repeat(11)}","a":"\\u00e9"}`);
+    const form = "Content-Type: application/x-www-form-urlencoded";
+    const { reached } = await post("/redacted", [form], "to=ada%40example.com&a=%C3%A9");
+    assert.equal(String(reached), `to=***%2A${"*".repeat(11)}&a=%C3%A9`);
+  });
+
+  test("a query is read as it is meant", async () => {
+    assert.match((await post("/judged?to=ada%40example.com", [json], "{}")).said, /^weir-rule: mail\r$/m);
+  });
+
   test("a body that is sent only when it is asked for is redacted, too", async () => {
     const { reached } = await post("/redacted", ["Content-Type: text/plain"], text, true);
     assert.equal(String(reached), text.replace(address, "*".repeat(address.length)));

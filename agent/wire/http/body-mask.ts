@@ -5,10 +5,11 @@ import { type BodyMasker, createBodyMasker } from "../../mask/body-masker.ts";
 import { maskerOf } from "../../mask/masker.ts";
 import type { MaskPlan } from "../../mask/plan.ts";
 import type { ReplyReader, ReplySummary } from "./dialect.ts";
+import { readingEscapes } from "./escaped-text.ts";
 import { type JsonMasks, maskJson } from "./json-mask.ts";
 import { asBuffer, type LargeReply, largeBodyBytesMin } from "./large-body.ts";
 import { type Masking, plansOf } from "./mask-plans.ts";
-import { isText } from "./media-type.ts";
+import { formType, isText } from "./media-type.ts";
 
 /** A body of JSON that is masked by path is read whole up to this. */
 const wholeBodyBytesMax = 32 * 1024 * 1024;
@@ -20,7 +21,7 @@ export function bodyReader(type: string, verdict: Verdict, masking: Masking): Re
   // JSON as such looks like source code: what judges whole texts is asked about each of its strings.
   if (json && (paths.length > 0 || reply?.judgesWhole === true))
     return new WholeJson({ masker: reply === null ? null : maskerOf(reply), paths, key: masking.maskKey });
-  return reply === null || !(type === "" || isText(type)) ? null : new StreamedBody(reply, json);
+  return reply === null || !(type === "" || isText(type)) ? null : new StreamedBody(reply, type);
 }
 
 /** Makes the redactions in a request's body of text on its way; null: there are none to be made. Throws a WeirError. */
@@ -32,7 +33,7 @@ export function bodyRedactor(type: string, coding: string, verdict: Verdict, mas
       "WEIR_MASK_IMPOSSIBLE",
       `The request's body has to be redacted, and cannot be: it is encoded as ${coding}.`,
     );
-  return new StreamedBody(request, /json/.test(type));
+  return new StreamedBody(request, type);
 }
 
 const noSummary: ReplySummary = { text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null };
@@ -42,9 +43,11 @@ class StreamedBody implements ReplyReader {
   readonly #masker: BodyMasker;
   readonly #json: JsonNumbers | null;
 
-  constructor(plan: MaskPlan, json: boolean) {
-    this.#masker = createBodyMasker(plan);
-    this.#json = json ? new JsonNumbers() : null;
+  constructor(plan: MaskPlan, type: string) {
+    // JSON is read by many servers whatever type it has.
+    const masker = readingEscapes(createBodyMasker(plan), "json");
+    this.#masker = type === formType ? readingEscapes(masker, "form") : masker;
+    this.#json = /json/.test(type) ? new JsonNumbers() : null;
   }
 
   get masked(): number {

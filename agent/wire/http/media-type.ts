@@ -7,3 +7,5 @@ const textTypes =
 export function isText(type: string): boolean {
   return type.startsWith("text/") || textTypes.test(type);
 }
+
+export const formType = "application/x-www-form-urlencoded";

@@ -4,7 +4,7 @@ import { bodyReader, bodyRedactor } from "./body-mask.ts";
 import type { Described, DialectExchange, Refusal, ReplyReader } from "./dialect.ts";
 import { readEscapes } from "./json-scan.ts";
 import type { Masking } from "./mask-plans.ts";
-import { isText } from "./media-type.ts";
+import { formType, isText } from "./media-type.ts";
 import { charset, contentCoding, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "./message.ts";
 import { factsOf, recordedQuery } from "./request-facts.ts";
 
@@ -20,7 +20,7 @@ export function plainExchange(head: RequestHead, masking: Masking): DialectExcha
     reads: "peek",
     describe(body): Described {
       const where = `${head.method} ${facts.scheme}://${head.authority}${facts.path}`;
-      const query = facts.query === "" ? "" : `?${recordedQuery(facts.query)}`;
+      const query = facts.query === "" ? "" : `?${readForm(recordedQuery(facts.query))}`;
       const isEmpty = head.body.kind === "none" || body?.length === 0;
       const isRead = body !== null && coding === "" && (type === "" || isText(type)) && isAsciiBased(head);
       const said = isRead && !isEmpty ? `\n\n${textOf(body, type)}` : "";
@@ -67,11 +67,17 @@ function isAsciiBased({ headers }: RequestHead): boolean {
   return said === null || /^(?:utf-?8|us-ascii|iso-8859-[0-9]{1,2}|windows-125[0-9])$/.test(said);
 }
 
-/** As its reader understands it: many writers of JSON escape whatever is not ASCII, and forms all but letters. */
+/**
+ * As its reader understands it: many writers of JSON escape whatever is not ASCII, and forms all but letters. JSON is read by
+ * many servers whatever type it has.
+ */
 function textOf(body: Buffer, type: string): string {
   const text = body.toString("utf8", 0, bodyTextBytesMax);
-  if (/json/.test(type)) return readEscapes(text);
-  if (type !== "application/x-www-form-urlencoded") return text;
+  return readEscapes(type === formType ? readForm(text) : text);
+}
+
+/** A query is written like a form. */
+function readForm(text: string): string {
   return text
     .replaceAll("+", " ")
     .replace(/(?:%[0-9A-Fa-f]{2})+/g, (written) => Buffer.from(written.replaceAll("%", ""), "hex").toString("utf8"));
