@@ -17,9 +17,9 @@ import { runLargeTask } from "../../../../agent/wire/large-task.ts";
 import { EventStreamReader } from "../../../../agent/wire/llm/eventstream.ts";
 import { NdjsonSplitter } from "../../../../agent/wire/llm/ndjson.ts";
 import { SseParser } from "../../../../agent/wire/sse/parser.ts";
-import { writeMessage } from "../../../../agent/wire/websocket/messages.ts";
+import { MessageReader, writeMessage } from "../../../../agent/wire/websocket/messages.ts";
 import { maskOf, open, redactOf, replyHead, requestHead, verdictOf } from "./exchange.ts";
-import { type Frame, kinds } from "./split-frames.ts";
+import { type Frame, kinds, readerOf } from "./split-frames.ts";
 
 const email = "ada.lovelace@example.com";
 const jwt = `eyJhbGciOiJIUzI1NiJ9.${"eyJzdWIiOiIxMjM0NTY3ODkwIn0".repeat(4)}.${"c2lnbmF0dXJl".repeat(4)}`;
@@ -45,11 +45,12 @@ function opened(target: string, protocol: TargetProtocol, verdict: Verdict, own 
   const exchange = open(target, protocol, [], own);
   const prompt = Buffer.from(JSON.stringify({ model: "m", stream: true, prompt: `for ${email}`, messages: [] }));
   exchange.describe(prompt);
-  exchange.rewrite(prompt, verdict);
+  exchange.rewrite?.(prompt, verdict);
   return exchange;
 }
 
 function partsOf(frame: Frame, sent: Buffer): readonly Buffer[] {
+  if (frame.tunnel) return new MessageReader(false).push(sent).map(({ raw }) => raw);
   if (frame.type === "text/event-stream") return new SseParser().push(sent).map(({ raw }) => raw);
   if (frame.type.includes("ndjson")) return new NdjsonSplitter().push(sent);
   return new EventStreamReader().push(sent).map(({ raw }) => raw);
@@ -69,10 +70,7 @@ for (const [name, frame] of Object.entries(kinds)) {
           const ways = [[...whole], ...cuts.map((at) => [whole.slice(0, at), whole.slice(at)])];
           for (const pieces of ways) {
             const sent = frame.write(pieces);
-            const read = (): ReplyReader => {
-              const exchange = opened(frame.target, frame.protocol, verdict);
-              return exchange.reply(replyHead(frame.type), verdict) as ReplyReader;
-            };
+            const read = (): ReplyReader => readerOf(frame, opened(frame.target, frame.protocol, verdict), verdict);
             const alone = read();
             const expected = Buffer.concat([alone.push(sent), alone.end()]);
             let reader = read();

@@ -1,13 +1,19 @@
 /** Replies in each kind of frame, with a text in pieces, and what a client reads of them. */
 import type { TargetProtocol } from "../../../../agent/core/operation.ts";
+import type { Verdict } from "../../../../agent/core/verdict.ts";
+import type { DialectExchange, ReplyReader } from "../../../../agent/wire/http/dialect.ts";
 import { writeEvent } from "../../../../agent/wire/llm/bedrock-frames.ts";
 import { EventStreamReader, headerText } from "../../../../agent/wire/llm/eventstream.ts";
+import { MessageReader, opText, writeMessage } from "../../../../agent/wire/websocket/messages.ts";
+import { replyHead } from "./exchange.ts";
 import { chatStream, responsesStream, sse } from "./openai-vectors.ts";
 
 export interface Frame {
   readonly protocol: TargetProtocol;
   readonly target: string;
   readonly type: string;
+  /** Messages of a WebSocket. */
+  readonly tunnel?: true;
   /** The text is a string in JSON, and the pieces are of that JSON. */
   readonly inJson: boolean;
   write(pieces: readonly string[]): Buffer;
@@ -17,6 +23,15 @@ export interface Frame {
   told(events: readonly object[]): string[];
   /** True for the events that bring the pieces. */
   brings(event: object): boolean;
+}
+
+/** Of the server's way. */
+export function readerOf(frame: Frame, exchange: DialectExchange, verdict: Verdict): ReplyReader {
+  const reader = frame.tunnel
+    ? exchange.tunnel?.(verdict).reply
+    : (exchange.reply(replyHead(frame.type), verdict) ?? undefined);
+  if (reader === undefined) throw new Error("nothing of the reply is read");
+  return reader;
 }
 
 /** Strings below this name, in order. */
@@ -116,6 +131,94 @@ const converse = (name: "text" | "input", delta: (piece: string) => object): Fra
   brings: (event) => kindOf(event) === "contentBlockDelta",
 });
 
+const realtime = (base: string, key: "text" | "transcript" | "arguments"): Frame => {
+  const at = { response_id: "resp_1", item_id: "item_1", output_index: 0, content_index: 0 };
+  const kind = key === "arguments" ? "function_call" : "message";
+  const holder = (text: string) => {
+    const part = key === "arguments" ? { arguments: text } : { content: [{ type: key, [key]: text }] };
+    return { id: "item_1", type: kind, ...part };
+  };
+  return {
+    protocol: "openai",
+    target: "/v1/realtime?model=gpt-realtime",
+    type: "",
+    tunnel: true,
+    inJson: key === "arguments",
+    write(pieces) {
+      const text = pieces.join("");
+      return messages([
+        { type: "session.created", session: { id: "sess_1" } },
+        { type: "response.created", response: { id: "resp_1", status: "in_progress" } },
+        {
+          type: "response.output_item.added",
+          response_id: "resp_1",
+          output_index: 0,
+          item: { id: "item_1", type: kind },
+        },
+        // Another response's, and sound, between the pieces.
+        ...pieces.flatMap((delta) => [
+          { type: `${base}.delta`, ...at, delta },
+          { type: "response.output_audio.delta", ...at, delta: "QUJD".repeat(9) },
+          {
+            type: "conversation.item.input_audio_transcription.delta",
+            item_id: "item_2",
+            content_index: 0,
+            delta: "x ",
+          },
+        ]),
+        { type: `${base}.done`, ...at, [key]: text },
+        { type: "response.output_item.done", response_id: "resp_1", output_index: 0, item: holder(text) },
+        { type: "response.done", response: { id: "resp_1", status: "completed", output: [holder(text)] } },
+      ]);
+    },
+    events: messagesIn,
+    told(events) {
+      const deltas = events.filter((event) => kindOf(event) === `${base}.delta`);
+      const others = events.filter((event) => !deltas.includes(event));
+      return [textsBelow(deltas, "delta").join(""), ...textsBelow(others, key)];
+    },
+    brings: (event) => kindOf(event) === `${base}.delta`,
+  };
+};
+
+/** What the user said, as the model heard it. */
+const heard = "conversation.item.input_audio_transcription";
+
+const live = (write: (text: string) => object, read: (content: object) => unknown): Frame => ({
+  protocol: "gemini",
+  target: "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+  type: "",
+  tunnel: true,
+  inJson: false,
+  write: (pieces) =>
+    messages([
+      { setupComplete: {} },
+      ...pieces.map((text) => ({ serverContent: write(text) })),
+      { serverContent: { turnComplete: true }, usageMetadata: { responseTokenCount: 3 } },
+    ]),
+  events: messagesIn,
+  told: (events) => [
+    textsBelow(
+      events.map((event) => read(contentOf(event))),
+      "text",
+    ).join(""),
+  ],
+  brings: (event) => read(contentOf(event)) !== undefined,
+});
+
+const contentOf = (event: object): object => (event as { serverContent?: object }).serverContent ?? {};
+
+function messages(events: readonly object[]): Buffer {
+  return Buffer.concat(events.map((event) => writeMessage(opText, Buffer.from(JSON.stringify(event)), null)));
+}
+
+function messagesIn(reply: Buffer): object[] {
+  const reader = new MessageReader(false);
+  const parts = reader.push(reply);
+  if (reader.heldBytes > 0) throw new Error("the last message has no end");
+  return parts.flatMap((part) => (part.kind === "message" ? [JSON.parse(part.payload.toString()) as object] : []));
+}
+
 export const kinds: Readonly<Record<string, Frame>> = {
   "OpenAI, text": chat("content", "content"),
   "OpenAI, reasoning": chat("reasoning", "reasoning_content"),
@@ -198,4 +301,23 @@ export const kinds: Readonly<Record<string, Frame>> = {
     told: (events) => [textsBelow(events, "response").join("")],
     brings: (event) => (event as { done?: boolean }).done === false,
   },
+  "Realtime, text": realtime("response.output_text", "text"),
+  "Realtime, transcript of sound": realtime("response.output_audio_transcript", "transcript"),
+  "Realtime, arguments of a tool": realtime("response.function_call_arguments", "arguments"),
+  "Realtime, what the user said": {
+    ...realtime(heard, "transcript"),
+    write: (pieces) =>
+      messages([
+        ...pieces.map((delta) => ({ type: `${heard}.delta`, item_id: "item_1", content_index: 0, delta })),
+        { type: `${heard}.completed`, item_id: "item_1", content_index: 0, transcript: pieces.join("") },
+      ]),
+  },
+  "Gemini Live, text": live(
+    (text) => ({ modelTurn: { role: "model", parts: [{ text }] } }),
+    (content) => (content as { modelTurn?: unknown }).modelTurn,
+  ),
+  "Gemini Live, transcript of sound": live(
+    (text) => ({ outputTranscription: { text } }),
+    (content) => (content as { outputTranscription?: unknown }).outputTranscription,
+  ),
 };

@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { detectorNames, samples } from "../../mask/values.ts";
-import { maskOf, open, replyHead, verdictOf } from "./exchange.ts";
-import { type Frame, kinds } from "./split-frames.ts";
+import { maskOf, open, verdictOf } from "./exchange.ts";
+import { type Frame, kinds, readerOf } from "./split-frames.ts";
 
 const rules = { masks: [maskOf(detectorNames)] };
 const head = "Here it is: ";
@@ -22,9 +22,8 @@ function pass(frame: Frame, parts: readonly Buffer[]): Buffer[] {
   const exchange = open(frame.target, frame.protocol);
   const verdict = verdictOf(rules);
   exchange.describe(Buffer.from("{}"));
-  exchange.rewrite(Buffer.from("{}"), verdict);
-  const reader = exchange.reply(replyHead(frame.type), verdict);
-  assert.ok(reader !== null);
+  exchange.rewrite?.(Buffer.from("{}"), verdict);
+  const reader = readerOf(frame, exchange, verdict);
   return [...parts.map((part) => Buffer.from(reader.push(Buffer.from(part)))), Buffer.from(reader.end())];
 }
 
