@@ -106,7 +106,7 @@ function run(task: LargeTask, context: DialectContext): LargeDone {
       return { is: "described", described: twin.pack?.(described) ?? described, state: twin.save(), body };
     }
     case "rewrite": {
-      const rewritten = exchange.rewrite(body, step.verdict);
+      const rewritten = exchange.rewrite?.(body, step.verdict) ?? body;
       const fields = head.headers.changed ? head.headers.fields : null;
       return { is: "rewritten", changed: rewritten !== body, fields, state: twin.save(), body: rewritten };
     }

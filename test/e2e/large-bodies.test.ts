@@ -144,7 +144,7 @@ describe("long bodies", () => {
   function redacted(body: Buffer): string {
     const exchange = open(chat);
     exchange.describe(body);
-    return exchange.rewrite(body, verdictOf({ redactions: [redactOf(["email"])] })).toString();
+    return String(exchange.rewrite?.(body, verdictOf({ redactions: [redactOf(["email"])] })));
   }
 
   for (const bytes of [largeBodyBytesMin - 1, largeBodyBytesMin, largeBodyBytesMin + 1, 2 * mebi]) {

@@ -161,10 +161,6 @@ class GrpcExchange implements DialectExchange {
     return this.#head.headers.get("grpc-encoding")?.toLowerCase() ?? "identity";
   }
 
-  rewrite(body: Buffer): Buffer {
-    return body;
-  }
-
   #forward(verdict: Verdict): ReplyReader {
     return new ForwardedMessages(this.#coding(), {
       judge: (message, mayHold) => this.#judge(message, mayHold),

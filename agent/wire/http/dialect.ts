@@ -62,11 +62,11 @@ export interface DialectExchange {
   readonly waits?: boolean;
   /** `body` is null when it was not read whole. Never throws: what cannot be read gets the trait `unreadable-body`. */
   describe(body: Buffer | null): Described;
-  /** The body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
-  rewrite(body: Buffer, verdict: Verdict): Buffer;
+  /** The whole body that goes upstream under this verdict: redactions made. The same buffer when nothing changed. */
+  rewrite?(body: Buffer, verdict: Verdict): Buffer;
   /**
-   * Reads and changes the body that goes upstream part by part, in place of `rewrite`; called once, null: there is
-   * nothing to change. It, and the reader, throw a WeirError to refuse.
+   * Reads and changes the body that goes upstream part by part; called once, null: there is nothing to change. It, and the
+   * reader, throw a WeirError to refuse.
    */
   readonly forward?: ((verdict: Verdict) => ReplyReader | null) | undefined;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */

@@ -299,7 +299,7 @@ export class Exchange {
       handOut(this.#options, { do: "rewrite", verdict }, body);
       return;
     }
-    const rewritten = this.#dialect.rewrite(body, verdict);
+    const rewritten = this.#dialect.rewrite?.(body, verdict) ?? body;
     this.#leave(permit, verdict, { body: rewritten, isNew: rewritten !== body });
   }
 

@@ -32,7 +32,6 @@ export function plainExchange(head: RequestHead, masking: Masking): DialectExcha
         traits: isRead || isEmpty ? [] : ["body-unread"],
       };
     },
-    rewrite: (body) => body,
     forward: (verdict) => bodyRedactor(type, coding, verdict, masking),
     twin: { family: "plain", save: () => null, restore: () => {} },
     refuse: (refusal) => plainRefusal(refusal, head),

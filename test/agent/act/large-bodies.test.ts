@@ -46,7 +46,7 @@ function work(large: LargeBodies, task: LargeTask, context = contextWith()): Pro
 function rewrittenHere(body: Buffer, custom: ReadonlyMap<string, Detector> = new Map(), by = verdict): Buffer {
   const exchange = open(chatPath, "openai", [], custom);
   exchange.describe(body);
-  return exchange.rewrite(body, by);
+  return exchange.rewrite?.(body, by) ?? body;
 }
 
 test("a body comes back as it would have been changed here, and bodies one after the other", async () => {

@@ -95,7 +95,7 @@ for (const [name, body] of Object.entries(bodies)) {
     assert.ok(done.is === "described");
     assert.deepEqual(done.described, described);
     there.twin?.restore(done.state);
-    const rewritten = here.rewrite(body, verdict);
+    const rewritten = here.rewrite?.(body, verdict) ?? body;
     const redone = elsewhere(there, head, { do: "rewrite", verdict }, body).done;
     assert.ok(redone.is === "rewritten");
     assert.ok(asBuffer(redone.body).equals(rewritten));
@@ -118,7 +118,7 @@ for (const [name, body] of Object.entries(bodies)) {
       const [here, there] = [open(chatPath), open(chatPath)];
       for (const exchange of [here, there]) {
         exchange.describe(bodies["prose"] as Buffer);
-        exchange.rewrite(bodies["prose"] as Buffer, verdict);
+        exchange.rewrite?.(bodies["prose"] as Buffer, verdict);
       }
       const reader = here.reply(head, verdict);
       assert.ok(reader !== null);
@@ -180,7 +180,7 @@ test("MCP: a message is described, redacted and refused as here", () => {
     for (const key of ["cancelName", "cancels", "retryKey"] as const) assert.equal(there[key], here[key]);
     assert.equal(there.holding() === null, here.holding() === null);
     assert.deepEqual(there.refuse(refusal), here.refuse(refusal));
-    const rewritten = here.rewrite(body, world.verdict);
+    const rewritten = here.rewrite?.(body, world.verdict) ?? body;
     const redone = elsewhere(there, head, { do: "rewrite", verdict: world.verdict }, body, world).done;
     assert.ok(redone.is === "rewritten" && asBuffer(redone.body).equals(rewritten));
     assert.deepEqual(redone.fields ?? head.headers.fields, ownHead.headers.fields);

@@ -148,9 +148,9 @@ test("numbers beyond 2^53, spaces and order of a redacted body stay", () => {
   const body = Buffer.from(`{ "seed": 12345678901234567890, "messages":[{"content":"${email}"}], "model" : "m"}`);
   const exchange = open("/v1/chat/completions");
   exchange.describe(body);
-  const sent = exchange.rewrite(body, verdictOf({ redactions: [redactOf(["email"])] }));
+  const sent = exchange.rewrite?.(body, verdictOf({ redactions: [redactOf(["email"])] })) ?? body;
   assert.equal(sent.toString(), body.toString().replace(email, "<EMAIL_1>"));
-  assert.equal(exchange.rewrite(body, verdictOf({ redactions: [redactOf(["iban"])] })), body);
+  assert.equal(exchange.rewrite?.(body, verdictOf({ redactions: [redactOf(["iban"])] })), body);
 });
 
 test("names come back in a stream, however the deltas cut them, also in arguments", () => {
@@ -245,7 +245,7 @@ test("a held stream gets comments, then the refusal or the upstream's error, mas
   assert.ok(holding !== null);
   assert.equal(holding.beat(0).toString(), ": waiting for approval\n\n");
   assert.equal(JSON.parse(holding.refuse(denied).toString().slice(6)).error.code, "weir_denied");
-  exchange.rewrite(Buffer.from("{}"), verdictOf({ masks: [maskOf(["email"])] }));
+  exchange.rewrite?.(Buffer.from("{}"), verdictOf({ masks: [maskOf(["email"])] }));
   const wrapped = holding.wrap(400, Buffer.from(JSON.stringify({ error: { message: `bad ${email}` } }))).toString();
   assert.equal(wrapped, 'data: {"error":{"message":"bad ***************"}}\n\n');
   const silent = open("/v1/chat/completions");

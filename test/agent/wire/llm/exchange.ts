@@ -108,7 +108,7 @@ export function run(
   const verdict = verdictOf(rules);
   const body = Buffer.from(JSON.stringify(request));
   exchange.describe(body);
-  const sent = exchange.rewrite(body, verdict);
+  const sent = exchange.rewrite?.(body, verdict) ?? body;
   const reader = exchange.reply(replyHead(reply.type), verdict);
   return { out: through(reader, reply.parts), reader, sent };
 }

@@ -62,7 +62,7 @@ test("junk from the client is described, never thrown at", () => {
       const value = JSON.parse(body.toString("utf8")) as { method?: string };
       assert.equal(described.mcp?.method, value.method ?? "response");
     }
-    exchange.rewrite(body, world.verdict);
+    exchange.rewrite?.(body, world.verdict);
     exchange.holding()?.wrap(200, damaged());
   }
 });

@@ -80,7 +80,7 @@ test("who reads no stream, or is named by the answer's head, waits in silence", 
 test("an answer in JSON goes into the stream that has begun, masked and on lines of data", () => {
   const masking = makeWorld({ masks: [detect("credit-card")] });
   const opened = post(masking, rpc(1, "tools/call", { name: "a" }));
-  opened.exchange.rewrite(Buffer.from("{}"), masking.verdict);
+  opened.exchange.rewrite?.(Buffer.from("{}"), masking.verdict);
   const answer = JSON.stringify(
     JSON.parse(result(1, { content: [{ type: "text", text: "4111 1111 1111 1111" }] })),
     null,

@@ -239,11 +239,11 @@ test("requests lose what a rule redacts, in arguments and in the headers that re
     `{"jsonrpc":"2.0", "id":12345678901234567890, "method":"tools/call","params":{"name":"ann@example.com","arguments":{"to":"ann@example.com"}}}`,
   );
   assert.equal(
-    opened.exchange.rewrite(body, world.verdict).toString(),
+    opened.exchange.rewrite?.(body, world.verdict).toString(),
     body.toString().replace('"to":"ann@example.com"', '"to":"***************"'),
   );
   assert.equal(opened.head.headers.get("mcp-param-to"), "***************");
-  assert.equal(opened.exchange.rewrite(body, makeWorld().verdict), body);
+  assert.equal(opened.exchange.rewrite?.(body, makeWorld().verdict), body);
 });
 
 test("a detector of the policy's own masks", () => {
