@@ -36,6 +36,7 @@ import { readClientHello } from "./tls/client-hello.ts";
 import type { TlsEngine } from "./tls/engine.ts";
 import type { Pins } from "./tls/pins.ts";
 import { negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
+import type { Dial } from "./tls/upstream-native.ts";
 import type { HttpContext } from "./wire/http/context.ts";
 import type { ConversationContext } from "./wire/protocol.ts";
 import { dialects, openTunnel, protocolNamed } from "./wire/registry.ts";
@@ -55,6 +56,8 @@ export interface FlowsOptions {
   /** Shows a held operation to a person and answers once. */
   hold(request: HoldRequest, decided: (outcome: HoldOutcome) => void): Held;
   dial(destination: Endpoint): Promise<Socket>;
+  /** The same for the TLS engine alone; left out: it gets what `dial` brings. */
+  readonly dialBeneath?: (destination: Endpoint) => Dial;
   /** Who stands behind a process; left out: nobody is proven. */
   readonly identities?: Pick<Identities, "of" | "jobOf" | "refusal">;
   /** What MCP's tools were at first sight. */
@@ -105,15 +108,9 @@ export function joinFlows(options: FlowsOptions): Flows {
     gate: options.gate,
     largeBodies,
     dial,
+    dialSecurely,
     secureUpstream: (socket, target, flow, alpn, serverName = null) =>
-      tls.secureUpstream(socket, {
-        tls: target.tls,
-        hostname: serverName ?? flow.hostname,
-        address: flow.destination.address,
-        port: flow.destination.port,
-        alpn,
-        pins,
-      }),
+      tls.secureUpstream(socket, upstreamTls(target, flow, alpn, serverName)),
     negotiatePostgresTls,
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
@@ -141,6 +138,17 @@ export function joinFlows(options: FlowsOptions): Flows {
       throw error;
     }
     return socket;
+  }
+
+  async function dialSecurely(flow: Flow, target: Target, alpn: readonly string[], serverName: string | null) {
+    const how = upstreamTls(target, flow, alpn, serverName);
+    const beneath = target.proxy === undefined ? options.dialBeneath?.(flow.destination) : undefined;
+    const secured = beneath === undefined ? null : tls.connectUpstream(beneath, how);
+    return secured ?? tls.secureUpstream(await dial(flow, target), how);
+  }
+
+  function upstreamTls({ tls }: Target, flow: Flow, alpn: readonly string[], serverName: string | null) {
+    return { tls, hostname: serverName ?? flow.hostname, ...flow.destination, alpn, pins };
   }
 
   function judge(flow: Flow, target: Target, operation: Operation): Decision {

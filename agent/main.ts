@@ -9,7 +9,7 @@
  */
 import type { Socket } from "node:net";
 import { join } from "node:path";
-import { dialUpstream } from "./accept/dial.ts";
+import { connectMsMax, dialUpstream, unreachable } from "./accept/dial.ts";
 import { type Listeners, startListeners } from "./accept/listener.ts";
 import { openAnomalies } from "./act/anomalies.ts";
 import { openBudgets } from "./act/budgets.ts";
@@ -141,6 +141,11 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
     detectors: () => detectors,
     hold,
     dial: (destination) => dialUpstream(interception, destination),
+    dialBeneath: (destination) => ({
+      connect: () => interception.connect(destination),
+      timeoutMs: connectMsMax,
+      unreachable: (cause) => unreachable(destination, cause),
+    }),
     toolPins,
     identities,
     log,

@@ -4,7 +4,7 @@ import type { Endpoint } from "../core/flow.ts";
 import { WeirError } from "../errors.ts";
 
 /** Below the usual connect time-out of clients, so that they hear our reason before they give up. */
-const connectMsMax = 10_000;
+export const connectMsMax = 10_000;
 const keepAliveDelayMs = 60_000;
 
 /** What dialling needs of the interception: a marked socket that is connecting. */
@@ -13,35 +13,35 @@ export interface Dialler {
 }
 
 export function dialUpstream(dialler: Dialler, destination: Endpoint, timeoutMs = connectMsMax): Promise<Socket> {
-  const to = destination.address.includes(":")
-    ? `[${destination.address}]:${destination.port}`
-    : `${destination.address}:${destination.port}`;
   return new Promise((resolve, reject) => {
-    const fail = (reason: string, cause?: unknown): void => {
+    const fail = (cause: Error): void => {
       socket?.destroy();
       clearTimeout(timer);
-      reject(
-        new WeirError("WEIR_UPSTREAM_UNREACHABLE", `The server ${to} could not be reached: ${reason}.`, { cause }),
-      );
+      reject(unreachable(destination, cause));
     };
-    const timer = setTimeout(() => fail(`no answer within ${timeoutMs} ms`), timeoutMs);
+    const timer = setTimeout(() => fail(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
     let socket: Socket | null = null;
     try {
       socket = dialler.dial(destination);
     } catch (cause) {
-      return fail((cause as NodeJS.ErrnoException).code ?? String(cause), cause);
+      return fail(cause as Error);
     }
     const dialled = socket;
-    const failed = (cause: NodeJS.ErrnoException): void => fail(words[cause.code ?? ""] ?? cause.message, cause);
-    dialled.once("error", failed);
+    dialled.once("error", fail);
     dialled.once("connect", () => {
       clearTimeout(timer);
-      dialled.off("error", failed);
+      dialled.off("error", fail);
       dialled.setNoDelay(true);
       dialled.setKeepAlive(true, keepAliveDelayMs);
       resolve(dialled);
     });
   });
+}
+
+export function unreachable({ address, port }: Endpoint, cause: NodeJS.ErrnoException): WeirError {
+  const to = address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  const reason = words[cause.code ?? ""] ?? cause.message;
+  return new WeirError("WEIR_UPSTREAM_UNREACHABLE", `The server ${to} could not be reached: ${reason}.`, { cause });
 }
 
 const words: Readonly<Record<string, string>> = {

@@ -19,7 +19,7 @@ export interface GrpcDescriptorSets {
   of(flow: Flow, target: Target, serverName: string | null): Promise<Buffer | null>;
 }
 
-type Ports = Pick<SessionPorts, "dial" | "secureUpstream">;
+type Ports = Pick<SessionPorts, "dialSecurely">;
 
 export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
   const files = new Map<string, { readonly stamp: string; readonly bytes: Buffer }>();
@@ -58,8 +58,7 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
   async function ask(flow: Flow, target: Target, serverName: string | null): Promise<Buffer> {
     const authority = serverName ?? flow.hostname ?? flow.destination.address;
     try {
-      const plain = await ports.dial(flow, target);
-      const { socket, tls } = await ports.secureUpstream(plain, target, flow, ["h2"], serverName);
+      const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], serverName);
       if (tls.alpn !== "h2") {
         socket.destroy();
         throw new Error("the server does not speak HTTP/2");

@@ -62,15 +62,15 @@ async function dialUpstream({
 }: Pick<HttpOpening, "flow" | "target" | "hello" | "ports"> & { offered: readonly string[] }) {
   let socket: Socket | null = null;
   try {
-    socket = await ports.dial(flow, target);
     if (hello === null) {
+      socket = await ports.dial(flow, target);
       const refusal =
         plainRefusal(target) ?? (target.tls.verify === "first-use" ? ports.plainRefusal(flow, target) : null);
       if (refusal !== null) throw refusal;
       socket.on("error", () => {});
       return { server: { socket, tls: null }, names: null, failure: null };
     }
-    const secured = await ports.secureUpstream(socket, target, flow, offered, hello.serverName);
+    const secured = await ports.dialSecurely(flow, target, offered, hello.serverName);
     return { server: { socket: secured.socket, tls: secured.tls }, names: secured.names, failure: null };
   } catch (error) {
     socket?.destroy();

@@ -188,8 +188,7 @@ export class Http2Session implements FlowSession {
   async #dial(): Promise<ClientHttp2Session> {
     const { ports, flow, target, opened } = this.#options;
     try {
-      const socket = await ports.dial(flow, target);
-      const secured = await ports.secureUpstream(socket, target, flow, ["h2"], opened.serverName);
+      const secured = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
       if (secured.tls.alpn === "h2") return this.#connect(secured.socket);
       secured.socket.destroy();
       throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The server does not speak HTTP/2 any more.");

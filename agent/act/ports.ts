@@ -66,6 +66,13 @@ export interface SessionPorts {
   readonly gate: Gate;
   readonly largeBodies: LargeBodies;
   dial(flow: Flow, target: Target): Promise<Socket>;
+  /** Both in one, where TLS comes first. */
+  dialSecurely(
+    flow: Flow,
+    target: Target,
+    alpn: readonly string[],
+    serverName: string | null,
+  ): Promise<SecuredUpstream>;
   /** `serverName`: what the client called the server in its TLS hello. */
   secureUpstream(
     socket: Socket,

@@ -20,7 +20,15 @@ import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.
 import { passesUnread } from "./judge.ts";
 import { localBridges } from "./local-bridges.ts";
 import { createNameTable } from "./name-table.ts";
-import { type Bpf, loadBpf, netnsCookie, originalDestination, socketMarked, watchRules } from "./native.ts";
+import {
+  type Bpf,
+  connectMarked,
+  loadBpf,
+  netnsCookie,
+  originalDestination,
+  socketMarked,
+  watchRules,
+} from "./native.ts";
 import { configuredResolvers, resolveNames } from "./resolvers.ts";
 import { compileTargets, type Route } from "./target-map.ts";
 
@@ -79,6 +87,8 @@ export interface Interception {
   lookup(socket: Socket): Origin | null;
   /** A marked socket that is connecting. */
   dial(destination: Endpoint): Socket;
+  /** The same as a bare descriptor. The caller owns it. */
+  connect(destination: Endpoint): number;
   createRun(run: { pid: number; uid: number; name: string }): Promise<{ cgroup: string; remove(): Promise<void> }>;
   setTargets(targets: readonly Target[], egress: "deny" | "allow"): void;
   hostnameOf(address: string): string | null;
@@ -316,6 +326,10 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       return socket.connect({ host: destination.address, port: destination.port });
     }
 
+    function connect(destination: Endpoint): number {
+      return connectMarked(familyOf(destination.address), destination, marks.agent);
+    }
+
     async function createRun(run: { pid: number; uid: number; name: string }) {
       if (scope.kind === "cgroup") {
         throw new WeirError("WEIR_CONTROL_REFUSED", "The scope is a cgroup of its own; start the command in there.");
@@ -369,6 +383,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       mark: marks.agent,
       lookup,
       dial,
+      connect,
       createRun,
       setTargets,
       hostnameOf,

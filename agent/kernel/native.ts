@@ -104,6 +104,11 @@ export function socketMarked(family: 4 | 6, mark: number): number {
   return addon().socketMarked(family, mark);
 }
 
+/** One that is connecting, as `to` says. The caller owns the descriptor. */
+export function connectMarked(family: 4 | 6, to: Endpoint, mark: number): number {
+  return addon().connectMarked(family, to.address, to.port, mark);
+}
+
 export function setMark(fd: number, mark: number): void {
   addon().setMark(fd, mark);
 }

@@ -8,7 +8,7 @@ import type { SecureSocket } from "./native/secure-socket.ts";
 import * as byNode from "./terminate.ts";
 import { terminateClientNatively } from "./terminate-native.ts";
 import * as upstreamByNode from "./upstream.ts";
-import { secureUpstreamNatively } from "./upstream-native.ts";
+import { connectUpstreamNatively, type Dial, secureUpstreamNatively } from "./upstream-native.ts";
 
 export interface Terminated extends Omit<byNode.Terminated, "socket"> {
   readonly socket: Socket;
@@ -22,6 +22,8 @@ export interface TlsEngine {
   readonly name: "native" | "node";
   terminateClient(socket: Socket, options: byNode.TerminateOptions): Promise<Terminated>;
   secureUpstream(socket: Socket, options: upstreamByNode.UpstreamTlsOptions): Promise<SecuredUpstream>;
+  /** Dials and secures in one; null: this engine, or what is offered, needs a connected socket. */
+  connectUpstream(dial: Dial, options: upstreamByNode.UpstreamTlsOptions): Promise<SecuredUpstream> | null;
   /** Runs when every socket that had something in this turn of the event loop was heard. */
   atTurnEnd(run: () => void): void;
 }
@@ -33,6 +35,7 @@ export function openTlsEngine(wanted: "native" | "node"): TlsEngine {
       name: "node",
       terminateClient: byNode.terminateClient,
       secureUpstream: upstreamByNode.secureUpstream,
+      connectUpstream: () => null,
       atTurnEnd: setImmediate,
     };
   const engine = hub();
@@ -48,6 +51,13 @@ export function openTlsEngine(wanted: "native" | "node"): TlsEngine {
       if (mayBecomeHttp2(options.alpn)) return upstreamByNode.secureUpstream(socket, options);
       const secured = await secureUpstreamNatively(socket, options);
       return { ...secured, socket: asSocket(secured.socket) };
+    },
+    connectUpstream(dial, options) {
+      if (mayBecomeHttp2(options.alpn)) return null;
+      return connectUpstreamNatively(dial, options).then((secured) => ({
+        ...secured,
+        socket: asSocket(secured.socket),
+      }));
     },
   };
 }

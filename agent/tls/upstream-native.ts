@@ -8,8 +8,8 @@ import { WeirError } from "../errors.ts";
 import type { Described } from "./native/addon.ts";
 import { nativeContext } from "./native/context.ts";
 import { handshake } from "./native/handshake.ts";
-import type { SecureSocket } from "./native/secure-socket.ts";
-import { giveUp, takeOver } from "./native/take-over.ts";
+import { ConnectError, type SecureSocket } from "./native/secure-socket.ts";
+import { giveUp, type Taken, takeOver } from "./native/take-over.ts";
 import {
   chainSentence,
   handshakeMs,
@@ -29,16 +29,53 @@ export interface SecuredUpstreamNatively extends Omit<SecuredUpstream, "socket">
   readonly socket: SecureSocket;
 }
 
+/** How the server is reached where TLS comes first. */
+export interface Dial {
+  /** A descriptor that is connecting, ours to close. Throws the system's error. */
+  connect(): number;
+  readonly timeoutMs: number;
+  /** What is thrown when it does not connect. */
+  unreachable(cause: NodeJS.ErrnoException): WeirError;
+}
+
+/** What TLS is put on. */
+interface Leg {
+  readonly carrier: Socket | null;
+  readonly connectMs?: number;
+  take(): Promise<Taken> | Taken;
+}
+
 /** Throws WEIR_UPSTREAM_TLS or WEIR_UPSTREAM_PIN_CHANGED with a sentence that says why. */
-export async function secureUpstreamNatively(
-  socket: Socket,
+export function secureUpstreamNatively(carrier: Socket, options: UpstreamTlsOptions): Promise<SecuredUpstreamNatively> {
+  return secure({ carrier, take: () => takeOver(carrier) }, options);
+}
+
+/** Without a socket of Node's: one turn of the loop, two system calls and a fifth of the time less. */
+export async function connectUpstreamNatively(
+  { connect, timeoutMs, unreachable }: Dial,
   options: UpstreamTlsOptions,
 ): Promise<SecuredUpstreamNatively> {
+  const take = (): Taken => {
+    try {
+      return { fd: connect(), read: Buffer.alloc(0) };
+    } catch (cause) {
+      throw Object.assign(new ConnectError(message(cause)), { code: (cause as NodeJS.ErrnoException).code });
+    }
+  };
+  try {
+    return await secure({ carrier: null, connectMs: timeoutMs, take }, options);
+  } catch (error) {
+    const { cause } = error as WeirError;
+    throw cause instanceof ConnectError ? unreachable(cause) : error;
+  }
+}
+
+async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUpstreamNatively> {
   const { tls, alpn } = options;
   const expected = tls.serverName ?? options.hostname ?? options.address;
   const server = `${options.address} ${options.port} ${expected}`;
-  const context = settings(socket, tls, isClassic(server));
-  const { secured, described } = await shake(socket, context, expected, alpn);
+  const context = settings(leg.carrier, tls, isClassic(server));
+  const { secured, described } = await shake(leg, context, expected, alpn);
   if (!described.postQuantum) rememberClassic(server);
   try {
     if (described.peerCertificate === null)
@@ -108,26 +145,27 @@ function rememberClassic(server: string): void {
   classicServers.set(server, Date.now() + classicMs);
 }
 
-function settings(socket: Socket, tls: TargetTls, classicFirst: boolean): object {
+function settings(carrier: Socket | null, tls: TargetTls, classicFirst: boolean): object {
   try {
     return contextFor(tls, classicFirst);
   } catch (cause) {
-    socket.destroy();
+    carrier?.destroy();
     throw new WeirError("WEIR_UPSTREAM_TLS", `The TLS settings of the target cannot be used: ${message(cause)}`, {
       cause,
     });
   }
 }
 
-async function shake(socket: Socket, context: object, expected: string, alpn: readonly string[]) {
+async function shake(leg: Leg, context: object, expected: string, alpn: readonly string[]) {
+  const { carrier, connectMs } = leg;
   try {
-    const { fd, read } = await takeOver(socket);
+    const { fd, read } = await leg.take();
     return await handshake(
-      { context, carrier: socket, fd, serverName: isIP(expected) === 0 ? expected : "", alpn, first: read },
-      { timeoutMs: handshakeMs, late: "it did not finish in time", giveUp },
+      { context, carrier, fd, serverName: isIP(expected) === 0 ? expected : "", alpn, first: read },
+      { timeoutMs: handshakeMs, late: "it did not finish in time", giveUp, connectMs },
     );
   } catch (cause) {
-    socket.destroy();
+    carrier?.destroy();
     throw new WeirError("WEIR_UPSTREAM_TLS", `The TLS handshake with ${expected} failed: ${message(cause)}`, { cause });
   }
 }

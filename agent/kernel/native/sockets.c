@@ -9,6 +9,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
@@ -26,6 +27,10 @@
 #define IPV6_HDRINCL_ 36    /* linux/in6.h, which libc's netinet/in.h does not have everywhere */
 #define packet_bytes_max 65535
 #define backlog 4096
+/* As libuv keeps a connection alive: asked after this, then each second, given up when as many are not answered. */
+#define keep_idle_seconds 60
+#define keep_interval_seconds 1
+#define keep_probes 10
 
 static bool take_family(napi_env env, napi_value value, int *out)
 {
@@ -123,6 +128,49 @@ static napi_value socket_marked(napi_env env, napi_callback_info info)
 
 		close(fd);
 		return throw_errno(env, number, "setsockopt SO_MARK", NULL);
+	}
+	return number_of(env, fd);
+}
+
+static int set_number_option(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+/* connectMarked(family, address, port, mark): a socket that is connecting, or connected already. */
+static napi_value connect_marked(napi_env env, napi_callback_info info)
+{
+	struct sockaddr_in6 at6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_in at4 = { .sin_family = AF_INET };
+	char text[INET6_ADDRSTRLEN];
+	napi_value argv[4];
+	int64_t port;
+	uint32_t mark;
+	int family, fd, failed;
+
+	if (!take_arguments(env, info, 4, argv) || !take_family(env, argv[0], &family) ||
+	    !take_text(env, argv[1], "address", text, sizeof(text)) || !take_integer(env, argv[2], "port", 0, 65535, &port) ||
+	    !take_mark(env, argv[3], &mark))
+		return NULL;
+	if (inet_pton(family, text, family == AF_INET ? (void *)&at4.sin_addr : (void *)&at6.sin6_addr) != 1)
+		return throw_type(env, "address must be one of the family");
+	at4.sin_port = at6.sin6_port = htons((uint16_t)port);
+	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return throw_errno(env, errno, "socket", NULL);
+	failed = setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 || set_number_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) < 0 ||
+		 set_number_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) < 0 ||
+		 set_number_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, keep_idle_seconds) < 0 ||
+		 set_number_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, keep_interval_seconds) < 0 ||
+		 set_number_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keep_probes) < 0;
+	if (!failed && (family == AF_INET ? connect(fd, (struct sockaddr *)&at4, sizeof(at4)) :
+					    connect(fd, (struct sockaddr *)&at6, sizeof(at6))) < 0)
+		failed = errno != EINPROGRESS;
+	if (failed) {
+		int number = errno;
+
+		close(fd);
+		return throw_errno(env, number, "connect", text);
 	}
 	return number_of(env, fd);
 }
@@ -398,6 +446,7 @@ static napi_value close_fd(napi_env env, napi_callback_info info)
 const struct method socket_methods[] = {
 	{ "sendRaw", send_raw },
 	{ "socketMarked", socket_marked },
+	{ "connectMarked", connect_marked },
 	{ "setMark", set_mark },
 	{ "originalDestination", original_destination },
 	{ "peerCredentials", peer_credentials },

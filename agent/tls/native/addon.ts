@@ -28,6 +28,7 @@ export interface TlsAddon {
     serverName: Uint8Array,
     alpn: Uint8Array,
     first: Uint8Array,
+    connecting: boolean,
   ): number;
   tlsWrite(hub: object, slot: number, bytes: Uint8Array): void;
   tlsDescribe(hub: object, slot: number): Described | null;
@@ -40,6 +41,8 @@ export interface TlsAddon {
 export interface Described {
   readonly alpn: string | null;
   readonly serverName: string | null;
+  /** The kernel has not connected yet, or could not. */
+  readonly connecting: boolean;
   readonly version: string;
   /** The key was agreed on by X25519MLKEM768. */
   readonly postQuantum: boolean;

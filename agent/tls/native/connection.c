@@ -55,21 +55,22 @@ static napi_value undo(napi_env env, struct connection *one, int number, const c
 	return throw_errno(env, number, "tlsOpen", detail);
 }
 
-/* tlsOpen(hub, context, fd, serverName, alpn, first): the slot. The fd is taken over when it succeeds. */
+/* tlsOpen(hub, context, fd, serverName, alpn, first, connecting): the slot. The fd is taken over when it succeeds. */
 static napi_value tls_open(napi_env env, napi_callback_info info)
 {
 	struct bytes alpn, first, name;
 	char host[server_name_bytes_max + 1] = "";
 	struct connection *one;
-	napi_value argv[6];
+	napi_value argv[7];
 	struct hub *hub;
 	SSL_CTX *ctx;
-	bool server;
-	int fd, flags;
+	bool server, connecting;
+	int fd;
 
-	if (!take_arguments(env, info, 6, argv) || !(hub = take_hub(env, argv[0])) || !(ctx = take_context(env, argv[1], &server)) ||
+	if (!take_arguments(env, info, 7, argv) || !(hub = take_hub(env, argv[0])) || !(ctx = take_context(env, argv[1], &server)) ||
 	    !take_fd(env, argv[2], &fd) || !take_bytes(env, argv[3], "serverName", 0, server_name_bytes_max, &name) ||
-	    !take_bytes(env, argv[4], "alpn", 0, alpn_bytes_max, &alpn) || !take_bytes(env, argv[5], "first", 0, receive_bytes_max, &first))
+	    !take_bytes(env, argv[4], "alpn", 0, alpn_bytes_max, &alpn) || !take_bytes(env, argv[5], "first", 0, receive_bytes_max, &first) ||
+	    !take_bool(env, argv[6], "connecting", &connecting))
 		return NULL;
 	for (size_t at = 0; at < alpn.length; at += 1u + alpn.data[at])
 		if (!alpn.data[at] || at + alpn.data[at] >= alpn.length)
@@ -94,8 +95,8 @@ static napi_value tls_open(napi_env env, napi_callback_info info)
 	one->first_length = first.length;
 	if (!secure(one, ctx, host))
 		return undo(env, one, EINVAL, tls_reason());
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || uv_poll_init(hub->loop, one->poll, fd) != 0)
+	/* It also makes the descriptor one that does not block. */
+	if (uv_poll_init(hub->loop, one->poll, fd) != 0)
 		return undo(env, one, EBADF, "the descriptor cannot be polled");
 	uv_handle_set_data((uv_handle_t *)one->poll, one);
 	one->slot = hub->free_slots[--hub->free_count];
@@ -103,8 +104,12 @@ static napi_value tls_open(napi_env env, napi_callback_info info)
 	hub->handles++;
 	memset(state_of(one), 0, state_words * sizeof(int32_t));
 	state_of(one)[state_reading] = 1;
-	one->starting = true;
-	make_late(one);
+	one->connecting = connecting;
+	one->starting = !connecting;
+	if (connecting)
+		set_interest(one);
+	else
+		make_late(one);
 	return number_of(env, one->slot);
 }
 
@@ -170,6 +175,7 @@ static napi_value tls_describe(napi_env env, napi_callback_info info)
 	    napi_set_named_property(env, out, "postQuantum",
 				    boolean_of(env, SSL_ctrl(one->ssl, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL) ==
 							    (TLSEXT_nid_unknown | group_x25519_mlkem768))) != 0 ||
+	    napi_set_named_property(env, out, "connecting", boolean_of(env, one->connecting)) != 0 ||
 	    !set_text(env, out, "verifyText", X509_verify_cert_error_string(verify), NAPI_AUTO_LENGTH) ||
 	    !set_text(env, out, "errorCode", one->error_number ? strerrorname_np(one->error_number) : NULL, NAPI_AUTO_LENGTH) ||
 	    !set_text(env, out, "error", one->failed ? one->error : NULL, NAPI_AUTO_LENGTH) ||

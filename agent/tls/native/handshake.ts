@@ -1,11 +1,13 @@
 /** Opens a connection of the engine and waits until its handshake is done. */
 import type { Described } from "./addon.ts";
-import { SecureSocket, type SecureSocketOptions } from "./secure-socket.ts";
+import { ConnectError, SecureSocket, type SecureSocketOptions } from "./secure-socket.ts";
 
 export interface HandshakeOptions {
   readonly timeoutMs: number;
   /** What is said when the time is over. */
   readonly late: string;
+  /** The kernel is given as long before that. */
+  readonly connectMs?: number | undefined;
   /** Takes the descriptor back when it could not even be opened. */
   giveUp(fd: number): void;
 }
@@ -17,7 +19,7 @@ export interface Shaken {
 
 export function handshake(
   options: SecureSocketOptions,
-  { timeoutMs, late, giveUp }: HandshakeOptions,
+  { timeoutMs, late, connectMs, giveUp }: HandshakeOptions,
 ): Promise<Shaken> {
   return new Promise((resolve, reject) => {
     let secured: SecureSocket;
@@ -39,7 +41,12 @@ export function handshake(
       reject(error);
     };
     const closed = (): void => failed(new Error("the connection was closed"));
-    const timer = setTimeout(() => failed(new Error(late)), timeoutMs);
+    const over = (): void => failed(new Error(late));
+    const notConnected = (): void => {
+      if (secured.describe()?.connecting === true) failed(new ConnectError(`no answer within ${connectMs} ms`));
+      else timer = setTimeout(over, timeoutMs);
+    };
+    let timer = connectMs === undefined ? setTimeout(over, timeoutMs) : setTimeout(notConnected, connectMs);
     secured.once("error", failed);
     secured.once("close", closed);
     secured.once("secure", () => {

@@ -61,8 +61,9 @@ export class Hub {
     serverName: string,
     alpn: Uint8Array,
     first: Uint8Array,
+    connecting: boolean,
   ): number {
-    const slot = this.addon.tlsOpen(this.handle, context, fd, Buffer.from(serverName), alpn, first);
+    const slot = this.addon.tlsOpen(this.handle, context, fd, Buffer.from(serverName), alpn, first, connecting);
     this.#listeners[slot] = listener;
     return slot;
   }

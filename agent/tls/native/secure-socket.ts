@@ -9,8 +9,11 @@ import { event, hub } from "./hub.ts";
 
 export interface SecureSocketOptions {
   readonly context: object;
-  /** Whose descriptor it is: lives as long as we do, so that what counts open sockets still counts this one. */
-  readonly carrier: Socket;
+  /**
+   * Whose descriptor it is: lives as long as we do, so that what counts open sockets still counts this one. Null: the
+   * descriptor is nobody else's, and is connecting still.
+   */
+  readonly carrier: Socket | null;
   /** A duplicate of the carrier's; ours to close. */
   readonly fd: number;
   /** Asked for by SNI; "" for none, and on the server's side. */
@@ -20,11 +23,14 @@ export interface SecureSocketOptions {
   readonly first: Uint8Array;
 }
 
+/** There is no connection yet that could have failed. */
+export class ConnectError extends Error {}
+
 type Told = (error?: Error | null) => void;
 
 /** Also emits `secure` once, when the handshake is done; nothing can be written before. */
 export class SecureSocket extends EventEmitter {
-  readonly #carrier: Socket;
+  readonly #carrier: Socket | null;
   readonly #slot: number;
   /** Events that came while paused: what one read brought, as no further one is made then. */
   #held: { readonly kind: number; readonly bytes: Buffer | null }[] = [];
@@ -42,7 +48,7 @@ export class SecureSocket extends EventEmitter {
     super();
     this.#carrier = carrier;
     const names = Buffer.concat(alpn.map((name) => Buffer.from([name.length, ...Buffer.from(name, "latin1")])));
-    this.#slot = hub().open(this, context, fd, serverName, names, first);
+    this.#slot = hub().open(this, context, fd, serverName, names, first, carrier === null);
     // Nobody may listen yet when the peer resets; that must not end the agent.
     this.on("error", () => {});
   }
@@ -61,10 +67,10 @@ export class SecureSocket extends EventEmitter {
     return this.#destroyed ? 0 : hub().pending(this.#slot);
   }
   get remoteAddress(): string | undefined {
-    return this.#carrier.remoteAddress;
+    return this.#carrier?.remoteAddress;
   }
   get remotePort(): number | undefined {
-    return this.#carrier.remotePort;
+    return this.#carrier?.remotePort;
   }
 
   /** Null after destroy. */
@@ -151,7 +157,7 @@ export class SecureSocket extends EventEmitter {
     this.#destroyed = true;
     this.#held = [];
     hub().close(this.#slot);
-    this.#carrier.destroy();
+    this.#carrier?.destroy();
     const waiting = this.#written;
     this.#written = [];
     // Not in this tick: one call may bring the handshake's end and the connection's, and whoever awaited the handshake has
@@ -203,7 +209,7 @@ export class SecureSocket extends EventEmitter {
     this.emit("end");
     if (this.#destroyed) return;
     if (this.#finished) this.destroy();
-    else if (!this.#carrier.allowHalfOpen) this.end();
+    else if (this.#carrier?.allowHalfOpen !== true) this.end();
   }
 
   #drained(): void {
@@ -216,10 +222,8 @@ export class SecureSocket extends EventEmitter {
   }
 
   #failure(): Error {
-    const { error, errorCode } = this.describe() ?? { error: null, errorCode: null };
-    const code = errorCode ?? "ERR_TLS";
-    return Object.assign(new Error(errorCode === null ? (error ?? "the connection failed") : `${error} ${errorCode}`), {
-      code,
-    });
+    const { error, errorCode, connecting } = this.describe() ?? { error: null, errorCode: null, connecting: false };
+    const text = errorCode === null ? (error ?? "the connection failed") : `${error} ${errorCode}`;
+    return Object.assign(connecting ? new ConnectError(text) : new Error(text), { code: errorCode ?? "ERR_TLS" });
   }
 }

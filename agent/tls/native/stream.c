@@ -20,7 +20,9 @@ void set_interest(struct connection *one)
 
 	if (one->closed)
 		return;
-	if (!one->failed && !one->starting) {
+	if (one->connecting && !one->failed) {
+		wanted = UV_WRITABLE;
+	} else if (!one->failed && !one->starting) {
 		if (state[state_reading] && !one->read_ended)
 			wanted |= UV_READABLE;
 		if (one->pending_length)
@@ -182,6 +184,23 @@ static void receive(struct connection *one)
 	}
 }
 
+/* The kernel has connected, or says why not. A client speaks first. */
+static void connected(struct connection *one, int status)
+{
+	int number = 0;
+	socklen_t length = sizeof(number);
+
+	if (getsockopt(one->fd, SOL_SOCKET, SO_ERROR, &number, &length) < 0 || (status < 0 && !number))
+		number = ECONNRESET;
+	if (number) {
+		fail(one, number, "connect");
+		return;
+	}
+	one->connecting = false;
+	decrypt(one);
+	set_interest(one);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct connection *one = uv_handle_get_data((uv_handle_t *)poll);
@@ -194,6 +213,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		/* It may be closed by now, though not freed. Without room it is read in the next turn. */
 		if (one->closed || one->failed || !has_room(hub))
 			return;
+	}
+	if (one->connecting) {
+		if (status < 0)
+			one->interest = 0;
+		connected(one, status);
+		return;
 	}
 	if (status < 0) {
 		/* The kernel has an error for us and libuv stopped polling: what was received before is read first. */
@@ -233,7 +258,6 @@ void close_connection(struct connection *one)
 			one->late = false;
 			break;
 		}
-	uv_poll_stop(one->poll);
 	uv_close((uv_handle_t *)one->poll, on_closed);
 	close(one->fd);
 	SSL_free(one->ssl);

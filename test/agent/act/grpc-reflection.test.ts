@@ -101,8 +101,10 @@ describe("descriptors of gRPC targets", () => {
 
   const open = () =>
     openGrpcDescriptors({
-      dial: async () => connect((server.address() as AddressInfo).port, "127.0.0.1"),
-      secureUpstream: async (socket: unknown) => ({ socket, tls: { alpn: "h2" } }),
+      dialSecurely: async () => ({
+        socket: connect((server.address() as AddressInfo).port, "127.0.0.1"),
+        tls: { alpn: "h2" },
+      }),
     } as unknown as SessionPorts);
   const flow = { destination: { address: "127.0.0.1", port: 1 }, hostname: null } as unknown as Flow;
   const of = (grpc?: GrpcDescriptors): Target => ({ name: "t", ...(grpc === undefined ? {} : { grpc }) }) as Target;

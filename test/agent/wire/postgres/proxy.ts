@@ -111,6 +111,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     },
     gate,
     dial,
+    dialSecurely: async (flow, target, alpn) => secure(await dial(), target, flow, alpn),
     secureUpstream: secure,
     negotiatePostgresTls,
     plainRefusal: (flow, target) =>
