@@ -26,10 +26,14 @@ const groups = {
   classicFirst: `?X25519MLKEM768 / ?*${classic.slice(1)}`,
 };
 
+/** As browsers have it: what derives the keys, over SHA-384 elsewhere, is a fiftieth of a new connection. */
+const first: string = "TLS_AES_128_GCM_SHA256";
+
 export function nativeContext({ server, certificate, key, roots, classicFirst }: ContextOptions): object {
   const addon = tlsAddon();
   if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
   const ciphers = DEFAULT_CIPHERS.split(":");
+  const suites = ciphers.filter((name) => name.startsWith("TLS_"));
   const trusted = server ? "" : (roots ?? getCACertificates("default").join("\n"));
   return addon.tlsContext(
     server,
@@ -37,7 +41,10 @@ export function nativeContext({ server, certificate, key, roots, classicFirst }:
     Buffer.from(key ?? ""),
     Buffer.from(trusted),
     ciphers.filter((name) => !name.startsWith("TLS_")).join(":"),
-    ciphers.filter((name) => name.startsWith("TLS_")).join(":"),
+    suites
+      .filter((name) => name === first)
+      .concat(suites.filter((name) => name !== first))
+      .join(":"),
     server ? groups.server : classicFirst === true ? groups.classicFirst : groups.client,
   );
 }
