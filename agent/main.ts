@@ -30,6 +30,7 @@ import { type Identities, openIdentities } from "./identity/registry.ts";
 import { createRevoker, type Revoker } from "./identity/revoke.ts";
 import { cgroupRoot } from "./kernel/cgroup.ts";
 import { type Interception, startInterception } from "./kernel/interception.ts";
+import { tcpOptions } from "./kernel/native.ts";
 import { openStartPolicy } from "./policy-source.ts";
 import { openRecorder, type Recorder } from "./record/recorder.ts";
 import { type Authority, openAuthority } from "./tls/authority.ts";
@@ -93,6 +94,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   await prepareProtocols();
   const listeners: Listeners = await startListeners({
     bridges: config.scope.kind === "host",
+    prepare: tcpOptions,
     onFlow: (socket) => void accept(socket),
     onFull: (reason) => {
       log("warn", reason);

@@ -14,7 +14,6 @@ const flowDescriptors = 4;
 const otherDescriptors = 200;
 /** Connections the kernel keeps until they are accepted. */
 const backlogMax = 1024;
-const keepAliveDelayMs = 60_000;
 
 export interface Listeners {
   /** Flows that may be open at once on this host. */
@@ -35,6 +34,8 @@ export interface Ports {
 
 export interface ListenerOptions {
   readonly bridges?: boolean;
+  /** Sets on a listener's descriptor what its connections inherit: cheaper than on each of them. */
+  prepare?(fd: number): void;
   /** The socket is paused: nothing is read before it is known where it wanted to go. */
   onFlow(socket: Socket): void;
   /** From now on new connections are reset; told again when it was better in between. */
@@ -44,7 +45,7 @@ export interface ListenerOptions {
 }
 
 export async function startListeners(options: ListenerOptions): Promise<Listeners> {
-  const { bridges = false, onFlow, onFull, descriptorsMax = openFilesMax() } = options;
+  const { bridges = false, prepare = () => {}, onFlow, onFull, descriptorsMax = openFilesMax() } = options;
   const most = flowsWith(descriptorsMax);
   let flows = 0;
   let told = false;
@@ -65,8 +66,8 @@ export async function startListeners(options: ListenerOptions): Promise<Listener
     });
     onFlow(socket);
   };
-  const own = await listenBoth("127.0.0.1", "::1", accept);
-  const bridge = bridges ? await listenBoth("0.0.0.0", "::", accept) : null;
+  const own = await listenBoth("127.0.0.1", "::1", accept, prepare);
+  const bridge = bridges ? await listenBoth("0.0.0.0", "::", accept, prepare) : null;
   return {
     flowsMax: most,
     ports: portsOf(own),
@@ -96,10 +97,13 @@ interface Pair {
   readonly v6: Server | null;
 }
 
-async function listenBoth(host4: string, host6: string, accept: (socket: Socket) => void): Promise<Pair> {
-  const v4 = await listen(host4, accept);
+type Accept = (socket: Socket) => void;
+type Prepare = (fd: number) => void;
+
+async function listenBoth(host4: string, host6: string, accept: Accept, prepare: Prepare): Promise<Pair> {
+  const v4 = await listen(host4, accept, prepare);
   // A host without IPv6 has no ::1; port 0 says so, and BPF leaves IPv6 to the firewall.
-  const v6 = await listen(host6, accept).catch((error: unknown) => {
+  const v6 = await listen(host6, accept, prepare).catch((error: unknown) => {
     if (!["EADDRNOTAVAIL", "EAFNOSUPPORT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
     return null;
   });
@@ -110,13 +114,10 @@ function portsOf({ v4, v6 }: Pair): Ports {
   return { v4: portOf(v4), v6: v6 === null ? 0 : portOf(v6) };
 }
 
-function listen(host: string, accept: (socket: Socket) => void): Promise<Server> {
+function listen(host: string, accept: Accept, prepare: Prepare): Promise<Server> {
   const server = createServer(
     {
       pauseOnConnect: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: keepAliveDelayMs,
       // The protocol decides when an end ends a session: a half-closed client still gets its answer.
       allowHalfOpen: true,
     },
@@ -126,6 +127,7 @@ function listen(host: string, accept: (socket: Socket) => void): Promise<Server>
     server.once("error", reject);
     server.listen({ host, port: 0, backlog: backlogMax, ipv6Only: true }, () => {
       server.off("error", reject);
+      prepare((server as Server & { readonly _handle: { readonly fd: number } })._handle.fd);
       server.on("error", () => {}); // EMFILE at accept: the kernel keeps the connection in its backlog
       resolve(server);
     });

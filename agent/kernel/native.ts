@@ -109,6 +109,11 @@ export function connectMarked(family: 4 | 6, to: Endpoint, mark: number): number
   return addon().connectMarked(family, to.address, to.port, mark);
 }
 
+/** No delay of what is written, and keep-alive; a listener's connections inherit both. */
+export function tcpOptions(fd: number): void {
+  addon().tcpOptions(fd);
+}
+
 export function setMark(fd: number, mark: number): void {
   addon().setMark(fd, mark);
 }

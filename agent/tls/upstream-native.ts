@@ -80,8 +80,7 @@ async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUps
   try {
     if (described.peerCertificate === null)
       throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
-    const fingerprint = hash("sha256", described.peerCertificate, "hex");
-    const { certificate, names } = readCertificate(described.peerCertificate, fingerprint);
+    const { certificate, names, fingerprint } = readCertificate(server, described.peerCertificate);
     if (tls.verify === "ca" || tls.verify === "full") {
       const problem = chainProblem(described, certificate, expected, tls.verify === "full");
       if (problem !== null) throw new WeirError("WEIR_UPSTREAM_TLS", problem);
@@ -106,20 +105,22 @@ async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUps
 }
 
 interface ReadCertificate {
+  readonly der: Buffer;
+  readonly fingerprint: string;
   readonly certificate: PeerCertificate;
   readonly names: SecuredUpstream["names"];
 }
 
-/** By fingerprint: what a certificate says never changes, whether it is accepted is judged each time. */
+/** The last one of each server: what a certificate says never changes, whether it is accepted is judged each time. */
 const certificates = new Map<string, ReadCertificate>();
 
-function readCertificate(der: Buffer, fingerprint: string): ReadCertificate {
-  const known = certificates.get(fingerprint);
-  if (known !== undefined) return known;
+function readCertificate(server: string, der: Buffer): ReadCertificate {
+  const known = certificates.get(server);
+  if (known?.der.equals(der) === true) return known;
   const certificate = new X509Certificate(der).toLegacyObject();
-  const read = { certificate, names: namesOf(certificate) };
+  const read = { der, fingerprint: hash("sha256", der, "hex"), certificate, names: namesOf(certificate) };
   if (certificates.size >= certificatesMax) certificates.clear();
-  certificates.set(fingerprint, read);
+  certificates.set(server, read);
   return read;
 }
 
@@ -210,7 +211,7 @@ function chainProblem(
   names: boolean,
 ): string | null {
   if (verifyResult !== 0) {
-    const code = chainCodes[verifyResult] ?? verifyText;
+    const code = chainCodes[verifyResult] ?? verifyText ?? String(verifyResult);
     return `The certificate of ${expected} was not accepted: ${chainSentence(code, certificate)}.`;
   }
   const mismatch = names ? checkServerIdentity(expected, certificate) : undefined;

@@ -55,6 +55,7 @@ export interface Addon {
   sendRaw(family: 4 | 6, packet: Uint8Array, mark: number): void;
   socketMarked(family: 4 | 6, mark: number): number;
   connectMarked(family: 4 | 6, address: string, port: number, mark: number): number;
+  tcpOptions(fd: number): void;
   setMark(fd: number, mark: number): void;
   originalDestination(fd: number): Endpoint | null;
   tcpOwner(

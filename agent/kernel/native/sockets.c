@@ -132,9 +132,29 @@ static napi_value socket_marked(napi_env env, napi_callback_info info)
 	return number_of(env, fd);
 }
 
-static int set_number_option(int fd, int level, int option, int value)
+static bool set_number_option(int fd, int level, int option, int value)
 {
-	return setsockopt(fd, level, option, &value, sizeof(value));
+	return setsockopt(fd, level, option, &value, sizeof(value)) == 0;
+}
+
+/* What is written leaves at once, and a peer that is gone is found out. */
+static bool set_options(int fd)
+{
+	return set_number_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) && set_number_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+	       set_number_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, keep_idle_seconds) &&
+	       set_number_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, keep_interval_seconds) &&
+	       set_number_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keep_probes);
+}
+
+/* tcpOptions(fd): of a connection, or of a listener, whose connections have them from it. */
+static napi_value tcp_options(napi_env env, napi_callback_info info)
+{
+	napi_value argv[1];
+	int fd;
+
+	if (!take_arguments(env, info, 1, argv) || !take_fd(env, argv[0], &fd))
+		return NULL;
+	return set_options(fd) ? undefined_of(env) : throw_errno(env, errno, "setsockopt", NULL);
 }
 
 /* connectMarked(family, address, port, mark): a socket that is connecting, or connected already. */
@@ -158,11 +178,7 @@ static napi_value connect_marked(napi_env env, napi_callback_info info)
 	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return throw_errno(env, errno, "socket", NULL);
-	failed = setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 || set_number_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) < 0 ||
-		 set_number_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) < 0 ||
-		 set_number_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, keep_idle_seconds) < 0 ||
-		 set_number_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, keep_interval_seconds) < 0 ||
-		 set_number_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keep_probes) < 0;
+	failed = setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 || !set_options(fd);
 	if (!failed && (family == AF_INET ? connect(fd, (struct sockaddr *)&at4, sizeof(at4)) :
 					    connect(fd, (struct sockaddr *)&at6, sizeof(at6))) < 0)
 		failed = errno != EINPROGRESS;
@@ -447,6 +463,7 @@ const struct method socket_methods[] = {
 	{ "sendRaw", send_raw },
 	{ "socketMarked", socket_marked },
 	{ "connectMarked", connect_marked },
+	{ "tcpOptions", tcp_options },
 	{ "setMark", set_mark },
 	{ "originalDestination", original_destination },
 	{ "peerCredentials", peer_credentials },

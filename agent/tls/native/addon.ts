@@ -32,6 +32,7 @@ export interface TlsAddon {
   ): number;
   tlsWrite(hub: object, slot: number, bytes: Uint8Array): void;
   tlsDescribe(hub: object, slot: number): Described | null;
+  tlsFailure(hub: object, slot: number): Failure | null;
   tlsKeyUpdate(hub: object, slot: number): boolean;
   tlsClose(hub: object, slot: number): void;
   tlsDuplicate(fd: number): number;
@@ -41,17 +42,20 @@ export interface TlsAddon {
 export interface Described {
   readonly alpn: string | null;
   readonly serverName: string | null;
-  /** The kernel has not connected yet, or could not. */
-  readonly connecting: boolean;
   readonly version: string;
   /** The key was agreed on by X25519MLKEM768. */
   readonly postQuantum: boolean;
   /** X509_V_…; 0 also when the peer showed no certificate. */
   readonly verifyResult: number;
-  readonly verifyText: string;
+  readonly verifyText: string | null;
+  readonly peerCertificate: Buffer | null;
+}
+
+export interface Failure {
+  /** The kernel has not connected yet, or could not. */
+  readonly connecting: boolean;
   readonly errorCode: string | null;
   readonly error: string | null;
-  readonly peerCertificate: Buffer | null;
 }
 
 const path = join(import.meta.dirname, "../../../build/weir-tls.node");

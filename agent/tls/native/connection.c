@@ -152,7 +152,7 @@ static bool set_certificate(napi_env env, napi_value object, const char *name, c
 	return napi_set_named_property(env, object, name, buffer) == 0;
 }
 
-/* tlsDescribe(hub, slot): what the handshake brought, or what went wrong; null: there is no such connection. */
+/* tlsDescribe(hub, slot): what the handshake brought; null: there is no such connection. */
 static napi_value tls_describe(napi_env env, napi_callback_info info)
 {
 	const unsigned char *alpn = NULL;
@@ -175,11 +175,27 @@ static napi_value tls_describe(napi_env env, napi_callback_info info)
 	    napi_set_named_property(env, out, "postQuantum",
 				    boolean_of(env, SSL_ctrl(one->ssl, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL) ==
 							    (TLSEXT_nid_unknown | group_x25519_mlkem768))) != 0 ||
-	    napi_set_named_property(env, out, "connecting", boolean_of(env, one->connecting)) != 0 ||
-	    !set_text(env, out, "verifyText", X509_verify_cert_error_string(verify), NAPI_AUTO_LENGTH) ||
-	    !set_text(env, out, "errorCode", one->error_number ? strerrorname_np(one->error_number) : NULL, NAPI_AUTO_LENGTH) ||
-	    !set_text(env, out, "error", one->failed ? one->error : NULL, NAPI_AUTO_LENGTH) ||
+	    !set_text(env, out, "verifyText", verify ? X509_verify_cert_error_string(verify) : NULL, NAPI_AUTO_LENGTH) ||
 	    !set_certificate(env, out, "peerCertificate", one->secured ? SSL_get0_peer_certificate(one->ssl) : NULL))
+		return NULL;
+	return out;
+}
+
+/* tlsFailure(hub, slot): what went wrong, and whether it was connecting still; null: there is no such connection. */
+static napi_value tls_failure(napi_env env, napi_callback_info info)
+{
+	struct connection *one;
+	napi_value argv[2], out;
+	struct hub *hub;
+
+	if (!take_connection(env, info, 2, argv, &hub, &one))
+		return NULL;
+	if (!one)
+		return null_of(env);
+	if (napi_create_object(env, &out) != 0 ||
+	    napi_set_named_property(env, out, "connecting", boolean_of(env, one->connecting)) != 0 ||
+	    !set_text(env, out, "errorCode", one->error_number ? strerrorname_np(one->error_number) : NULL, NAPI_AUTO_LENGTH) ||
+	    !set_text(env, out, "error", one->failed ? one->error : NULL, NAPI_AUTO_LENGTH))
 		return NULL;
 	return out;
 }
@@ -241,6 +257,7 @@ const struct method connection_methods[] = {
 	{ "tlsOpen", tls_open },
 	{ "tlsWrite", tls_write },
 	{ "tlsDescribe", tls_describe },
+	{ "tlsFailure", tls_failure },
 	{ "tlsKeyUpdate", tls_key_update },
 	{ "tlsClose", tls_close },
 	{ "tlsDuplicate", tls_duplicate },

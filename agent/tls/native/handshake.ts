@@ -43,7 +43,7 @@ export function handshake(
     const closed = (): void => failed(new Error("the connection was closed"));
     const over = (): void => failed(new Error(late));
     const notConnected = (): void => {
-      if (secured.describe()?.connecting === true) failed(new ConnectError(`no answer within ${connectMs} ms`));
+      if (secured.connecting) failed(new ConnectError(`no answer within ${connectMs} ms`));
       else timer = setTimeout(over, timeoutMs);
     };
     let timer = connectMs === undefined ? setTimeout(over, timeoutMs) : setTimeout(notConnected, connectMs);

@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
-import type { Described } from "./addon.ts";
+import type { Described, Failure } from "./addon.ts";
 import { event, hub } from "./hub.ts";
 
 export interface SecureSocketOptions {
@@ -22,6 +22,8 @@ export interface SecureSocketOptions {
   /** Bytes of the handshake that were read already. */
   readonly first: Uint8Array;
 }
+
+const unknown: Failure = { error: null, errorCode: null, connecting: false };
 
 /** There is no connection yet that could have failed. */
 export class ConnectError extends Error {}
@@ -221,8 +223,13 @@ export class SecureSocket extends EventEmitter {
     if (!this.#writableEnded) this.emit("drain");
   }
 
+  /** The kernel has not connected yet. */
+  get connecting(): boolean {
+    return !this.#destroyed && hub().addon.tlsFailure(hub().handle, this.#slot)?.connecting === true;
+  }
+
   #failure(): Error {
-    const { error, errorCode, connecting } = this.describe() ?? { error: null, errorCode: null, connecting: false };
+    const { error, errorCode, connecting } = hub().addon.tlsFailure(hub().handle, this.#slot) ?? unknown;
     const text = errorCode === null ? (error ?? "the connection failed") : `${error} ${errorCode}`;
     return Object.assign(connecting ? new ConnectError(text) : new Error(text), { code: errorCode ?? "ERR_TLS" });
   }
