@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { unreachable } from "../../agent/accept/dial.ts";
 import { openAnomalies } from "../../agent/act/anomalies.ts";
 import { openBudgets } from "../../agent/act/budgets.ts";
 import { makeDetectors } from "../../agent/act/detectors.ts";
@@ -15,13 +16,16 @@ import { openMaskKey } from "../../agent/act/secrets.ts";
 import type { FlowSession } from "../../agent/act/session.ts";
 import { openToolPins } from "../../agent/act/tool-pins.ts";
 import { holdIn } from "../../agent/commands/hold-in.ts";
+import type { Endpoint } from "../../agent/core/flow.ts";
 import { joinFlows } from "../../agent/flows.ts";
+import { connectMarked } from "../../agent/kernel/native.ts";
 import { loadPolicy, type Policy } from "../../agent/policy/index.ts";
 import { type ReadEntry, readEntries } from "../../agent/record/read.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
 import { type Authority, openAuthority } from "../../agent/tls/authority.ts";
 import { openTlsEngine } from "../../agent/tls/engine.ts";
 import { openPins } from "../../agent/tls/pins.ts";
+import type { Dial } from "../../agent/tls/upstream-native.ts";
 import { prepareProtocols } from "../../agent/wire/registry.ts";
 import type { ApprovalStore } from "../../controller/approvals/store.ts";
 import { createController } from "../../controller/main.ts";
@@ -89,6 +93,8 @@ export async function startRelay({
         });
         socket.once("error", reject);
       }),
+    // A mark needs root.
+    ...(process.getuid?.() === 0 ? { dialBeneath } : {}),
     ...(largeBodies === undefined ? {} : { largeBodies }),
     log: (_level, message) => void logs.push(message),
   });
@@ -139,4 +145,12 @@ function policyOf(text: string): Policy {
   const loaded = loadPolicy([{ file: "test.yaml", text }]);
   if (!("policy" in loaded)) throw new Error(loaded.errors.map(String).join("\n"));
   return loaded.policy;
+}
+
+function dialBeneath(to: Endpoint): Dial {
+  return {
+    connect: () => connectMarked(to.address.includes(":") ? 6 : 4, to, 0),
+    timeoutMs: 10_000,
+    unreachable: (cause) => unreachable(to, cause),
+  };
 }

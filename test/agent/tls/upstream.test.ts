@@ -1,25 +1,58 @@
 /** The server's TLS: each way to verify against real servers that are wrong in one way each. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { type EventEmitter, once } from "node:events";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect as connectPlain, createServer as createPlain, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { createServer, type TlsOptions } from "node:tls";
+import { unreachable } from "../../../agent/accept/dial.ts";
+import type { Endpoint } from "../../../agent/core/flow.ts";
 import type { TargetTls } from "../../../agent/core/target.ts";
 import { type ErrorCode, WeirError } from "../../../agent/errors.ts";
+import { connectMarked } from "../../../agent/kernel/native.ts";
 import { hasNativeTls } from "../../../agent/tls/native/hub.ts";
 import { openPins } from "../../../agent/tls/pins.ts";
-import { negotiatePostgresTls, secureUpstream } from "../../../agent/tls/upstream.ts";
-import { secureUpstreamNatively } from "../../../agent/tls/upstream-native.ts";
+import {
+  negotiatePostgresTls,
+  type SecuredUpstream,
+  secureUpstream,
+  type UpstreamTlsOptions,
+} from "../../../agent/tls/upstream.ts";
+import { connectUpstreamNatively, type Dial, secureUpstreamNatively } from "../../../agent/tls/upstream-native.ts";
 import { tempDir, testCa } from "./pki.ts";
 
 const hourMs = 3_600_000;
 const ca = testCa("Good CA");
 
+type Secure = (t: TestContext, port: number, options: UpstreamTlsOptions) => Promise<Secured>;
+type Secured = Omit<SecuredUpstream, "socket"> & { readonly socket: EventEmitter };
+
+const onConnected =
+  (secureBy: (socket: Socket, options: UpstreamTlsOptions) => Promise<Secured>): Secure =>
+  async (t, port, options) => {
+    const socket = connectPlain(port, "127.0.0.1");
+    t.after(() => socket.destroy());
+    await once(socket, "connect");
+    return secureBy(socket, options);
+  };
+
+const dialled: Secure = async (t, port, options) => {
+  const secured = await connectUpstreamNatively(dialOf({ address: "127.0.0.1", port }), options);
+  t.after(() => secured.socket.destroy());
+  return secured;
+};
+
+function dialOf(to: Endpoint, timeoutMs = 5_000): Dial {
+  return { connect: () => connectMarked(4, to, 0), timeoutMs, unreachable: (cause) => unreachable(to, cause) };
+}
+
+const notBuilt = hasNativeTls() ? false : "build/weir-tls.node is not built";
 const engines = [
-  ["node:tls", secureUpstream as unknown as typeof secureUpstreamNatively, false],
-  ["native", secureUpstreamNatively, hasNativeTls() ? false : "build/weir-tls.node is not built"],
+  ["node:tls", onConnected(secureUpstream), false],
+  ["native", onConnected(secureUpstreamNatively), notBuilt],
+  ["native, dialled by itself", dialled, process.getuid?.() === 0 ? notBuilt : "a mark needs root"],
 ] as const;
 
 for (const [engine, secureBy, skip] of engines)
@@ -50,10 +83,7 @@ for (const [engine, secureBy, skip] of engines)
     ) {
       const caPath = join(dir, "ca.pem");
       writeFileSync(caPath, ca.pem);
-      const socket = connectPlain(port, "127.0.0.1");
-      t.after(() => socket.destroy());
-      await once(socket, "connect");
-      return secureBy(socket, {
+      return secureBy(t, port, {
         tls: { verify: "full", ca: caPath, clientCertificate: null, serverName: null, ...tls },
         hostname,
         address: "127.0.0.1",
@@ -231,3 +261,68 @@ for (const [engine, secureBy, skip] of engines)
       }
     });
   });
+
+describe("a server that TLS is to be put on and that cannot be reached", {
+  skip: process.getuid?.() === 0 ? notBuilt : "a mark needs root",
+}, () => {
+  const descriptors = (): number => readdirSync("/proc/self/fd").length;
+  const reach = async (t: TestContext, dial: Dial): Promise<unknown> =>
+    connectUpstreamNatively(dial, {
+      tls: { verify: "none", ca: null, clientCertificate: null, serverName: null },
+      hostname: null,
+      address: "127.0.0.1",
+      port: 1,
+      alpn: [],
+      pins: await openPins(tempDir(t)),
+    });
+
+  test("refuses: the system's reason is told", async (t) => {
+    const server = createPlain().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, "close");
+    await assert.rejects(reach(t, dialOf({ address: "127.0.0.1", port })), {
+      code: "WEIR_UPSTREAM_UNREACHABLE",
+      message: /127\.0\.0\.1:\d+ could not be reached: connection refused \(ECONNREFUSED\)/,
+    });
+  });
+
+  test("has no route: told without waiting", async (t) => {
+    await assert.rejects(reach(t, dialOf({ address: "255.255.255.255", port: 1 })), {
+      code: "WEIR_UPSTREAM_UNREACHABLE",
+      message: /network is unreachable \(ENETUNREACH\)|not permitted|EACCES/,
+    });
+  });
+
+  test("does not answer: given up in time, and its descriptor is closed", async (t) => {
+    // Nobody accepts, and its backlog is full: the kernel drops what comes beyond.
+    const server = spawn(
+      "python3",
+      [
+        "-c",
+        "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1',0)); s.listen(0); print(s.getsockname()[1],flush=True); sys.stdin.read()",
+      ],
+      { stdio: ["pipe", "pipe", "inherit"] },
+    );
+    t.after(() => server.kill());
+    const port = Number(String((await once(server.stdout, "data"))[0]));
+    const first = connectPlain(port, "127.0.0.1");
+    t.after(() => first.destroy());
+    await once(first, "connect");
+    const before = descriptors();
+    await assert.rejects(reach(t, dialOf({ address: "127.0.0.1", port }, 50)), {
+      code: "WEIR_UPSTREAM_UNREACHABLE",
+      message: /127\.0\.0\.1:\d+ .* within 50 ms/,
+    });
+    assert.equal(descriptors(), before);
+  });
+
+  test("accepts and says nothing of TLS: that is a failure of TLS", async (t) => {
+    const server = createPlain((socket) => socket.on("error", () => {}).end("SSH-2.0-none\r\n")).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => server.close());
+    const { port } = server.address() as AddressInfo;
+    await assert.rejects(reach(t, dialOf({ address: "127.0.0.1", port })), { code: "WEIR_UPSTREAM_TLS" });
+  });
+});
