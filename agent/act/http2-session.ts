@@ -67,7 +67,7 @@ export class Http2Session implements FlowSession {
   /** What `#upstream` came to, as long as it takes requests. */
   #latest: ClientHttp2Session | null = null;
   /** All that are open: one that takes no more requests still answers those it has. */
-  readonly #servers = new Set<ClientHttp2Session>();
+  readonly #servers = new Map<ClientHttp2Session, Socket>();
   #asked = 0;
   #bytesUp = 0;
   #bytesDown = 0;
@@ -206,7 +206,7 @@ export class Http2Session implements FlowSession {
     });
     session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes));
     this.#latest = session;
-    this.#servers.add(session);
+    this.#servers.set(session, socket);
     // One that ends late must not take the place of the next one, which nobody would end then.
     const gone = (): void => {
       if (this.#latest !== session) return;
@@ -246,7 +246,7 @@ export class Http2Session implements FlowSession {
     client.once("close", () => this.#end(reason));
     client.close();
     setTimeout(() => {
-      client.destroy();
+      drop(client, this.#options.client);
       this.#end(reason);
     }, this.#lingerMs).unref();
   }
@@ -254,7 +254,7 @@ export class Http2Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    for (const session of this.#servers) session.destroy();
+    for (const [session, socket] of this.#servers) drop(session, socket);
     this.#upstream?.then(
       (session) => session.destroy(),
       () => {},
@@ -269,4 +269,10 @@ export class Http2Session implements FlowSession {
     });
     this.#resolveDone();
   }
+}
+
+/** Alone, a session's `destroy` leaves its socket open while a write is under way, and for one that nobody reads that is for ever. */
+function drop(session: ClientHttp2Session | ServerHttp2Session, socket: Socket): void {
+  session.destroy();
+  socket.destroy();
 }

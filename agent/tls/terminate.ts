@@ -41,10 +41,16 @@ export function terminateClient(socket: Socket, { leftover, leaf, alpn }: Termin
     const closed = (): void => fail(new Error("the client closed the connection"));
     secured.once("error", fail);
     secured.once("close", closed);
+    // One that may be half closed does not close of itself when the client does; nor is an end told to it that came before it.
+    secured.once("end", closed);
+    socket.once("end", closed);
+    if (socket.readableEnded) closed();
     secured.once("secure", () => {
       clearTimeout(timer);
       secured.off("error", fail);
       secured.off("close", closed);
+      secured.off("end", closed);
+      socket.off("end", closed);
       const protocol = secured.alpnProtocol;
       const name = (secured as TLSSocket & { servername?: string | false }).servername;
       resolve({
