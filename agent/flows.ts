@@ -34,6 +34,7 @@ import { approve, decide, findTarget, type Policy, refuse } from "./policy/index
 import type { Authority } from "./tls/authority.ts";
 import { readClientHello } from "./tls/client-hello.ts";
 import type { TlsEngine } from "./tls/engine.ts";
+import { openForetold } from "./tls/foretold.ts";
 import type { Pins } from "./tls/pins.ts";
 import { negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
 import type { Dial } from "./tls/upstream-native.ts";
@@ -93,6 +94,7 @@ export function joinFlows(options: FlowsOptions): Flows {
   const standing = new WeakMap<FlowSession, Standing>();
   const heldNames = new Map<string, () => void>();
   const pinnedClients = rememberPinnedClients();
+  const foretold = openForetold();
   const cancels = new CancelRegistry();
   const catalog = new CatalogReader(openUpstream);
   const largeBodies = options.largeBodies ?? openLargeBodies({ log });
@@ -114,6 +116,8 @@ export function joinFlows(options: FlowsOptions): Flows {
     negotiatePostgresTls,
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
+    foretold: (flow, { tls }, serverName) =>
+      foretold({ tls, hostname: serverName ?? flow.hostname, ...flow.destination }, serverName),
     terminateClient: (socket, { leftover, names, flow, alpn, serverName = null }) =>
       tls.terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
     catalog: (flow, target, login, question) => catalog.answer(flow, target, login, question),

@@ -1,8 +1,10 @@
 /**
  * Ends the TLS of a connection that will speak HTTP: first towards the server, so that our leaf mirrors its names and
- * the client is offered the protocol that the server chose; then towards the client.
+ * the client is offered the protocol that the server chose; then towards the client. Where neither is open, both at once
+ * (docs/decisions/0018). Nothing of a request is read before both are done.
  */
 import type { Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -26,31 +28,52 @@ export interface OpenedHttp extends Opened {
   readonly alpn: string;
 }
 
+/** Of the event loop: one that connects, one that sends the hello. */
+const turnsToConnect = 2;
+
 /** A server that cannot be reached or trusted is no error here: the client is told in HTTP. */
 export async function openHttp({ socket, flow, target, hello, ports, alpn }: HttpOpening): Promise<OpenedHttp> {
   // Asleep until its turn: a client that leaves meanwhile must not end the agent.
   socket.on("error", () => {});
   const serverName = hello?.serverName ?? null;
   const offered = hello === null ? [] : hello.alpn.filter((name) => alpn.includes(name));
-  const upstream = await dialUpstream({ flow, target, hello, ports, offered });
-  if (hello === null)
-    return { client: socket, serverName, alpn: "http/1.1", server: upstream.server, failure: upstream.failure };
-  const chosen = upstream.server?.tls?.alpn ?? null;
+  const reached = dialUpstream({ flow, target, hello, ports, offered });
+  if (hello === null) {
+    const { server, failure } = await reached;
+    return { client: socket, serverName, alpn: "http/1.1", server, failure };
+  }
+  const foretold = ports.foretold(flow, target, serverName);
+  // Which of two protocols it is, the server chooses.
+  const atOnce = foretold.names !== null && !offered.includes("h2");
+  const heard = atOnce ? null : await reached;
+  // A server nearby has our hello by then, and works while our leaf is made.
+  if (atOnce) for (let turn = 0; turn < turnsToConnect; turn += 1) await nextTurn();
+  const chosen = heard?.server?.tls?.alpn ?? null;
   // Without an answer of the server's the error is told in what every client speaks.
   const ours = chosen !== null ? [chosen] : offered.includes("http/1.1") ? ["http/1.1"] : offered.slice(0, 1);
   try {
     const { socket: client, tls } = await ports.terminateClient(socket, {
       leftover: Buffer.alloc(0),
-      names: upstream.names,
+      names: atOnce ? foretold.names : (heard?.names ?? null),
       flow,
       alpn: ours,
       serverName,
     });
-    return { client, serverName, alpn: tls.alpn ?? "http/1.1", server: upstream.server, failure: upstream.failure };
+    const { names, ...upstream } = await reached;
+    if (names !== null) foretold.verified(names);
+    if (client.destroyed) throw new WeirError("WEIR_CLIENT_TLS", "The client left before the server had answered.");
+    return { client, serverName, alpn: tls.alpn ?? "http/1.1", ...stillThere(upstream) };
   } catch (error) {
-    upstream.server?.socket.destroy();
+    void reached.then(({ server }) => server?.socket.destroy());
     throw error;
   }
+}
+
+/** While the other side's handshake went on nobody heard of this one's end. */
+function stillThere({ server, failure }: Pick<OpenedHttp, "server" | "failure">) {
+  if (server?.socket.destroyed !== true) return { server, failure };
+  const message = "The server closed the connection before the client was ready.";
+  return { server: null, failure: { code: "WEIR_UPSTREAM_UNREACHABLE", message } };
 }
 
 async function dialUpstream({

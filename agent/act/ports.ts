@@ -17,6 +17,13 @@ export interface CertificateNames {
   readonly ip: readonly string[];
 }
 
+export interface Foretold {
+  /** For our leaf; null: the server has to be heard first. */
+  readonly names: CertificateNames | null;
+  /** The server was verified, and these are its certificate's names. */
+  verified(names: CertificateNames): void;
+}
+
 export interface SecuredUpstream {
   readonly socket: Socket;
   readonly tls: TlsFacts;
@@ -85,6 +92,8 @@ export interface SessionPorts {
   negotiatePostgresTls(socket: Socket): Promise<"S" | "N">;
   /** Why this server may not be used in plain text; null: it may. */
   plainRefusal(flow: Flow, target: Target): Error | null;
+  /** What a client may be told of a server before it is heard. */
+  foretold(flow: Flow, target: Target, serverName: string | null): Foretold;
   terminateClient(
     socket: Socket,
     options: {

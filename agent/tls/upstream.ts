@@ -41,7 +41,7 @@ export interface SecuredUpstream {
 /** Throws WEIR_UPSTREAM_TLS or WEIR_UPSTREAM_PIN_CHANGED with a sentence that says why. */
 export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Promise<SecuredUpstream> {
   const { tls, alpn } = options;
-  const expected = tls.serverName ?? options.hostname ?? options.address;
+  const expected = expectedName(options);
   const chain = tls.verify === "ca" || tls.verify === "full";
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
@@ -118,24 +118,19 @@ export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Pro
  * Why a server that offers no TLS may not be used in plain text; null: it may. One that was once seen with TLS is
  * expected to have it still: else whoever sits in between could take it away by answering `N`.
  */
-export function plainRefusal({
-  tls,
-  hostname,
-  address,
-  port,
-  pins,
-}: Omit<UpstreamTlsOptions, "alpn">): WeirError | null {
-  const expected = tls.serverName ?? hostname ?? address;
+export function plainRefusal(server: Omit<UpstreamTlsOptions, "alpn">): WeirError | null {
+  const { tls, pins } = server;
+  const expected = expectedName(server);
   if (tls.verify === "ca" || tls.verify === "full") {
     return new WeirError(
       "WEIR_UPSTREAM_TLS_REFUSED",
       `${expected} does not offer TLS, and the target asks for it (tls.verify: ${tls.verify}).`,
     );
   }
-  if (tls.verify === "none" || !pins.has(pinName(hostname, address, port))) return null;
+  if (tls.verify === "none" || !pins.has(pinName(server))) return null;
   return new WeirError(
     "WEIR_UPSTREAM_PIN_CHANGED",
-    `${expected} was seen with TLS first, and now offers none. If the change is right, remove its line from pins.json in the state directory and restart.`,
+    `${expected} was seen with TLS first, and now offers none. If the change is right, remove its line from pins.jsonl in the state directory and restart.`,
   );
 }
 
@@ -238,13 +233,9 @@ export function chainSentence(code: string, certificate: PeerCertificate): strin
   }
 }
 
-export function pinProblem(
-  { pins, hostname, address, port }: UpstreamTlsOptions,
-  expected: string,
-  fingerprint: string,
-) {
+export function pinProblem(server: UpstreamTlsOptions, expected: string, fingerprint: string) {
   try {
-    const changed = pins.check(pinName(hostname, address, port), fingerprint);
+    const changed = server.pins.check(pinName(server), fingerprint);
     return changed === null ? null : pinChanged(expected, changed.changedFrom, fingerprint);
   } catch (cause) {
     return new WeirError(
@@ -258,7 +249,7 @@ export function pinProblem(
 function pinChanged(expected: string, before: string, now: string): WeirError {
   return new WeirError(
     "WEIR_UPSTREAM_PIN_CHANGED",
-    `The certificate of ${expected} is not the one seen first (then ${before}, now ${now}). If the change is right, remove its line from pins.json in the state directory and restart.`,
+    `The certificate of ${expected} is not the one seen first (then ${before}, now ${now}). If the change is right, remove its line from pins.jsonl in the state directory and restart.`,
   );
 }
 
@@ -279,6 +270,13 @@ export function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function pinName(hostname: string | null, address: string, port: number): string {
+type Server = Pick<UpstreamTlsOptions, "tls" | "hostname" | "address" | "port">;
+
+export function pinName({ hostname, address, port }: Server): string {
   return `${hostname ?? address}:${port}`;
+}
+
+/** The name that the server's certificate is verified for. */
+export function expectedName({ tls, hostname, address }: Server): string {
+  return tls.serverName ?? hostname ?? address;
 }

@@ -79,12 +79,13 @@ for (let at = 0; at < count; at += 1) {
   await new Promise((answered, failed) => {
     const socket = connect({ host, port, servername: name, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
     socket.once("error", failed);
-    socket.once("data", () => {
+    socket.once("data", (head) => {
       taken.push(performance.now() - startMs);
+      if (!head.toString().startsWith("HTTP/1.1 200 ")) failed(new Error(name + " was answered: " + head));
       socket.destroy();
       answered();
     });
-    socket.write("GET /1k HTTP/1.1\\r\\nhost: " + name + "\\r\\n\\r\\n");
+    socket.write("GET /1k HTTP/1.1\\r\\nhost: " + name + ":" + port + "\\r\\n\\r\\n");
   });
 }
 console.log(taken.sort((a, b) => a - b)[taken.length >> 1]);

@@ -52,6 +52,7 @@ export interface RelayOptions {
   /** The name the client is taken to have asked the DNS for. */
   readonly hostname?: string | null;
   readonly largeBodies?: LargeBodies;
+  readonly tls?: "native" | "node";
 }
 
 export async function startRelay({
@@ -59,6 +60,7 @@ export async function startRelay({
   server,
   hostname = "db.internal",
   largeBodies,
+  tls = "native",
 }: RelayOptions): Promise<Relay> {
   let policy = policyOf(text);
   await prepareProtocols();
@@ -77,7 +79,7 @@ export async function startRelay({
     gate,
     authority,
     pins,
-    tls: openTlsEngine("native"),
+    tls: openTlsEngine(tls),
     maskKey: openMaskKey(stateDir),
     hold: holdIn(controller.approvals),
     budgets: openBudgets(null),

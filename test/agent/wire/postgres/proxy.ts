@@ -113,6 +113,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     dial,
     dialSecurely: async (flow, target, alpn) => secure(await dial(), target, flow, alpn),
     secureUpstream: secure,
+    foretold: () => ({ names: null, verified() {} }),
     negotiatePostgresTls,
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
