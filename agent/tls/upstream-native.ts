@@ -5,6 +5,7 @@ import { isIP, type Socket } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { TargetTls } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
+import { rememberAgreements, type Server } from "./key-agreements.ts";
 import type { Described } from "./native/addon.ts";
 import { nativeContext } from "./native/context.ts";
 import { handshake } from "./native/handshake.ts";
@@ -12,6 +13,7 @@ import { ConnectError, type SecureSocket } from "./native/secure-socket.ts";
 import { giveUp, type Taken, takeOver } from "./native/take-over.ts";
 import {
   chainSentence,
+  expectedName,
   handshakeMs,
   message,
   namesOf,
@@ -24,6 +26,8 @@ import {
 const contextsMax = 200;
 /** Servers' certificates that are kept as they were read; reading one takes as long as a third of a handshake. */
 const certificatesMax = 500;
+
+const agreements = rememberAgreements();
 
 export interface SecuredUpstreamNatively extends Omit<SecuredUpstream, "socket"> {
   readonly socket: SecureSocket;
@@ -72,11 +76,11 @@ export async function connectUpstreamNatively(
 
 async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUpstreamNatively> {
   const { tls, alpn } = options;
-  const expected = tls.serverName ?? options.hostname ?? options.address;
-  const server = `${options.address} ${options.port} ${expected}`;
-  const context = settings(leg.carrier, tls, isClassic(server));
+  const expected = expectedName(options);
+  const server = { address: options.address, port: options.port, name: expected };
+  const context = settings(leg.carrier, tls, agreements.isClassic(server));
   const { secured, described } = await shake(leg, context, expected, alpn);
-  if (!described.postQuantum) rememberClassic(server);
+  agreements.agreed(server, described.postQuantum);
   try {
     if (described.peerCertificate === null)
       throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
@@ -114,7 +118,8 @@ interface ReadCertificate {
 /** The last one of each server: what a certificate says never changes, whether it is accepted is judged each time. */
 const certificates = new Map<string, ReadCertificate>();
 
-function readCertificate(server: string, der: Buffer): ReadCertificate {
+function readCertificate({ address, port, name }: Server, der: Buffer): ReadCertificate {
+  const server = `${address} ${port} ${name}`;
   const known = certificates.get(server);
   if (known?.der.equals(der) === true) return known;
   const certificate = new X509Certificate(der).toLegacyObject();
@@ -122,28 +127,6 @@ function readCertificate(server: string, der: Buffer): ReadCertificate {
   if (certificates.size >= certificatesMax) certificates.clear();
   certificates.set(server, read);
   return read;
-}
-
-/**
- * Servers that had no use for a post-quantum key: the next one is made only when they ask (HelloRetryRequest). Forgotten
- * in time, so that a server which learns it meanwhile gets it.
- */
-const classicServersMax = 2_000;
-const classicMs = 600_000;
-const classicServers = new Map<string, number>();
-
-function isClassic(server: string): boolean {
-  const untilMs = classicServers.get(server);
-  if (untilMs === undefined) return false;
-  if (Date.now() < untilMs) return true;
-  classicServers.delete(server);
-  return false;
-}
-
-function rememberClassic(server: string): void {
-  if (classicServers.has(server)) return;
-  if (classicServers.size >= classicServersMax) classicServers.clear();
-  classicServers.set(server, Date.now() + classicMs);
 }
 
 function settings(carrier: Socket | null, tls: TargetTls, classicFirst: boolean): object {
