@@ -4,14 +4,18 @@ import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:https";
-import { type AddressInfo, createConnection } from "node:net";
+import { type AddressInfo, createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ConnectionOptions, connect, createSecureContext, type TLSSocket } from "node:tls";
 import { promisify } from "node:util";
+import { openHttp } from "../../../agent/act/http-opening.ts";
+import type { SessionPorts } from "../../../agent/act/ports.ts";
+import type { Flow } from "../../../agent/core/flow.ts";
+import type { Target } from "../../../agent/core/target.ts";
 import { hasNativeTls } from "../../../agent/tls/native/hub.ts";
 import { type Relay, startRelay } from "../../support/relay.ts";
 import { testCa } from "../tls/pki.ts";
@@ -214,6 +218,34 @@ targets: { shop: { protocol: http, hosts: [127.0.0.1], ports: [${origin.port}], 
         assert.equal(origin.heard, 0);
       }));
   });
+
+describe("one side that is gone when the other is ready", () => {
+  const hello = { serverName: name, alpn: ["http/1.1"] };
+  const opening = (client: Duplex, server: Duplex) =>
+    openHttp({
+      socket: new Duplex() as Socket,
+      flow: { destination: { address: "127.0.0.1", port: 443 } } as Flow,
+      target: { name: "shop" } as Target,
+      hello,
+      alpn: ["http/1.1"],
+      ports: {
+        foretold: () => ({ names: { commonName: name, dns: [name], ip: [] }, verified() {} }),
+        dialSecurely: async () => ({ socket: server, tls: { alpn: "http/1.1" }, names: null }),
+        terminateClient: async () => ({ socket: client, tls: { alpn: "http/1.1" } }),
+      } as unknown as SessionPorts,
+    });
+
+  test("the server: the client is told", async () => {
+    const { server, failure } = await opening(new Duplex(), new Duplex().destroy());
+    assert.deepEqual([server, failure?.code], [null, "WEIR_UPSTREAM_UNREACHABLE"]);
+  });
+
+  test("the client: the server is let go", async () => {
+    const server = new Duplex();
+    await assert.rejects(opening(new Duplex().destroy(), server), { code: "WEIR_CLIENT_TLS" });
+    assert.equal(server.destroyed, true);
+  });
+});
 
 async function until(reached: () => boolean): Promise<void> {
   while (!reached()) await sleep(5);
