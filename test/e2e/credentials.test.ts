@@ -31,6 +31,7 @@ const ownKey = "own-key-of-the-client";
 /** As it may be found. */
 const formsOf = (secret: string): string[] => [
   ...[secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1), secret.replaceAll("&", "&amp;")],
+  ...[new URLSearchParams({ a: secret }).toString().slice(2), encodeURIComponent(encodeURIComponent(secret))],
   ...[Buffer.from(secret).toString("hex"), Buffer.from(`service:${secret}`).toString("base64")],
   ...[0, 1, 2].map((pad) =>
     // Letters that no neighbour changes, see credential.ts.

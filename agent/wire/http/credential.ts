@@ -117,7 +117,8 @@ function formsOf(credential: HttpCredential): string[] {
   const forms = plain
     .filter((secret) => secret.length >= scrubbedBytesMin)
     .flatMap((secret) => [
-      ...[secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1), htmlEscaped(secret)],
+      ...[secret, JSON.stringify(secret).slice(1, -1), htmlEscaped(secret)],
+      ...[...escapedForms(secret), ...escapedForms(encodeURIComponent(secret))],
       ...[Buffer.from(secret, "utf8").toString("hex"), Buffer.from(secret, "utf8").toString("hex").toUpperCase()],
       ...[Buffer.from(secret, "utf8").toString("base64").replace(/=+$/, ""), ...base64Forms(secret)],
     ]);
@@ -135,6 +136,12 @@ function base64Forms(secret: string): string[] {
     const whole = text.slice(Math.ceil((before * 8) / 6), Math.floor(((before + bytes.length) * 8) / 6));
     return [whole, whole.replaceAll("+", "-").replaceAll("/", "_")];
   });
+}
+
+/** In a URL, and in a URL that stands in a query, as redirects have them. */
+function escapedForms(text: string): string[] {
+  const escaped = encodeURIComponent(text);
+  return [escaped, escaped.replaceAll("%20", "+")];
 }
 
 function htmlEscaped(secret: string): string {
