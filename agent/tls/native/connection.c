@@ -20,12 +20,12 @@ static bool take_connection(napi_env env, napi_callback_info info, size_t count,
 	return true;
 }
 
-static bool secure(struct connection *one, SSL_CTX *ctx, const char *server_name)
+static bool secure(struct connection *one, const struct context *context, const char *server_name)
 {
 	BIO *bio;
 
 	clear_tls_errors();
-	one->ssl = SSL_new(ctx);
+	one->ssl = SSL_new(context->ctx);
 	bio = one->ssl ? BIO_new(one->hub->bio) : NULL;
 	if (!bio)
 		return false;
@@ -34,7 +34,7 @@ static bool secure(struct connection *one, SSL_CTX *ctx, const char *server_name
 	SSL_set_bio(one->ssl, bio, bio);
 	if (one->server) {
 		SSL_set_accept_state(one->ssl);
-		return true;
+		return put_leaf(one->ssl, &context->leaf);
 	}
 	SSL_set_connect_state(one->ssl);
 	if (*server_name && SSL_ctrl(one->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)server_name) != 1)
@@ -63,11 +63,11 @@ static napi_value tls_open(napi_env env, napi_callback_info info)
 	struct connection *one;
 	napi_value argv[7];
 	struct hub *hub;
-	SSL_CTX *ctx;
-	bool server, connecting;
+	struct context *context;
+	bool connecting;
 	int fd;
 
-	if (!take_arguments(env, info, 7, argv) || !(hub = take_hub(env, argv[0])) || !(ctx = take_context(env, argv[1], &server)) ||
+	if (!take_arguments(env, info, 7, argv) || !(hub = take_hub(env, argv[0])) || !(context = take_context(env, argv[1])) ||
 	    !take_fd(env, argv[2], &fd) || !take_bytes(env, argv[3], "serverName", 0, server_name_bytes_max, &name) ||
 	    !take_bytes(env, argv[4], "alpn", 0, alpn_bytes_max, &alpn) || !take_bytes(env, argv[5], "first", 0, receive_bytes_max, &first) ||
 	    !take_bool(env, argv[6], "connecting", &connecting))
@@ -86,14 +86,14 @@ static napi_value tls_open(napi_env env, napi_callback_info info)
 		return undo(env, one, ENOMEM, NULL);
 	one->hub = hub;
 	one->fd = fd;
-	one->server = server;
+	one->server = context->server;
 	if (alpn.length)
 		memcpy(one->alpn, alpn.data, alpn.length);
 	one->alpn_length = alpn.length;
 	if (first.length)
 		memcpy(one->first, first.data, first.length);
 	one->first_length = first.length;
-	if (!secure(one, ctx, host))
+	if (!secure(one, context, host))
 		return undo(env, one, EINVAL, tls_reason());
 	/* It also makes the descriptor one that does not block. */
 	if (uv_poll_init(hub->loop, one->poll, fd) != 0)

@@ -1,5 +1,6 @@
 /*
- * TLS settings that many sockets share: certificate and key, trusted roots, ciphers. One SSL_CTX each, made from PEM.
+ * TLS settings that many sockets share: certificate and key, trusted roots, ciphers. Made from PEM; all servers' have one
+ * SSL_CTX, as making one takes longer than minting a leaf.
  * TLS 1.2 and 1.3 only. No renegotiation, no compression, no resumption: a ticket costs as much as the handshake saves.
  */
 #include <stdio.h>
@@ -10,11 +11,6 @@
 
 #define pem_bytes_max (4 * 1024 * 1024)
 #define cipher_bytes_max 4096
-
-struct context {
-	SSL_CTX *ctx;
-	bool server;
-};
 
 static const napi_type_tag tag = { 0x77656972746c7363, 0x6f6e746578740001 };
 
@@ -46,27 +42,36 @@ static napi_value throw_tls(napi_env env, const char *what)
 	return NULL;
 }
 
-SSL_CTX *take_context(napi_env env, napi_value value, bool *server)
+struct context *take_context(napi_env env, napi_value value)
 {
 	struct context *context = NULL;
 	bool is = false;
 
-	if (napi_check_object_type_tag(env, value, &tag, &is) == 0 && is && napi_unwrap(env, value, (void **)&context) == 0) {
-		*server = context->server;
-		return context->ctx;
-	}
+	if (napi_check_object_type_tag(env, value, &tag, &is) == 0 && is && napi_unwrap(env, value, (void **)&context) == 0)
+		return context;
 	throw_type(env, "context must be one that tlsContext gave");
 	return NULL;
 }
 
-static void finalize(napi_env env, void *data, void *hint)
+static void free_certificate(void *certificate)
 {
-	struct context *context = data;
+	X509_free(certificate);
+}
 
-	(void)env, (void)hint;
-	/* Sockets that still use it hold their own reference. */
+static void free_context(struct context *context)
+{
+	X509_free(context->leaf.certificate);
+	EVP_PKEY_free(context->leaf.key);
+	OPENSSL_sk_pop_free(context->leaf.chain, free_certificate);
 	SSL_CTX_free(context->ctx);
 	free(context);
+}
+
+static void finalize(napi_env env, void *data, void *hint)
+{
+	(void)env, (void)hint;
+	/* Sockets that still use it hold references of their own. */
+	free_context(data);
 }
 
 /* A key behind a pass phrase is refused: OpenSSL would else ask for it on the terminal. */
@@ -94,66 +99,55 @@ static bool add_roots(SSL_CTX *ctx, struct bytes pem)
 	return count > 0;
 }
 
-static bool use_certificate(SSL_CTX *ctx, struct bytes cert, struct bytes key)
+static bool read_leaf(struct leaf *leaf, struct bytes cert, struct bytes key)
 {
 	BIO *certs = BIO_new_mem_buf(cert.data, (int)cert.length);
 	BIO *keys = BIO_new_mem_buf(key.data, (int)key.length);
-	X509 *leaf = certs ? PEM_read_bio_X509(certs, NULL, no_phrase, NULL) : NULL;
-	EVP_PKEY *pkey = keys ? PEM_read_bio_PrivateKey(keys, NULL, no_phrase, NULL) : NULL;
-	bool ok = leaf && pkey && SSL_CTX_use_certificate(ctx, leaf) == 1 && SSL_CTX_use_PrivateKey(ctx, pkey) == 1 &&
-		  SSL_CTX_check_private_key(ctx) == 1;
 	X509 *next;
+	bool ok;
 
+	leaf->certificate = certs ? PEM_read_bio_X509(certs, NULL, no_phrase, NULL) : NULL;
+	leaf->key = keys ? PEM_read_bio_PrivateKey(keys, NULL, no_phrase, NULL) : NULL;
+	leaf->chain = OPENSSL_sk_new_null();
+	ok = leaf->certificate && leaf->key && leaf->chain && X509_check_private_key(leaf->certificate, leaf->key) == 1;
 	while (ok && (next = PEM_read_bio_X509(certs, NULL, no_phrase, NULL))) {
-		/* On success the context owns it. */
-		if (SSL_CTX_ctrl(ctx, SSL_CTRL_CHAIN_CERT, 0, next) != 1) {
+		/* On success the stack owns it. */
+		if (OPENSSL_sk_push(leaf->chain, next) <= 0) {
 			X509_free(next);
 			ok = false;
 		}
 	}
 	if (ok)
 		clear_tls_errors();
-	X509_free(leaf);
-	EVP_PKEY_free(pkey);
 	BIO_free(certs);
 	BIO_free(keys);
 	return ok;
 }
 
-/* tlsContext(server, certPem, keyPem, rootsPem, cipherList, cipherSuites, groups): empty bytes mean "none". */
-static napi_value tls_context(napi_env env, napi_callback_info info)
+bool put_leaf(SSL *ssl, const struct leaf *leaf)
 {
-	static const char *const steps[] = { "TLS context", "TLS ciphers", "TLS certificate or key", "TLS roots" };
-	char list[cipher_bytes_max], suites[cipher_bytes_max], groups[cipher_bytes_max];
-	struct bytes cert, key, roots;
-	struct context *context;
-	napi_value argv[7], object;
-	int failed = -1;
-	bool server;
-	SSL_CTX *ctx;
+	return SSL_use_certificate(ssl, leaf->certificate) == 1 && SSL_use_PrivateKey(ssl, leaf->key) == 1 &&
+	       (!OPENSSL_sk_num(leaf->chain) || SSL_ctrl(ssl, SSL_CTRL_CHAIN, 1, leaf->chain) == 1);
+}
 
-	if (!take_arguments(env, info, 7, argv) || !take_bool(env, argv[0], "server", &server) ||
-	    !take_bytes(env, argv[1], "cert", 0, pem_bytes_max, &cert) || !take_bytes(env, argv[2], "key", 0, pem_bytes_max, &key) ||
-	    !take_bytes(env, argv[3], "roots", 0, pem_bytes_max, &roots) ||
-	    !take_text(env, argv[4], "cipherList", list, sizeof(list)) || !take_text(env, argv[5], "cipherSuites", suites, sizeof(suites)) ||
-	    !take_text(env, argv[6], "groups", groups, sizeof(groups)))
-		return NULL;
-	clear_tls_errors();
-	ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
-	if (!ctx || SSL_CTX_ctrl(ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) != 1)
-		failed = 0;
-	else if (SSL_CTX_set_cipher_list(ctx, list) != 1 || SSL_CTX_set_ciphersuites(ctx, suites) != 1)
-		failed = 1;
-	else if ((server || cert.length) && !use_certificate(ctx, cert, key))
-		failed = 2;
-	else if (roots.length && !add_roots(ctx, roots))
-		failed = 3;
-	if (failed >= 0) {
+static bool put_client_leaf(SSL_CTX *ctx, const struct leaf *leaf)
+{
+	return SSL_CTX_use_certificate(ctx, leaf->certificate) == 1 && SSL_CTX_use_PrivateKey(ctx, leaf->key) == 1 &&
+	       (!OPENSSL_sk_num(leaf->chain) || SSL_CTX_ctrl(ctx, SSL_CTRL_CHAIN, 1, leaf->chain) == 1);
+}
+
+/* NULL: OpenSSL says why. */
+static SSL_CTX *new_settings(bool server, const char *list, const char *suites, const char *groups)
+{
+	SSL_CTX *ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+
+	if (!ctx || SSL_CTX_ctrl(ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) != 1 ||
+	    SSL_CTX_set_cipher_list(ctx, list) != 1 || SSL_CTX_set_ciphersuites(ctx, suites) != 1) {
 		SSL_CTX_free(ctx);
-		return throw_tls(env, steps[failed]);
+		return NULL;
 	}
 	/* A list that an older OpenSSL cannot read leaves its own in force. */
-	if (SSL_CTX_ctrl(ctx, SSL_CTRL_SET_GROUPS_LIST, 0, groups) != 1)
+	if (SSL_CTX_ctrl(ctx, SSL_CTRL_SET_GROUPS_LIST, 0, (void *)groups) != 1)
 		clear_tls_errors();
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_num_tickets(ctx, 0);
@@ -163,13 +157,65 @@ static napi_value tls_context(napi_env env, napi_callback_info info)
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
 	if (server)
 		SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
-	context = calloc(1, sizeof(*context));
-	if (!context) {
-		SSL_CTX_free(ctx);
-		return throw_type(env, "out of memory");
+	return ctx;
+}
+
+/* All servers' of a thread have the same settings, which is found out by comparing them with the last ones. */
+static SSL_CTX *settings_of(bool server, const char *list, const char *suites, const char *groups)
+{
+	static _Thread_local struct {
+		SSL_CTX *ctx;
+		char list[cipher_bytes_max], suites[cipher_bytes_max], groups[cipher_bytes_max];
+	} last;
+
+	if (!server)
+		return new_settings(false, list, suites, groups);
+	if (!last.ctx || strcmp(last.list, list) || strcmp(last.suites, suites) || strcmp(last.groups, groups)) {
+		SSL_CTX *ctx = new_settings(true, list, suites, groups);
+
+		if (!ctx)
+			return NULL;
+		SSL_CTX_free(last.ctx);
+		last.ctx = ctx;
+		strcpy(last.list, list);
+		strcpy(last.suites, suites);
+		strcpy(last.groups, groups);
 	}
-	context->ctx = ctx;
+	SSL_CTX_up_ref(last.ctx);
+	return last.ctx;
+}
+
+/* tlsContext(server, certPem, keyPem, rootsPem, cipherList, cipherSuites, groups): empty bytes mean "none". */
+static napi_value tls_context(napi_env env, napi_callback_info info)
+{
+	char list[cipher_bytes_max], suites[cipher_bytes_max], groups[cipher_bytes_max];
+	struct bytes cert, key, roots;
+	const char *failed = NULL;
+	struct context *context;
+	napi_value argv[7], object;
+	bool server;
+
+	if (!take_arguments(env, info, 7, argv) || !take_bool(env, argv[0], "server", &server) ||
+	    !take_bytes(env, argv[1], "cert", 0, pem_bytes_max, &cert) || !take_bytes(env, argv[2], "key", 0, pem_bytes_max, &key) ||
+	    !take_bytes(env, argv[3], "roots", 0, pem_bytes_max, &roots) ||
+	    !take_text(env, argv[4], "cipherList", list, sizeof(list)) || !take_text(env, argv[5], "cipherSuites", suites, sizeof(suites)) ||
+	    !take_text(env, argv[6], "groups", groups, sizeof(groups)))
+		return NULL;
+	context = calloc(1, sizeof(*context));
+	if (!context)
+		return throw_type(env, "out of memory");
 	context->server = server;
+	clear_tls_errors();
+	if (!(context->ctx = settings_of(server, list, suites, groups)))
+		failed = "TLS ciphers";
+	else if ((server || cert.length) && !(read_leaf(&context->leaf, cert, key) && (server || put_client_leaf(context->ctx, &context->leaf))))
+		failed = "TLS certificate or key";
+	else if (roots.length && !add_roots(context->ctx, roots))
+		failed = "TLS roots";
+	if (failed) {
+		free_context(context);
+		return throw_tls(env, failed);
+	}
 	if (napi_create_object(env, &object) != 0 || napi_type_tag_object(env, object, &tag) != 0 ||
 	    napi_wrap(env, object, context, finalize, NULL, NULL) != 0) {
 		finalize(env, context, NULL);

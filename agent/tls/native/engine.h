@@ -40,6 +40,20 @@ enum { state_pending, state_reading, state_armed, state_words };
 /* The first operation's place: how many there are, how much of the slab they use, whether the turn's end is awaited, vain waits. */
 enum { event_words = 4, op_words = 4 };
 
+/* A certificate, its key and those between it and a root. */
+struct leaf {
+	X509 *certificate;
+	EVP_PKEY *key;
+	OPENSSL_STACK *chain;
+};
+
+struct context {
+	SSL_CTX *ctx;
+	bool server;
+	/* A server's is put on each of its connections: what else is in its SSL_CTX is the same for all, and dear to make. */
+	struct leaf leaf;
+};
+
 struct hub;
 
 struct connection {
@@ -102,7 +116,8 @@ struct hub {
 };
 
 /* context.c */
-SSL_CTX *take_context(napi_env env, napi_value value, bool *server); /* NULL: an exception is pending */
+struct context *take_context(napi_env env, napi_value value); /* NULL: an exception is pending */
+bool put_leaf(SSL *, const struct leaf *);
 const char *tls_reason(void);
 void clear_tls_errors(void);
 

@@ -17,6 +17,7 @@ typedef struct bio_method_st BIO_METHOD;
 typedef struct x509_st X509;
 typedef struct x509_store_st X509_STORE;
 typedef struct evp_pkey_st EVP_PKEY;
+typedef struct stack_st OPENSSL_STACK;
 typedef int pem_password_cb(char *, int, int, void *);
 
 #define SSL_ERROR_SSL 1
@@ -35,7 +36,7 @@ typedef int pem_password_cb(char *, int, int, void *);
 #define SSL_CTRL_MODE 33
 #define SSL_CTRL_SET_SESS_CACHE_MODE 44
 #define SSL_CTRL_SET_TLSEXT_HOSTNAME 55
-#define SSL_CTRL_CHAIN_CERT 89
+#define SSL_CTRL_CHAIN 88
 #define SSL_CTRL_SET_GROUPS_LIST 92
 #define SSL_CTRL_SET_MIN_PROTO_VERSION 123
 #define SSL_CTRL_GET_NEGOTIATED_GROUP 134
@@ -52,6 +53,7 @@ const SSL_METHOD *TLS_server_method(void);
 const SSL_METHOD *TLS_client_method(void);
 SSL_CTX *SSL_CTX_new(const SSL_METHOD *);
 void SSL_CTX_free(SSL_CTX *);
+int SSL_CTX_up_ref(SSL_CTX *);
 long SSL_CTX_ctrl(SSL_CTX *, int, long, void *);
 uint64_t SSL_CTX_set_options(SSL_CTX *, uint64_t);
 int SSL_CTX_set_num_tickets(SSL_CTX *, size_t);
@@ -59,12 +61,13 @@ int SSL_CTX_set_cipher_list(SSL_CTX *, const char *);
 int SSL_CTX_set_ciphersuites(SSL_CTX *, const char *);
 int SSL_CTX_use_certificate(SSL_CTX *, X509 *);
 int SSL_CTX_use_PrivateKey(SSL_CTX *, EVP_PKEY *);
-int SSL_CTX_check_private_key(const SSL_CTX *);
 void SSL_CTX_set_verify(SSL_CTX *, int, void *);
 X509_STORE *SSL_CTX_get_cert_store(const SSL_CTX *);
 int X509_STORE_add_cert(X509_STORE *, X509 *);
 void SSL_CTX_set_alpn_select_cb(SSL_CTX *, int (*)(SSL *, const unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *), void *);
 SSL *SSL_new(SSL_CTX *);
+int SSL_use_certificate(SSL *, X509 *);
+int SSL_use_PrivateKey(SSL *, EVP_PKEY *);
 void SSL_free(SSL *);
 long SSL_ctrl(SSL *, int, long, void *);
 BIO *SSL_get_rbio(const SSL *);
@@ -85,6 +88,7 @@ void SSL_get0_alpn_selected(const SSL *, const unsigned char **, unsigned int *)
 X509 *SSL_get0_peer_certificate(const SSL *);
 int i2d_X509(const X509 *, unsigned char **);
 void X509_free(X509 *);
+int X509_check_private_key(const X509 *, const EVP_PKEY *);
 const char *X509_verify_cert_error_string(long);
 void EVP_PKEY_free(EVP_PKEY *);
 X509 *PEM_read_bio_X509(BIO *, X509 **, pem_password_cb *, void *);
@@ -103,6 +107,10 @@ void BIO_meth_free(BIO_METHOD *);
 int BIO_meth_set_read(BIO_METHOD *, int (*)(BIO *, char *, int));
 int BIO_meth_set_write(BIO_METHOD *, int (*)(BIO *, const char *, int));
 int BIO_meth_set_ctrl(BIO_METHOD *, long (*)(BIO *, int, long, void *));
+OPENSSL_STACK *OPENSSL_sk_new_null(void);
+int OPENSSL_sk_push(OPENSSL_STACK *, const void *);
+int OPENSSL_sk_num(const OPENSSL_STACK *);
+void OPENSSL_sk_pop_free(OPENSSL_STACK *, void (*)(void *));
 void ERR_clear_error(void);
 unsigned long ERR_peek_error(void);
 const char *ERR_reason_error_string(unsigned long);
