@@ -73,6 +73,31 @@ test("a handshake between two of ours: version, ALPN, SNI, verified", { skip }, 
   assert.equal(String((await once(client.secured, "data"))[0]), "pong");
 });
 
+test("each connection shows its own leaf and what stands behind it, whoever was served before", { skip }, async (t) => {
+  const shown = async (context: object) => {
+    const { port, next } = await listener(t);
+    const accepted = next();
+    const client = connect({ port, host: "127.0.0.1", rejectUnauthorized: false });
+    t.after(() => client.destroy());
+    const [{ secured }] = await Promise.all([
+      accepted.then((carrier) => shake(carrier, true, { context })),
+      once(client, "secureConnect"),
+    ]);
+    t.after(() => secured.destroy());
+    const { subject, issuerCertificate } = client.getPeerCertificate(true);
+    return [subject.CN, issuerCertificate?.subject.CN];
+  };
+  const made = ["One CA", "Other CA"].map((name) => {
+    const authority = testCa(name);
+    const { cert, key } = authority.issue({ name: `server of ${name}` });
+    return nativeContext({ server: true, certificate: cert + authority.pem, key });
+  }) as [object, object];
+  for (const round of [1, 2]) {
+    assert.deepEqual(await shown(made[0]), ["server of One CA", "One CA"], `round ${round}`);
+    assert.deepEqual(await shown(made[1]), ["server of Other CA", "Other CA"], `round ${round}`);
+  }
+});
+
 for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   test(`${version} with a client of node:tls`, { skip }, async (t) => {
     const { client, server, described } = await nodeClient(t, { minVersion: version, maxVersion: version });
