@@ -122,11 +122,8 @@ class UnknownStream implements StreamRewriter {
       const text = this.#closeRun(runs, run);
       if (text === "") continue;
       const event = structuredClone(like);
-      mapTexts(
-        event,
-        () => "",
-        () => "",
-      );
+      // Names and numbers were masked where the event came.
+      mapTexts(event, () => "", String);
       const holder = way.slice(0, -1).reduce<unknown>((node, key) => (isBranch(node) ? node[key] : null), event);
       if (isBranch(holder)) holder[way.at(-1) as string] = text;
       rest.push(event);

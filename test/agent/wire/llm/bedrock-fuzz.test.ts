@@ -11,7 +11,7 @@ import { GeminiArray } from "../../../../agent/wire/llm/gemini-array.ts";
 import { geminiRequest } from "../../../../agent/wire/llm/gemini-request.ts";
 import { isHandle, type JsonObject } from "../../../../agent/wire/llm/message-leaves.ts";
 import { MessageStream } from "../../../../agent/wire/llm/message-stream.ts";
-import { run, SecretRuns, secrets } from "./anthropic-runs.ts";
+import { hide, run, SecretRuns, secrets } from "./anthropic-runs.ts";
 
 const keys = [
   ...["type", "index", "delta", "text", "content_block", "message", "usage", "input", "content", "completion", "error"],
@@ -131,4 +131,18 @@ test("a text that goes 100,000 levels deep is read without a deep stack", () => 
   const frame = writeFrame(writeTextHeaders([[":event-type", "chunk"]]), payload);
   const code = "WEIR_LIMIT_REACHED";
   assert.throws(() => new BedrockFrames(new SecretRuns(), "invoke").push(Buffer.from(frame)), { code });
+});
+
+test("what an unknown model's last event held back comes in one like it, and its members keep their names", () => {
+  const out = run(new MessageStream(), [
+    { event_type: "text-generation", text: "to ad", is_finished: false },
+    {
+      event_type: "stream-end",
+      is_finished: true,
+      response: { text: "to ad", "ada@example.com": 4111111111111111, n: 2 },
+    },
+  ]);
+  const members = { [hide("ada@example.com")]: 0, n: 2 };
+  assert.deepEqual(out.at(1), { event_type: "stream-end", is_finished: true, response: { text: "to ", ...members } });
+  assert.deepEqual(out.at(-1), { event_type: "stream-end", is_finished: true, response: { text: "ad", ...members } });
 });
