@@ -8,6 +8,7 @@ import type { Verdict } from "../../core/verdict.ts";
 import type { Detector } from "../../mask/detector.ts";
 import type { LargeReply, Twin } from "./large-body.ts";
 import type { Headers, OwnResponse, RequestHead, ResponseHead } from "./message.ts";
+import type { EventSigner } from "./sigv4.ts";
 
 /** Of one operation, what a dialect says; the exchange fills in the rest (`http`, `bytes`, empty SQL words). */
 export type Described = Pick<Operation, "protocol" | "text" | "verbs" | "writes" | "traits"> &
@@ -66,9 +67,10 @@ export interface DialectExchange {
   rewrite?(body: Buffer, verdict: Verdict): Buffer;
   /**
    * Reads and changes the body that goes upstream part by part; called once, null: there is nothing to change. It, and the
-   * reader, throw a WeirError to refuse.
+   * reader, throw a WeirError to refuse. `signer`: the agent signs what leaves; events that are signed each by itself have
+   * to be signed by it.
    */
-  readonly forward?: ((verdict: Verdict) => ReplyReader | null) | undefined;
+  readonly forward?: ((verdict: Verdict, signer?: EventSigner | null) => ReplyReader | null) | undefined;
   /** The reply that tells a refusal; the SDK of the API makes its typed error of it. */
   refuse(refusal: Refusal): OwnResponse;
   /**

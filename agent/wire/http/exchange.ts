@@ -12,13 +12,13 @@ import { requestBodyBytesMax } from "./dialect.ts";
 import type { ExchangeOptions, ExchangeSink } from "./exchange-sink.ts";
 import { ForwardedBody } from "./forwarded-body.ts";
 import { asBuffer, handOut, type LargeDone, largeBodyBytesMin } from "./large-body.ts";
-import { contentCoding, type Headers, type RequestHead, type ResponseHead, setLength } from "./message.ts";
+import { contentCoding, type Headers, mediaType, type RequestHead, type ResponseHead, setLength } from "./message.ts";
 import { askReadable, type PartsAllowed } from "./ranges.ts";
 import { recordedOperation } from "./recorded.ts";
 import { denial, failure, noConnect, signedByClient, tooLarge } from "./refusals.ts";
 import { type Impassable, ReplyPassage } from "./reply-passage.ts";
 import { factsOf, requestDigest, requestOperation } from "./request-facts.ts";
-import { signsBody } from "./sigv4.ts";
+import { EventSigner, signsBody } from "./sigv4.ts";
 
 /** What of a plain request's body is read before it is decided: enough for forms and small JSON. */
 export const peekBytesMax = 64 * 1024;
@@ -308,8 +308,9 @@ export class Exchange {
     this.#sending = null;
     let reader: ReplyReader | null = null;
     let body = whole?.body ?? null;
+    const signer = this.#eventSigner();
     try {
-      reader = this.#dialect.forward?.(verdict) ?? null;
+      reader = this.#dialect.forward?.(verdict, signer) ?? null;
       // What is here whole is signed as it leaves.
       if (reader?.preservesLength === true && body !== null) {
         body = Buffer.concat([reader.push(body), reader.end()]);
@@ -322,7 +323,7 @@ export class Exchange {
     const isChanged =
       whole !== null && body !== null && (whole.isNew || (body !== whole.body && !body.equals(whole.body)));
     if (isChanged && this.#context.credential === null && signsBody(this.head)) {
-      this.#refuse(signedByClient(), 403);
+      this.#refuse({ ...failure("WEIR_MASK_IMPOSSIBLE", signedByClient), kind: "denied" }, 403);
       return;
     }
     const isResized = reader?.preservesLength === false;
@@ -351,6 +352,7 @@ export class Exchange {
       this.#context.credential === null
         ? null
         : applyCredential(head, body, this.#context.credential, this.#options.now());
+    signer?.signHead(head);
     this.#sink.sendHead(head, target, permit);
     const parts = body === null ? this.#parts : [body];
     this.#parts = [];
@@ -365,6 +367,14 @@ export class Exchange {
       });
     for (const part of parts) if (!this.over) this.#sendPart(part);
     if (this.#whole && !this.over) this.#sendEnd();
+  }
+
+  /** Of a body whose parts are signed each by itself. */
+  #eventSigner(): EventSigner | null {
+    const { credential } = this.#context;
+    const isSigned =
+      credential?.kind === "sigv4" && mediaType(this.head.headers) === "application/vnd.amazon.eventstream";
+    return isSigned ? new EventSigner(credential, this.#options.now) : null;
   }
 
   #sendPart(bytes: Buffer): void {

@@ -37,8 +37,5 @@ export function tooLarge(): Refusal {
 }
 
 /** A redaction would break the client's own signature. */
-export function signedByClient(): Refusal {
-  const message =
-    "The policy takes something out of the body of this request, and the client has signed it (SigV4). Where the target has a sigv4 credential, Weir signs it anew.";
-  return { ...failure("WEIR_MASK_IMPOSSIBLE", message), kind: "denied" };
-}
+export const signedByClient =
+  "The policy takes something out of what the client has signed (SigV4). Where the target has a sigv4 credential, Weir signs it anew.";

@@ -11,17 +11,54 @@ export interface SigningKey {
   readonly service: string;
 }
 
+/** Of a body of events, each of which is signed by itself. */
+const eventsPayload = "STREAMING-AWS4-HMAC-SHA256-EVENTS";
+
 /** Signs in place. `body` null: it is not known, and S3 alone takes that (`UNSIGNED-PAYLOAD`). */
 export function signV4(head: RequestHead, body: Buffer | null, key: SigningKey, nowMs: number): void {
+  signHead(head, body === null ? "UNSIGNED-PAYLOAD" : sha256(body), key, nowMs);
+}
+
+/**
+ * Signs a request whose body is a stream of events, and each of these over the one before: "Signature calculations for
+ * event streams", IAM User Guide.
+ */
+export class EventSigner {
+  readonly #key: SigningKey;
+  readonly #now: () => number;
+  #last = "";
+
+  constructor(key: SigningKey, now: () => number) {
+    this.#key = key;
+    this.#now = now;
+  }
+
+  /** In place, before the first event. */
+  signHead(head: RequestHead): void {
+    this.#last = signHead(head, eventsPayload, this.#key, this.#now());
+  }
+
+  /** `header` writes the time as the event's head has it. */
+  sign(payload: Buffer, header: (timeMs: number) => Buffer): { readonly timeMs: number; readonly signature: Buffer } {
+    const timeMs = Math.floor(this.#now() / 1000) * 1000;
+    const time = timeOf(timeMs);
+    const said = ["AWS4-HMAC-SHA256-PAYLOAD", time, scopeOf(this.#key, time), this.#last];
+    const signature = sign([...said, sha256(header(timeMs)), sha256(payload)].join("\n"), this.#key, time);
+    this.#last = signature.toString("hex");
+    return { timeMs, signature };
+  }
+}
+
+/** The signature. */
+function signHead(head: RequestHead, payload: string, key: SigningKey, nowMs: number): string {
   const { headers } = head;
-  const time = new Date(nowMs).toISOString().replace(/[-:]|\.\d{3}/g, "");
-  const day = time.slice(0, 8);
-  const payload = body === null ? "UNSIGNED-PAYLOAD" : sha256(body);
+  const time = timeOf(nowMs);
   headers.set("x-amz-date", time);
   if (key.sessionToken !== null) headers.set("x-amz-security-token", key.sessionToken);
-  if (key.service === "s3" || headers.has("x-amz-content-sha256")) headers.set("x-amz-content-sha256", payload);
+  const isTold = key.service === "s3" || payload === eventsPayload || headers.has("x-amz-content-sha256");
+  if (isTold) headers.set("x-amz-content-sha256", payload);
   const signed = signedFields(head);
-  const scope = `${day}/${key.region}/${key.service}/aws4_request`;
+  const scope = scopeOf(key, time);
   const { path, query } = splitTarget(head.target);
   const canonical = [
     head.method,
@@ -33,15 +70,28 @@ export function signV4(head: RequestHead, body: Buffer | null, key: SigningKey, 
     payload,
   ].join("\n");
   const toSign = ["AWS4-HMAC-SHA256", time, scope, sha256(Buffer.from(canonical, "utf8"))].join("\n");
-  const secret = [day, key.region, key.service, "aws4_request"].reduce<Buffer>(
-    (from, word) => createHmac("sha256", from).update(word).digest(),
-    Buffer.from(`AWS4${key.secretAccessKey}`, "utf8"),
-  );
-  const signature = createHmac("sha256", secret).update(toSign).digest("hex");
+  const signature = sign(toSign, key, time).toString("hex");
   headers.set(
     "authorization",
     `AWS4-HMAC-SHA256 Credential=${key.accessKeyId}/${scope}, SignedHeaders=${signed.map(([name]) => name).join(";")}, Signature=${signature}`,
   );
+  return signature;
+}
+
+function sign(text: string, key: SigningKey, time: string): Buffer {
+  const secret = [time.slice(0, 8), key.region, key.service, "aws4_request"].reduce<Buffer>(
+    (from, word) => createHmac("sha256", from).update(word).digest(),
+    Buffer.from(`AWS4${key.secretAccessKey}`, "utf8"),
+  );
+  return createHmac("sha256", secret).update(text).digest();
+}
+
+function timeOf(nowMs: number): string {
+  return new Date(nowMs).toISOString().replace(/[-:]|\.\d{3}/g, "");
+}
+
+function scopeOf({ region, service }: SigningKey, time: string): string {
+  return `${time.slice(0, 8)}/${region}/${service}/aws4_request`;
 }
 
 /** True: a server that checks the client's signature takes no other body. */

@@ -2,9 +2,11 @@
  * What one provider's API has to say so that `dialect.ts` can decide, redact, mask and refuse its calls. An API knows
  * shapes; what is hidden and what comes back for a placeholder is in the `TextRuns` it is given.
  */
+
 import type { LlmProvider } from "../../core/operation.ts";
 import type { HoldingStream, Refusal } from "../http/dialect.ts";
 import type { OwnResponse, RequestHead, ResponseHead } from "../http/message.ts";
+import type { EventSigner } from "../http/sigv4.ts";
 import type { ReplyFacts, RequestFacts, Route } from "./message-facts.ts";
 import type { JsonObject, StreamRewriter, TextRuns } from "./message-leaves.ts";
 
@@ -71,6 +73,13 @@ export interface RequestEvents {
   /** The events that these bytes complete, as they came. */
   cut(bytes: Buffer): Buffer[];
   read(raw: Buffer): RequestEvent;
+  /**
+   * The event as it leaves, with this JSON in place of its own (null: none), signed anew. Without a signer what the client
+   * has signed stays as it is, or is denied by a WeirError.
+   */
+  write(raw: Buffer, json: Buffer | null, signer: EventSigner | null): Buffer;
+  /** After the last one of the client's. */
+  end(signer: EventSigner | null): Buffer;
   readonly heldBytes: number;
   /** Bytes of the event at hand from its beginning on, as far as its head is there. */
   readonly neededBytes: number;

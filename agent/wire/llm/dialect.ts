@@ -22,6 +22,7 @@ import { LongParts } from "../http/long-parts.ts";
 import { isText } from "../http/media-type.ts";
 import { charset, mediaType, type OwnResponse, type RequestHead, type ResponseHead } from "../http/message.ts";
 import { factsOf, splitTarget } from "../http/request-facts.ts";
+import type { EventSigner } from "../http/sigv4.ts";
 import type { LlmStream, RealtimeApi, RequestEvent, RequestEvents, StreamBody } from "./api.ts";
 import { apiFor, type Called } from "./apis.ts";
 import { dataUrl, readBody } from "./body.ts";
@@ -94,7 +95,7 @@ class LlmExchange implements DialectExchange {
     const { api, call } = called;
     const { realtime } = api;
     const events = api.events?.(call) ?? null;
-    this.forward = events === null ? undefined : (verdict) => this.#forwarded(events, verdict);
+    this.forward = events === null ? undefined : (verdict, signer = null) => this.#forwarded(events, verdict, signer);
     if (events !== null) this.reads = "first";
     if (call.api === "realtime" && realtime !== undefined) this.tunnel = (verdict) => this.#realtime(realtime, verdict);
   }
@@ -138,14 +139,22 @@ class LlmExchange implements DialectExchange {
   }
 
   /** Of a request that goes on while it is answered. */
-  #forwarded(events: RequestEvents, verdict: Verdict): ReplyReader {
+  #forwarded(events: RequestEvents, verdict: Verdict, signer: EventSigner | null): ReplyReader {
+    const redacts = (verdict.transforms.redactions?.length ?? 0) > 0;
+    // Names that are given while the reply is read already.
+    if (redacts) this.#names ??= new Placeholders();
     let held: Described | null = null;
+    const leave = (raw: Buffer): Buffer => {
+      const json = redacts ? this.#redactEvent(events.read(raw), verdict) : null;
+      return json === null && signer === null ? raw : events.write(raw, json, signer);
+    };
     const parts = new LongParts<Buffer>({
       raw: (raw) => raw,
       change: (raw, mayDefer) => {
-        if (mayDefer && raw.length > largeBodyBytesMin) return null;
-        held = this.#judge(events.read(raw), verdict, mayDefer);
-        return held === null ? raw : null;
+        // A thread would not know the names.
+        if (mayDefer && !redacts && raw.length > largeBodyBytesMin) return null;
+        held = this.#judge(events.read(raw), mayDefer);
+        return held === null ? leave(raw) : null;
       },
     });
     return {
@@ -161,35 +170,34 @@ class LlmExchange implements DialectExchange {
       release() {
         const raw = parts.takeLarge() ?? Buffer.alloc(0);
         held = null;
-        return parts.goOn(raw);
+        return parts.goOn(leave(raw));
       },
       worked: ({ body }) => {
         this.#passed += 1;
-        return parts.goOn(asBuffer(body));
+        return parts.goOn(leave(asBuffer(body)));
       },
-      end: () => Buffer.alloc(0),
+      end: () => events.end(signer),
       summary: () => ({ text: "", inputTokens: null, outputTokens: null, toolCalls: [], error: null }),
     };
   }
 
+  /** Null: nothing is taken out of it. */
+  #redactEvent({ json }: RequestEvent, verdict: Verdict): Buffer | null {
+    if (json === null) return null;
+    const redacted = redactBody(json, verdict, this.#context, this.#names ?? undefined)?.body ?? json;
+    return redacted === json ? null : redacted;
+  }
+
   /** Every event after the first is judged when it comes; what is returned is held. */
-  #judge(event: RequestEvent, verdict: Verdict, mayHold: boolean): Described | null {
+  #judge(event: RequestEvent, mayHold: boolean): Described | null {
     this.#passed += 1;
-    let held: Described | null = null;
-    if (this.#passed > this.#judged) {
-      const described = this.#described(event.facts, [...event.traits], event.type);
-      const said = this.#context.would({ ...described, http: factsOf(this.#head) });
-      if (said.action === "hold" && mayHold) held = described;
-      else if (said.action !== "allow")
-        throw new WeirError(
-          "WEIR_DENIED",
-          `A later event of the call is denied by rule "${said.rule}": ${said.reason}`,
-        );
-    }
-    // The client signed it.
-    if (event.json !== null && (redactBody(event.json, verdict, this.#context)?.body ?? event.json) !== event.json)
-      throw new WeirError("WEIR_MASK_IMPOSSIBLE", "A signed event of the call would have to be redacted.");
-    return held;
+    if (this.#passed <= this.#judged) return null;
+    const described = this.#described(event.facts, [...event.traits], event.type);
+    const said = this.#context.would({ ...described, http: factsOf(this.#head) });
+    if (said.action === "hold" && mayHold) return described;
+    if (said.action !== "allow")
+      throw new WeirError("WEIR_DENIED", `A later event of the call is denied by rule "${said.rule}": ${said.reason}`);
+    return null;
   }
 
   #describeFirst(body: Buffer | null): Described {

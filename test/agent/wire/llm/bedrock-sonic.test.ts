@@ -1,13 +1,14 @@
 /** Bedrock's bidirectional stream: what each event asks for, signed or not, and values cut over events at every place. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { EventSigner } from "../../../../agent/wire/http/sigv4.ts";
 import { BedrockEventsIn } from "../../../../agent/wire/llm/bedrock-events-in.ts";
 import { writeEvent } from "../../../../agent/wire/llm/bedrock-frames.ts";
 import { SonicStream, sonicRequest } from "../../../../agent/wire/llm/bedrock-sonic.ts";
 import { llmDialect } from "../../../../agent/wire/llm/dialect.ts";
-import { writeFrame, writeHeaders } from "../../../../agent/wire/llm/eventstream.ts";
+import { EventStreamReader, writeFrame, writeHeaders } from "../../../../agent/wire/llm/eventstream.ts";
 import { hide, run, secrets } from "./anthropic-runs.ts";
-import { contextOf, requestHead, verdictOf } from "./exchange.ts";
+import { contextOf, redactOf, replyHead, requestHead, through, verdictOf } from "./exchange.ts";
 
 const promptName = "4111111111111111-of-the-client";
 const said = (content: string, contentId = "1") => ({ event: { textOutput: { promptName, contentId, content } } });
@@ -120,4 +121,55 @@ test("a later event that is held waits with those behind it, and leaves as it ca
   assert.equal(reader.held?.(), null);
   assert.ok(Buffer.concat(out).equals(Buffer.concat(frames)));
   assert.deepEqual(asked, ["please ask", "third", "ask again", "last"]);
+});
+
+test("a redacted event is framed anew, and its name comes back; what the client signed is signed anew or denied", () => {
+  const verdict = verdictOf({ redactions: [redactOf(["email"])] });
+  const said = (content: string): Buffer => chunk({ event: { textInput: { content } } });
+  const names = "ada@example.com and bob@example.com";
+  const hidden = "<EMAIL_1> and <EMAIL_2>";
+  const open = (signer: EventSigner | null, first: Buffer) => {
+    const head = requestHead("/model/amazon.nova-sonic-v1:0/invoke-with-bidirectional-stream");
+    const exchange = llmDialect.open(head, contextOf("bedrock")) ?? assert.fail("it is no call");
+    exchange.describe(first);
+    signer?.signHead(head);
+    return { exchange, reader: exchange.forward?.(verdict, signer) ?? assert.fail("it is not forwarded") };
+  };
+  const textsIn = (bytes: Buffer): string[] => {
+    const events = new BedrockEventsIn();
+    return events.cut(bytes).flatMap((raw) => events.read(raw).facts.prompt);
+  };
+
+  const plain = open(null, said("hello"));
+  plain.reader.defer?.();
+  // A long one as well: a thread would not know the names.
+  const long = `${"x ".repeat(120_000)}${names}`;
+  const out = Buffer.concat([plain.reader.push(Buffer.concat([said("hello"), said(names), said(long)]))]);
+  assert.equal(plain.reader.takeLarge?.(false), null);
+  assert.deepEqual(textsIn(out), ["hello", hidden, `${"x ".repeat(120_000)}${hidden}`]);
+  const reply = plain.exchange.reply(replyHead("application/vnd.amazon.eventstream"), verdict);
+  const back = through(reply, [
+    chunk({ event: { textOutput: { contentId: "1", content: "to <EMA" } } }),
+    chunk({ event: { textOutput: { contentId: "1", content: "IL_2>." } } }),
+  ]);
+  const given = new EventStreamReader().push(back).map(({ payload }) => JSON.parse(String(payload)).bytes as string);
+  assert.match(given.map((bytes) => Buffer.from(bytes, "base64").toString()).join(), /to .*bob@example\.com\./);
+
+  const byClient = open(null, signed(said("hello")));
+  assert.ok(byClient.reader.push(signed(said("hello"))).equals(signed(said("hello"))));
+  assert.throws(() => byClient.reader.push(signed(said(names))), { code: "WEIR_DENIED" });
+
+  const key = { accessKeyId: "AK", secretAccessKey: "s", sessionToken: null, region: "r", service: "bedrock" };
+  for (const frame of [signed, (inner: Buffer) => inner]) {
+    const { reader } = open(new EventSigner(key, () => 1_760_000_000_123), frame(said("hello")));
+    const left = Buffer.concat([reader.push(Buffer.concat([frame(said("hello")), frame(said(names))])), reader.end()]);
+    assert.deepEqual(textsIn(left), ["hello", hidden]);
+    const frames = new EventStreamReader().push(left);
+    assert.deepEqual(
+      frames.map(({ headers }) => headers.map(({ name }) => name).join()),
+      [":date,:chunk-signature", ":date,:chunk-signature", ":date,:chunk-signature"],
+      "the last one is empty",
+    );
+    assert.equal(new Set(frames.map(({ headers }) => headers[1]?.value.toString("hex"))).size, 3);
+  }
 });
