@@ -16,6 +16,8 @@ const addressesMax = 4096;
 export interface ContainerOwners {
   /** Null when no namespace of this host has such a socket (any more). */
   find(transport: "tcp" | "udp", source: Endpoint, destination: Endpoint): ProcessInfo | null;
+  /** A process of each namespace that is not the agent's own. */
+  processes(): number[];
 }
 
 /** Process ids by the namespace they are in, the agent's own left out. */
@@ -64,6 +66,7 @@ export function containerOwners(now: () => number = Date.now): ContainerOwners {
       if (lastOf.size > addressesMax) lastOf.delete(lastOf.keys().next().value!);
       return processInfo(found.pid);
     },
+    processes: () => [...listNamespaces().values()].slice(0, namespacesMax).flatMap(([pid]) => pid ?? []),
   };
 }
 

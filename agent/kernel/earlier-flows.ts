@@ -14,6 +14,8 @@ const outputBytesMax = 16 * 1024 * 1024;
 const toldMax = 20;
 
 interface Connection {
+  /** Words before `ss`: into the network namespace that it is of. */
+  readonly enter: readonly string[];
   readonly transport: "tcp" | "udp";
   /** As `ss` writes them, for asking it again. */
   readonly ends: readonly [string, string];
@@ -45,26 +47,40 @@ export interface DirectFlows {
   readonly cgroup: string | null;
   /** May leave without being read. */
   passes(destination: Endpoint): boolean;
+  /** A process each of the other network namespaces that may be containers of this host. */
+  containers(): Iterable<number>;
+  /** An address of a network that containers of this host have. */
+  isContainer(address: string): boolean;
 }
 
-/** The scope's TCP connections that go directly to where only the agent may go now, or nobody. */
-export async function endDirectFlows({ ports, cgroup, passes }: DirectFlows): Promise<EndedFlows> {
+/** The scope's TCP connections, a host's containers' too, that go directly to where only the agent may go now, or nobody. */
+export async function endDirectFlows({
+  ports,
+  cgroup,
+  passes,
+  containers,
+  isContainer,
+}: DirectFlows): Promise<EndedFlows> {
   const open = await connections();
   // After the list of all: what the agent has opened meanwhile is not in there.
   const own = ownSockets();
   const governed = new Set(open.filter(({ local }) => ports.includes(local.port)).map(({ remote }) => keyOf(remote)));
   const inside = ({ cgroup: path }: Connection): boolean =>
     cgroup === null || path === `/${cgroup}` || path.startsWith(`/${cgroup}/`);
-  return end(
-    outgoing(open).filter(
-      (one) => inside(one) && !own.has(one.inode) && !governed.has(keyOf(one.local)) && !passes(one.remote),
-    ),
-  );
+  const direct = outgoing(open).filter((one) => inside(one) && !own.has(one.inode));
+  for (const pid of containers()) {
+    // A namespace that is gone has nothing open.
+    const theirs = await connections(["nsenter", `--net=/proc/${pid}/ns/net`]).catch(() => []);
+    direct.push(
+      ...outgoing(theirs).filter(({ local, remote }) => isContainer(local.address) && !isLoopback(remote.address)),
+    );
+  }
+  return end(direct.filter(({ local, remote }) => !governed.has(keyOf(local)) && !passes(remote)));
 }
 
 /** All of TCP; those that are listened for stand among them with nobody at the other end. */
-function connections(): Promise<Connection[]> {
-  return sockets("tcp", ["state", "all", "exclude", "time-wait", "exclude", "closed"]);
+function connections(enter: readonly string[] = []): Promise<Connection[]> {
+  return sockets("tcp", ["state", "all", "exclude", "time-wait", "exclude", "closed"], enter);
 }
 
 /** But for those to a port that somebody here listens on. */
@@ -78,12 +94,14 @@ function isListener({ remote }: Connection): boolean {
 }
 
 async function end(flows: readonly Connection[]): Promise<EndedFlows> {
-  for (const { transport, ends } of flows) {
-    await ss(["-K", "-H", `--${transport}`, "src", ends[0], "dst", ends[1]]);
-  }
-  if (flows.length === 0) return { ended: "", left: "" };
+  for (const { enter, transport, ends } of flows)
+    await ss(["-K", "-H", `--${transport}`, "src", ends[0], "dst", ends[1]], enter);
   // Where the kernel cannot do it, `ss` is silent.
-  const still = new Set([...(await connections()), ...(await sockets("udp", ["state", "established"]))].map(idOf));
+  const still = new Set<string>();
+  for (const enter of new Map(flows.map(({ enter }) => [enter.join(" "), enter])).values()) {
+    for (const one of await connections(enter)) still.add(idOf(one));
+    for (const one of await sockets("udp", ["state", "established"], enter)) still.add(idOf(one));
+  }
   return {
     ended: told(flows.filter((flow) => !still.has(idOf(flow)))),
     left: told(flows.filter((flow) => still.has(idOf(flow)))),
@@ -101,8 +119,12 @@ function told(flows: readonly Connection[]): string {
   return words.join(", ");
 }
 
-async function sockets(transport: Connection["transport"], states: readonly string[]): Promise<Connection[]> {
-  const listed = await ss(["-HnO", "--extended", "--cgroup", `--${transport}`, ...states]);
+async function sockets(
+  transport: Connection["transport"],
+  states: readonly string[],
+  enter: readonly string[] = [],
+): Promise<Connection[]> {
+  const listed = await ss(["-HnO", "--extended", "--cgroup", `--${transport}`, ...states], enter);
   return listed.split("\n").flatMap((line) => {
     // The state is a column of its own only where several are asked for.
     const words = line.trim().split(/\s+/);
@@ -111,7 +133,9 @@ async function sockets(transport: Connection["transport"], states: readonly stri
     const remote = endpoint(to);
     if (local === null || remote === null) return [];
     const after = (name: string): string => words.find((word) => word.startsWith(name))?.slice(name.length) ?? "";
-    return [{ transport, ends: [from, to] as const, local, remote, inode: after("ino:"), cgroup: after("cgroup:") }];
+    return [
+      { enter, transport, ends: [from, to] as const, local, remote, inode: after("ino:"), cgroup: after("cgroup:") },
+    ];
   });
 }
 
@@ -145,9 +169,10 @@ function ownSockets(): ReadonlySet<string> {
   return inodes;
 }
 
-function ss(words: readonly string[]): Promise<string> {
+function ss(words: readonly string[], enter: readonly string[]): Promise<string> {
+  const [program = "", ...rest] = [...enter, "ss", ...words];
   return new Promise((resolve, reject) => {
-    execFile("ss", [...words], { timeout: answerMsMax, maxBuffer: outputBytesMax }, (error, stdout) => {
+    execFile(program, rest, { timeout: answerMsMax, maxBuffer: outputBytesMax }, (error, stdout) => {
       if (error === null) resolve(stdout);
       else reject(error);
     });

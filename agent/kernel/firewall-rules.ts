@@ -279,15 +279,24 @@ function forwardedRules(facts: FirewallFacts): string[] {
     const refused = `-m mark --mark ${hex(facts.marks.refuse)}`;
     return [answer, `-p tcp ${refused} ${rejectTcp(facts)}`, `${refused} ${rejectOther(facts)}`];
   }
+  const judged = [`-m mark --mark ${pass} -j RETURN`, `-p tcp ${rejectTcp(facts)}`];
+  if (facts.egress === "allow") {
+    return [
+      answer,
+      ...names(facts),
+      // Datagrams are judged each: a policy may name later where they go.
+      "! -p udp -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+      ...judged,
+      ...chunks(refusedUdpPorts(facts)).map((ports) => `-p udp -m multiport --dports ${ports} ${rejectOther(facts)}`),
+    ];
+  }
   return [
     answer,
     ...names(facts),
-    ...(facts.egress === "allow"
-      ? ["-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"]
-      : // Between networks of this host: the flow remembers that its first packet was let pass.
-        [`-m mark --mark ${pass} -j CONNMARK --save-mark`, `-m connmark --mark ${pass} -j RETURN`]),
-    `-m mark --mark ${pass} -j RETURN`,
-    `-p tcp ${rejectTcp(facts)}`,
+    // Between networks of this host: the flow remembers that its first packet was let pass.
+    `-m mark --mark ${pass} -j CONNMARK --save-mark`,
+    `-m connmark --mark ${pass} -j RETURN`,
+    ...judged,
     rejectOther(facts),
   ];
 }

@@ -175,8 +175,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       onNotice,
     });
     undo.push(() => watch.close());
-    if (scope.kind !== "host") await endUnread();
-    else if (options.onFailure === "closed") await ending(endEarlierFlows(takes));
+    if (scope.kind === "host" && options.onFailure === "closed") await ending(endEarlierFlows(takes));
+    if (scope.kind !== "host" || options.onFailure === "closed") await endUnread();
     return running(firewall, bpf, watch);
   } catch (error) {
     for (const step of undo.reverse()) await step();
@@ -224,6 +224,8 @@ export async function startInterception(options: InterceptionOptions): Promise<I
         passes: (to) =>
           (to.port === 53 && resolvers.includes(to.address)) ||
           passesUnread(to, bridges.leadTo(to.address), { targets, egress }, names, Date.now()),
+        containers: () => (scope.kind === "host" ? containers.processes() : []),
+        isContainer: (address) => bridges.leadTo(address),
       }),
     );
   }

@@ -81,6 +81,30 @@ describe("connections past the agent", { skip: isRoot ? false : "needs root" }, 
     });
   }
 
+  test("a container's, TCP and datagrams; what stays on this host's networks goes on", async (t) => {
+    const box = host.container("docker0", "172.17.0", "fd17::");
+    const agent = await host.agent({
+      ...{ resolvers: [peer4], onFailure: "closed", echo: true, scope: { kind: "host" } },
+      ...{ targets: [governed], egress: "allow" },
+    });
+    t.after(() => agent.kill());
+    const places = [`tcp ${peer4} 5432`, `tcp ${peer4} 8080`, `tcp ${peer4} 6000`, `tcp 172.17.0.1 2222`];
+    const inside = box.start(client, JSON.stringify([...places, `udp ${peer4} 5432`]));
+    const say = talk(inside);
+    assert.deepEqual(await say(), ["echo", "echo", "echo", "echo", "echo"]);
+    await agent.ask({ do: "targets", targets: [governed, postgres], egress: "allow" });
+    await until(() => endedOf(agent).includes(`tcp ${peer4}:5432`));
+    const named = await say();
+    assert.deepEqual(named.slice(0, 4), ["ended", "echo", "echo", "echo"]);
+    assert.notEqual(named[4], "echo");
+    await agent.ask({ do: "targets", targets: [governed, postgres], egress: "deny" });
+    await until(() => endedOf(agent).includes(`tcp ${peer4}:8080`));
+    assert.deepEqual((await say()).slice(0, 4), ["ended", "ended", "echo", "echo"]);
+    inside.kill("SIGKILL");
+    await agent.close();
+    box.remove();
+  });
+
   test("at the start: what a cgroup has open already, and a server on loopback that a target names", async (t) => {
     const common = { resolvers: [peer4], onFailure: "closed", egress: "allow" };
     const path = `weir-kbd-own-${process.pid}`;

@@ -46,6 +46,8 @@ export interface NetnsHost {
 
 export interface Container {
   client(attempts: readonly Attempt[]): Promise<string[]>;
+  /** A node with this program and these arguments. */
+  start(code: string, ...args: string[]): ChildProcessWithoutNullStreams;
   /** A server that says "hello", until the returned function is called. */
   serve(port: number): Promise<() => void>;
   /** One datagram with a source that is not its own. */
@@ -146,6 +148,7 @@ export function makeHost(tag: string, { legacy = false } = {}): NetnsHost {
         await once(child, "close");
         return JSON.parse(output) as string[];
       },
+      start: (code, ...args) => inside(name, process.execPath, "-e", code, ...args),
       async serve(port) {
         const server = inside(name, process.execPath, "-e", serverCode, String(port));
         await once(server.stdout, "data");
