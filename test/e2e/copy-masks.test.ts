@@ -3,16 +3,14 @@
  * sends it, and what cannot be known is denied. No raw value reaches the client.
  */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
-import { type Relay, startRelay } from "../support/relay.ts";
+import { type GovernedPostgres, startGovernedPostgres } from "../support/governed-postgres.ts";
+import { clientEnvironment, type Postgres } from "../support/postgres.ts";
+import { startRelay } from "../support/relay.ts";
 
 const ssn = "536-90-4399";
 const other = "219-09-9998";
 const masked = "*******4399";
-const python = resolve(import.meta.dirname, "../../build/venv/bin/python");
 
 const policy = (port: number): string => `apiVersion: weir/v1
 targets:
@@ -26,13 +24,13 @@ rules:
 `;
 
 describe("COPY under column masks", () => {
+  let governed: GovernedPostgres;
   let server: Postgres;
-  let relay: Relay;
   let env: NodeJS.ProcessEnv;
 
   before(async () => {
-    server = await startPostgres();
-    await server.admin(`
+    governed = await startGovernedPostgres(
+      `
       CREATE TABLE people (gone text, id int, ssn text, twice int GENERATED ALWAYS AS (id * 2) STORED, note text, secret_number int);
       ALTER TABLE people DROP COLUMN gone;
       INSERT INTO people VALUES (1, '${ssn}', DEFAULT, 'a,"b"|\\x'||E'\\tc\\nd\\\\', 777123), (2, NULL, DEFAULT, '', 888456);
@@ -47,38 +45,28 @@ describe("COPY under column masks", () => {
       CREATE TABLE family.heirs (more int) INHERITS (people);
       INSERT INTO family.people VALUES (1, '${ssn}');
       INSERT INTO family.heirs (id, ssn, more) VALUES (3, '${other}', 4);
-      CREATE VIEW family.one_view AS SELECT * FROM family.one`);
-    relay = await startRelay({ server, policy: policy(server.port) });
-    env = clientEnvironment(server, { PGPORT: String(relay.port) });
+      CREATE VIEW family.one_view AS SELECT * FROM family.one`,
+      policy,
+    );
+    ({ server, env } = governed);
   });
 
-  after(async () => {
-    await relay?.close();
-    await server?.stop();
-  });
+  after(() => governed?.stop());
 
   function clean(output: string): void {
     for (const raw of [ssn, "536-90", other, "777123", "888456", "\0\x0b\xdb\x93", "\0\x0d\x8e\x88"])
       assert.ok(!output.includes(raw), `${raw} came through\n${output}`);
   }
 
-  async function psql(environment: NodeJS.ProcessEnv, commands: readonly string[]): Promise<string> {
-    const words = ["-X", "-q", "-v", "VERBOSITY=verbose", ...commands.flatMap((sql) => ["-c", sql])];
-    return new Promise((done) => {
-      const options = { env: environment, encoding: "latin1" as const, maxBuffer: 64 * 1024 * 1024 };
-      execFile("psql", words, options, (_error, out, err) => done(out + err));
-    });
-  }
-
   async function run(...commands: string[]): Promise<string> {
-    const output = await psql(env, commands);
+    const output = await governed.psql(commands);
     clean(output);
     return output;
   }
 
   /** The output is the server's own, but for the masked values; of a number it is what stands for NULL. */
   async function same(sql: string, nothing = "\\N", hidden = masked): Promise<void> {
-    const direct = await psql(clientEnvironment(server), [sql]);
+    const direct = await governed.psql([sql], clientEnvironment(server));
     assert.doesNotMatch(direct, /ERROR/, sql);
     const expected = direct.replaceAll(ssn, hidden).replaceAll(other, hidden.replace("4399", "9998"));
     assert.equal(
@@ -93,10 +81,7 @@ describe("COPY under column masks", () => {
   }
 
   async function py(script: string): Promise<string> {
-    const head = "import psycopg, threading, os\nwith psycopg.connect(autocommit=True) as c:\n";
-    const output = await new Promise<string>((done) => {
-      execFile(python, ["-c", head + script.replace(/^/gm, "    ")], { env }, (_error, out, err) => done(out + err));
-    });
+    const output = await governed.python(script);
     clean(output);
     return output;
   }
@@ -198,7 +183,7 @@ print(rows("COPY (SELECT ssn FROM people WHERE false) TO STDOUT BINARY", "text")
       policy: policy(server.port).replaceAll(/(last4|redact) }/g, "$1, copied: allow }"),
     });
     const own = async (...commands: string[]): Promise<string> => {
-      const output = await psql({ ...env, PGPORT: String(open.port) }, commands);
+      const output = await governed.psql(commands, { ...env, PGPORT: String(open.port) });
       clean(output);
       return output;
     };
@@ -206,7 +191,10 @@ print(rows("COPY (SELECT ssn FROM people WHERE false) TO STDOUT BINARY", "text")
       assert.match(await own(...then("ALTER TABLE people RENAME ssn TO free")), /^1\t\*{7}4399\t/);
       assert.match(await own(...then("ALTER TABLE people RENAME TO free", "COPY free TO STDOUT")), /^1\t\*{7}4399\t/);
       assert.equal(
-        await psql({ ...env, PGPORT: String(open.port) }, ["BEGIN", "CREATE TABLE x AS SELECT ssn FROM people"]),
+        await governed.psql(["BEGIN", "CREATE TABLE x AS SELECT ssn FROM people"], {
+          ...env,
+          PGPORT: String(open.port),
+        }),
         "",
       );
     } finally {

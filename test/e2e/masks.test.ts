@@ -4,17 +4,16 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { filesWith } from "../support/agent.ts";
-import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
-import { type Relay, startRelay } from "../support/relay.ts";
+import { type GovernedPostgres, startGovernedPostgres } from "../support/governed-postgres.ts";
+import { clientEnvironment, type Postgres } from "../support/postgres.ts";
+import type { Relay } from "../support/relay.ts";
 
 const card = "4111111111111111";
 const spaced = "4111 1111 1111 1111";
 const ssn = "536-90-4399";
-const python = resolve(import.meta.dirname, "../../build/venv/bin/python");
 
 const policy = (port: number): string => `apiVersion: weir/v1
 targets:
@@ -30,48 +29,35 @@ rules:
 `;
 
 describe("masks", () => {
+  let governed: GovernedPostgres;
   let server: Postgres;
   let relay: Relay;
-  let env: NodeJS.ProcessEnv;
 
   before(async () => {
-    server = await startPostgres();
-    await server.admin(`
+    governed = await startGovernedPostgres(
+      `
       CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text UNIQUE CHECK (ssn <> 'x'), note text, secret_number int);
       INSERT INTO customers VALUES (1, 'Ada', '${ssn}', 'card ${spaced}', 777123), (2, 'Grace', '219-09-9998', 'none', 888456);
       CREATE TABLE cards (id int, t text, v varchar(30), c char(30), n numeric, i8 bigint, f float8, j json, jb jsonb, a text[], ai bigint[], b bytea, x xml);
       INSERT INTO cards VALUES (1, '${card}', '${card}', '${card}', ${card}, ${card}, ${card}, '{"c": "${card}", "n": ${card}}', '{"c": "${card}", "n": ${card}}', ARRAY['a','${card}'], ARRAY[1,${card}], '${card}', '<c>${card}</c>');
       CREATE VIEW v AS SELECT id, ssn AS other_name FROM customers;
-      CREATE VIEW harmless AS SELECT id, name FROM customers`);
-    relay = await startRelay({ server, policy: policy(server.port) });
-    env = clientEnvironment(server, { PGPORT: String(relay.port) });
+      CREATE VIEW harmless AS SELECT id, name FROM customers`,
+      policy,
+    );
+    ({ server, relay } = governed);
   });
 
-  after(async () => {
-    await relay?.close();
-    await server?.stop();
-  });
+  after(() => governed?.stop());
 
   /** What the client printed, errors too; no raw value may be in it. */
   async function psql(sql: string): Promise<string> {
-    const output = await new Promise<string>((done) => {
-      execFile("psql", ["-X", "-v", "VERBOSITY=verbose", "-c", sql], { env }, (_error, stdout, stderr) =>
-        done(stdout + stderr),
-      );
-    });
+    const output = await governed.psql([sql]);
     clean(output, sql);
     return output;
   }
 
   async function py(script: string): Promise<string> {
-    const output = await new Promise<string>((done) => {
-      execFile(
-        python,
-        ["-c", `import psycopg\nwith psycopg.connect(autocommit=True) as c:\n${script.replace(/^/gm, "    ")}`],
-        { env },
-        (_error, stdout, stderr) => done(stdout + stderr),
-      );
-    });
+    const output = await governed.python(script);
     clean(output, script);
     return output;
   }
