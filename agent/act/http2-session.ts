@@ -44,6 +44,9 @@ const lingerMs = 2_000;
 /** The same for a session that is ended from outside. */
 const lastWordMs = 1_000;
 
+/** How often it is looked for peers that are gone. */
+const watchMs = 5_000;
+
 const endStream = 1;
 export interface Http2SessionOptions {
   readonly flow: Flow;
@@ -116,6 +119,7 @@ export class Http2Session implements FlowSession {
     session.on("stream", (stream, _headers, flags, rawHeaders) => this.#stream(stream, flags, rawHeaders));
     session.on("error", (error) => this.#options.ports.log("info", `${flow.id}: client: ${error.message}`));
     session.on("close", () => this.#close("the client closed the connection"));
+    watchPeers(this);
   }
 
   /** Ends the session from outside: open requests get their answer, then the connection goes. */
@@ -123,6 +127,13 @@ export class Http2Session implements FlowSession {
     this.#lingerMs = lastWordMs;
     for (const stream of this.#streams.values()) stream.terminate(code, reason);
     this.#close(`${code}: ${reason}`);
+  }
+
+  /** Ends what node:http2 has not heard the end of. */
+  dropGone(): void {
+    const { client } = this.#options;
+    if (this.#client !== null && isGone(client)) drop(this.#client, client);
+    for (const [session, socket] of this.#servers) if (isGone(socket)) drop(session, socket);
   }
 
   #stream(stream: ServerHttp2Stream, flags: number, rawHeaders: readonly string[]): void {
@@ -254,6 +265,7 @@ export class Http2Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
+    forget(this);
     for (const [session, socket] of this.#servers) drop(session, socket);
     this.#upstream?.then(
       (session) => session.destroy(),
@@ -275,4 +287,35 @@ export class Http2Session implements FlowSession {
 function drop(session: ClientHttp2Session | ServerHttp2Session, socket: Socket): void {
   session.destroy();
   socket.destroy();
+}
+
+/** What node:net keeps beneath a socket; node:tls passes the question on. */
+interface Beneath {
+  getpeername?(out: object): number;
+}
+
+/**
+ * The kernel knows no peer any more. A reset that comes while node:http2 writes is no event of its session: it has stopped
+ * reading then, the failed write is told to nobody, and session, socket and all that waits for it would stay for ever.
+ */
+function isGone(socket: Socket): boolean {
+  const handle = (socket as Socket & { readonly _handle?: Beneath | null })._handle;
+  return !socket.destroyed && (handle?.getpeername?.({}) ?? 0) < 0;
+}
+
+const watched = new Set<Http2Session>();
+let watching: NodeJS.Timeout | null = null;
+
+function watchPeers(session: Http2Session): void {
+  watched.add(session);
+  watching ??= setInterval(() => {
+    for (const one of watched) one.dropGone();
+  }, watchMs).unref();
+}
+
+function forget(session: Http2Session): void {
+  watched.delete(session);
+  if (watched.size > 0 || watching === null) return;
+  clearInterval(watching);
+  watching = null;
 }
