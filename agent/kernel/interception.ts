@@ -17,7 +17,7 @@ import { type FirewallPlan, type Ports, setFirewall } from "./firewall.ts";
 import { type Marks, wallMark } from "./firewall-rules.ts";
 import { type FirewallWatch, watchFirewall } from "./firewall-watch.ts";
 import { findOwner, openFirstPackets, type RefusedEvent } from "./first-packets.ts";
-import { passesUnread } from "./judge.ts";
+import { type JudgeFacts, passesUnread } from "./judge.ts";
 import { localBridges } from "./local-bridges.ts";
 import { createNameTable } from "./name-table.ts";
 import {
@@ -214,16 +214,22 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     return targets.match(address, port, names.namesOf(address, Date.now())) !== null;
   }
 
-  /** What the scope has open past the agent, where the policy in force does not let it go unread. */
-  function endUnread(): Promise<void> {
+  /**
+   * What the scope has open past the agent, where the policy in force does not let it go unread. `before`: what was in force;
+   * where nothing could go unread under that either, somebody has come in, and his listener is gone.
+   */
+  function endUnread(before: JudgeFacts | null = null): Promise<void> {
     const resolvers = options.resolvers ?? configuredResolvers();
+    const passes = (to: Endpoint, facts: JudgeFacts): boolean =>
+      passesUnread(to, bridges.leadTo(to.address), facts, names, Date.now());
     return ending(
       endDirectFlows({
         ports: [...Object.values(options.ports), ...Object.values(bridgePorts)].filter((port) => port !== 0),
         cgroup: scope.kind === "host" ? null : tree.path,
         passes: (to) =>
           (to.port === 53 && resolvers.includes(to.address)) ||
-          passesUnread(to, bridges.leadTo(to.address), { targets, egress }, names, Date.now()),
+          passes(to, { targets, egress }) ||
+          (before !== null && !passes(to, before)),
         containers: () => (scope.kind === "host" ? containers.processes() : []),
         isContainer: (address) => bridges.leadTo(address),
       }),
@@ -346,12 +352,15 @@ export async function startInterception(options: InterceptionOptions): Promise<I
     }
 
     function setTargets(next: readonly Target[], nextEgress: "deny" | "allow"): void {
+      const before = { targets, egress };
       targets = compileTargets(next);
       egress = nextEgress;
       applyRules();
       // At once what is known, and then what lies behind names that nobody has asked for yet.
-      void endUnread();
-      void refresh().then(endUnread);
+      const known = endUnread(before);
+      void refresh()
+        .then(() => known)
+        .then(() => endUnread(before));
     }
 
     /** The governed go first, then the redirection, then the rules: nothing of the scope runs ungoverned in between. */

@@ -81,6 +81,28 @@ describe("connections past the agent", { skip: isRoot ? false : "needs root" }, 
     });
   }
 
+  test("who has come in goes on under a policy that lets nothing out, also when his listener is gone", async (t) => {
+    const agent = await host.agent({
+      ...{ resolvers: [peer4], onFailure: "closed", scope: { kind: "host" } },
+      ...{ targets: [governed], egress: "deny" },
+    });
+    t.after(() => agent.kill());
+    const server = await host.inScope(null, onceListener);
+    await once(server.stdout, "data");
+    const inbound = host.inPeer(`process.argv[1] = '["tcp 10.77.0.1 2223"]'; ${client}`);
+    const say = talk(inbound);
+    assert.deepEqual(await say(), ["echo"]);
+    const local = await host.inScope(null, client, JSON.stringify(["tcp 127.0.0.1 2222"]));
+    assert.deepEqual(await talk(local)(), ["echo"]);
+    const loopback = target({ kind: "cidr", family: 4, address: "127.0.0.1", prefix: 32 }, 2222);
+    await agent.ask({ do: "targets", targets: [governed, loopback], egress: "deny" });
+    await until(() => endedOf(agent).includes("tcp 127.0.0.1:2222"));
+    assert.deepEqual(await say(), ["echo"]);
+    assert.equal(endedOf(agent).replaceAll(", ", ""), "tcp 127.0.0.1:2222");
+    for (const child of [inbound, local]) child.kill("SIGKILL");
+    await agent.close();
+  });
+
   test("a container's, TCP and datagrams; what stays on this host's networks goes on", async (t) => {
     const box = host.container("docker0", "172.17.0", "fd17::");
     const agent = await host.agent({
@@ -210,6 +232,11 @@ process.stdin.on("data", async () => process.stdout.write(JSON.stringify(await P
 
 /** Connected to as sshd is. */
 const listener = `require("node:net").createServer((s) => s.on("error", () => {}).pipe(s)).listen(2222, () => console.log("ready"))`;
+
+/** One client, and no other. */
+const onceListener = `
+const server = require("node:net").createServer((s) => { server.close(); s.on("error", () => {}).pipe(s); });
+server.listen(2223, () => console.log("ready"));`;
 
 /** Port 7000 says something only when it is told to. */
 const echoes = `
