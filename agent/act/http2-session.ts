@@ -190,8 +190,9 @@ export class Http2Session implements FlowSession {
     return plainExchange(head, this.#options.http);
   }
 
-  /** The connection upstream, dialled anew when it is gone. */
+  /** The connection upstream, dialled anew when it is gone; a request that waited for its record may come after the end. */
   #server(): Promise<ClientHttp2Session> {
+    if (this.#ended) return Promise.reject(new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The client is gone."));
     this.#upstream ??= this.#dial();
     return this.#upstream;
   }
@@ -200,6 +201,10 @@ export class Http2Session implements FlowSession {
     const { ports, flow, target, opened } = this.#options;
     try {
       const secured = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
+      if (this.#ended) {
+        secured.socket.destroy();
+        throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The client is gone.");
+      }
       if (secured.tls.alpn === "h2") return this.#connect(secured.socket);
       secured.socket.destroy();
       throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The server does not speak HTTP/2 any more.");
@@ -267,10 +272,6 @@ export class Http2Session implements FlowSession {
     this.#ended = true;
     forget(this);
     for (const [session, socket] of this.#servers) drop(session, socket);
-    this.#upstream?.then(
-      (session) => session.destroy(),
-      () => {},
-    );
     this.#desk.record({
       type: "session-end",
       reason,
