@@ -91,7 +91,7 @@ export interface Flows {
 export function joinFlows(options: FlowsOptions): Flows {
   const { authority, pins, tls, maskKey, log } = options;
   const sessions = new Set<FlowSession>();
-  const standing = new WeakMap<FlowSession, Standing>();
+  const standing = new Map<FlowSession, Standing>();
   const heldNames = new Map<string, () => void>();
   const pinnedClients = rememberPinnedClients();
   const foretold = openForetold();
@@ -323,7 +323,10 @@ export function joinFlows(options: FlowsOptions): Flows {
   function run(session: FlowSession, stands: Standing): void {
     sessions.add(session);
     standing.set(session, stands);
-    void session.done.then(() => sessions.delete(session));
+    void session.done.then(() => {
+      sessions.delete(session);
+      standing.delete(session);
+    });
     session.start();
     // The policy may have changed since the target was chosen.
     if (!stands()) endOutdated(session);

@@ -37,7 +37,9 @@ export function rememberPinnedClients(): PinnedClients {
       known.set(key, { count, atMs: nowMs });
       return count >= refusalsMin;
     },
-    accepted: (flow, server) => void known.delete(keyOf(flow, server)),
+    accepted(flow, server) {
+      if (known.size > 0) known.delete(keyOf(flow, server));
+    },
     isPinned: (flow, server, nowMs) => (recent(keyOf(flow, server), nowMs)?.count ?? 0) >= refusalsMin,
   };
 }

@@ -1,8 +1,9 @@
 /** IP addresses as bytes and as text. Pure: used by the packet parser, the judge and the maps. */
+import { parseIpv4 } from "../core/ipv4.ts";
 
 /** 4 or 16 bytes of a textual address; null when it is none. A zone (`%eth0`) is refused: it names a link, not a host. */
 export function parseAddress(text: string): Uint8Array | null {
-  return text.includes(":") ? parseV6(text) : parseV4(text);
+  return text.includes(":") ? parseV6(text) : parseIpv4(text);
 }
 
 /** Canonical text (RFC 5952 for IPv6). An IPv4-mapped IPv6 address becomes its IPv4 text: on the wire it is IPv4. */
@@ -54,19 +55,6 @@ export function cidrContains(cidr: Cidr, address: Uint8Array): boolean {
   return rest === 0 || (address[whole]! ^ cidr.bytes[whole]!) >> (8 - rest) === 0;
 }
 
-function parseV4(text: string): Uint8Array | null {
-  const parts = text.split(".");
-  if (parts.length !== 4) return null;
-  const bytes = new Uint8Array(4);
-  for (let at = 0; at < 4; at++) {
-    const part = parts[at]!;
-    // No leading zeros: 010.0.0.1 is octal to some and decimal to others.
-    if (!/^(0|[1-9][0-9]{0,2})$/.test(part) || Number(part) > 255) return null;
-    bytes[at] = Number(part);
-  }
-  return bytes;
-}
-
 function parseV6(text: string): Uint8Array | null {
   if (text.length > 45) return null;
   const halves = text.split("::");
@@ -90,7 +78,7 @@ function parseGroups(text: string): number[] | null {
   for (let at = 0; at < groups.length; at++) {
     const group = groups[at]!;
     if (group.includes(".")) {
-      const v4 = at === groups.length - 1 ? parseV4(group) : null;
+      const v4 = at === groups.length - 1 ? parseIpv4(group) : null;
       if (v4 === null) return null;
       bytes.push(...v4);
     } else {

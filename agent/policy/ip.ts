@@ -1,5 +1,7 @@
 /** IP addresses as bytes. An IPv4 address inside IPv6 (`::ffff:10.0.0.1`) is the IPv4 address: one host, one rule. */
 
+import { parseIpv4 } from "../core/ipv4.ts";
+
 /** Four or sixteen bytes; null when the text is no address. */
 export function parseIp(text: string): Uint8Array | null {
   if (!text.includes(":")) return parseIpv4(text);
@@ -41,18 +43,6 @@ export function networkOf(address: Uint8Array, prefix: number): Uint8Array {
     const bits = Math.min(8, Math.max(0, prefix - i * 8));
     return byte & (0xff << (8 - bits)) & 0xff;
   });
-}
-
-/** No leading zeros: whether they mean octal is read differently by different programs. */
-function parseIpv4(text: string): Uint8Array | null {
-  const parts = text.split(".");
-  if (parts.length !== 4) return null;
-  const bytes = new Uint8Array(4);
-  for (let i = 0; i < 4; i += 1) {
-    if (!/^(0|[1-9]\d{0,2})$/.test(parts[i]!) || Number(parts[i]) > 255) return null;
-    bytes[i] = Number(parts[i]);
-  }
-  return bytes;
 }
 
 function parseIpv6(text: string): Uint8Array | null {

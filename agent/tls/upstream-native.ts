@@ -85,7 +85,7 @@ async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUps
     if (described.peerCertificate === null)
       throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
     const { certificate, names, fingerprint } = readCertificate(server, described.peerCertificate);
-    if (tls.verify === "ca" || tls.verify === "full") {
+    if (judgesChain(tls)) {
       const problem = chainProblem(described, certificate, expected, tls.verify === "full");
       if (problem !== null) throw new WeirError("WEIR_UPSTREAM_TLS", problem);
     }
@@ -154,19 +154,25 @@ async function shake(leg: Leg, context: object, expected: string, alpn: readonly
   }
 }
 
+function judgesChain({ verify }: TargetTls): boolean {
+  return verify === "ca" || verify === "full";
+}
+
 /** One context per set of files, and per change of them. */
 const contexts = new Map<string, object>();
 
 function contextFor(tls: TargetTls, classicFirst: boolean): object {
   const files = [tls.ca, tls.clientCertificate?.cert ?? null, tls.clientCertificate?.key ?? null];
   const stamps = files.map((file) => (file === null ? "" : `${file}@${statSync(file).mtimeMs}`));
-  const id = [classicFirst, ...stamps].join("|");
+  const verify = judgesChain(tls);
+  const id = [classicFirst, verify, ...stamps].join("|");
   const cached = contexts.get(id);
   if (cached !== undefined) return cached;
   const [roots, certificate, key] = files.map((file) => (file === null ? undefined : readFileSync(file)));
   const context = nativeContext({
     server: false,
     classicFirst,
+    verify,
     ...(roots === undefined ? {} : { roots }),
     ...(certificate === undefined ? {} : { certificate }),
     ...(key === undefined ? {} : { key }),

@@ -11,6 +11,7 @@ export interface TlsAddon {
     cipherList: string,
     cipherSuites: string,
     groups: string,
+    verify: boolean,
   ): object;
   tlsHub(
     events: Int32Array,

@@ -10,6 +10,8 @@ export interface ContextOptions {
   readonly key?: string | Buffer;
   /** Roots of a client's context; Node's own without. */
   readonly roots?: string | Buffer;
+  /** A client's: false builds no chain of what the server shows, and its result is never 0. */
+  readonly verify?: boolean;
   /** A client's: makes no key of X25519MLKEM768 until the server asks for one. */
   readonly classicFirst?: boolean;
 }
@@ -29,12 +31,19 @@ const groups = {
 /** As browsers have it: what derives the keys, over SHA-384 elsewhere, is a fiftieth of a new connection. */
 const first: string = "TLS_AES_128_GCM_SHA256";
 
-export function nativeContext({ server, certificate, key, roots, classicFirst }: ContextOptions): object {
+export function nativeContext({
+  server,
+  certificate,
+  key,
+  roots,
+  verify = true,
+  classicFirst,
+}: ContextOptions): object {
   const addon = tlsAddon();
   if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
   const ciphers = DEFAULT_CIPHERS.split(":");
   const suites = ciphers.filter((name) => name.startsWith("TLS_"));
-  const trusted = server ? "" : (roots ?? getCACertificates("default").join("\n"));
+  const trusted = roots ?? (server || !verify ? "" : getCACertificates("default").join("\n"));
   return addon.tlsContext(
     server,
     Buffer.from(certificate ?? ""),
@@ -46,5 +55,6 @@ export function nativeContext({ server, certificate, key, roots, classicFirst }:
       .concat(suites.filter((name) => name !== first))
       .join(":"),
     server ? groups.server : classicFirst === true ? groups.classicFirst : groups.client,
+    verify,
   );
 }

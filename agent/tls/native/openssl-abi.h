@@ -61,6 +61,10 @@ int SSL_CTX_set_cipher_list(SSL_CTX *, const char *);
 int SSL_CTX_set_ciphersuites(SSL_CTX *, const char *);
 int SSL_CTX_use_certificate(SSL_CTX *, X509 *);
 int SSL_CTX_use_PrivateKey(SSL_CTX *, EVP_PKEY *);
+typedef struct x509_store_ctx_st X509_STORE_CTX;
+#define X509_V_ERR_APPLICATION_VERIFICATION 50
+void X509_STORE_CTX_set_error(X509_STORE_CTX *, int);
+void SSL_CTX_set_cert_verify_callback(SSL_CTX *, int (*)(X509_STORE_CTX *, void *), void *);
 void SSL_CTX_set_verify(SSL_CTX *, int, void *);
 X509_STORE *SSL_CTX_get_cert_store(const SSL_CTX *);
 int X509_STORE_add_cert(X509_STORE *, X509 *);
