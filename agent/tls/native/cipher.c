@@ -117,6 +117,7 @@ void decrypt(struct connection *one)
 {
 	struct hub *hub = one->hub;
 	size_t begin = hub->slab_used;
+	bool now = false;
 	int result = 1;
 
 	clear_tls_errors();
@@ -125,8 +126,7 @@ void decrypt(struct connection *one)
 		if (result == 1) {
 			one->secured = true;
 			add_event(one, event_secure, 0, 0);
-			if (one->server)
-				acknowledge(one);
+			now = true;
 		}
 	}
 	/* read_room holds all that one read can bring, so the slab does not end before the bytes do. */
@@ -139,6 +139,8 @@ void decrypt(struct connection *one)
 	}
 	if (hub->slab_used > begin)
 		add_event(one, event_data, begin, hub->slab_used - begin);
+	else if (now && one->server)
+		acknowledge(one);
 	if (result != 1) {
 		int kind = SSL_get_error(one->ssl, result);
 

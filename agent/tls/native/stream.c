@@ -132,7 +132,7 @@ void send_cipher(struct connection *one)
 
 /*
  * A client's last message of the handshake asks for no answer, since no ticket is sent. Its first request then waits 40 ms
- * for our delayed acknowledgement where the client leaves Nagle's algorithm on.
+ * for our delayed acknowledgement where the client leaves Nagle's algorithm on; one that came along did not wait.
  */
 void acknowledge(struct connection *one)
 {
