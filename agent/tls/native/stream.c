@@ -75,13 +75,17 @@ static bool keep(struct connection *one, const uint8_t *from, size_t length)
 	return true;
 }
 
-/* How much the kernel took; an error of the connection's has failed it. */
+/*
+ * How much the kernel took; an error of the connection's has failed it. What is followed by the end leaves in one packet
+ * with it: the kernel waits for finish() (MSG_MORE), which comes at once, or for what is still to be sent.
+ */
 static size_t push(struct connection *one, const uint8_t *from, size_t length)
 {
+	int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (one->ending && !one->failed ? MSG_MORE : 0);
 	size_t sent = 0;
 
 	while (sent < length) {
-		ssize_t took = send(one->fd, from + sent, length - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t took = send(one->fd, from + sent, length - sent, flags);
 
 		if (took > 0) {
 			sent += (size_t)took;
