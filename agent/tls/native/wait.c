@@ -12,8 +12,11 @@
 
 #include "engine.h"
 
-/* Longer than a server on the same machine takes over a short statement. */
-#define wait_ns_max 100000
+/*
+ * Longer than a server on the same machine takes over a short statement, with the wake-up of its processor: a wait that is given
+ * up a little too early is paid for twice.
+ */
+#define wait_ns_max 250000
 /* As many turns in a row of nobody else: some are in every handshake. */
 #define turns_alone 32
 #define credit_max 8
