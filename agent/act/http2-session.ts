@@ -192,7 +192,7 @@ export class Http2Session implements FlowSession {
 
   /** The connection upstream, dialled anew when it is gone; a request that waited for its record may come after the end. */
   #server(): Promise<ClientHttp2Session> {
-    if (this.#ended) return Promise.reject(new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The client is gone."));
+    if (this.#ended) return Promise.reject(clientGone());
     this.#upstream ??= this.#dial();
     return this.#upstream;
   }
@@ -201,12 +201,9 @@ export class Http2Session implements FlowSession {
     const { ports, flow, target, opened } = this.#options;
     try {
       const secured = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
-      if (this.#ended) {
-        secured.socket.destroy();
-        throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The client is gone.");
-      }
-      if (secured.tls.alpn === "h2") return this.#connect(secured.socket);
+      if (!this.#ended && secured.tls.alpn === "h2") return this.#connect(secured.socket);
       secured.socket.destroy();
+      if (this.#ended) throw clientGone();
       throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The server does not speak HTTP/2 any more.");
     } catch (error) {
       this.#upstream = null;
@@ -282,6 +279,10 @@ export class Http2Session implements FlowSession {
     });
     this.#resolveDone();
   }
+}
+
+function clientGone(): WeirError {
+  return new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The client is gone.");
 }
 
 /** Alone, a session's `destroy` leaves its socket open while a write is under way, and for one that nobody reads that is for ever. */
