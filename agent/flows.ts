@@ -36,7 +36,7 @@ import { readClientHello } from "./tls/client-hello.ts";
 import type { TlsEngine } from "./tls/engine.ts";
 import { openForetold } from "./tls/foretold.ts";
 import type { Pins } from "./tls/pins.ts";
-import { negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
+import { judgesChain, negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
 import type { Dial } from "./tls/upstream-native.ts";
 import type { HttpContext } from "./wire/http/context.ts";
 import type { ConversationContext } from "./wire/protocol.ts";
@@ -355,7 +355,7 @@ export function joinFlows(options: FlowsOptions): Flows {
       destinationPort: target.ports[0] ?? 0,
       credential,
       ...(noCredential === undefined ? {} : { noCredential }),
-      upstreamTlsRequired: target.tls.verify === "ca" || target.tls.verify === "full",
+      upstreamTlsRequired: judgesChain(target.tls),
       random: randomBytes,
       now: Date.now,
       maskKey,

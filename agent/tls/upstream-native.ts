@@ -15,6 +15,7 @@ import {
   chainSentence,
   expectedName,
   handshakeMs,
+  judgesChain,
   message,
   namesOf,
   pinProblem,
@@ -152,10 +153,6 @@ async function shake(leg: Leg, context: object, expected: string, alpn: readonly
     carrier?.destroy();
     throw new WeirError("WEIR_UPSTREAM_TLS", `The TLS handshake with ${expected} failed: ${message(cause)}`, { cause });
   }
-}
-
-function judgesChain({ verify }: TargetTls): boolean {
-  return verify === "ca" || verify === "full";
 }
 
 /** One context per set of files, and per change of them. */

@@ -42,7 +42,7 @@ export interface SecuredUpstream {
 export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Promise<SecuredUpstream> {
   const { tls, alpn } = options;
   const expected = expectedName(options);
-  const chain = tls.verify === "ca" || tls.verify === "full";
+  const chain = judgesChain(tls);
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
       clearTimeout(timer);
@@ -121,7 +121,7 @@ export function secureUpstream(socket: Socket, options: UpstreamTlsOptions): Pro
 export function plainRefusal(server: Omit<UpstreamTlsOptions, "alpn">): WeirError | null {
   const { tls, pins } = server;
   const expected = expectedName(server);
-  if (tls.verify === "ca" || tls.verify === "full") {
+  if (judgesChain(tls)) {
     return new WeirError(
       "WEIR_UPSTREAM_TLS_REFUSED",
       `${expected} does not offer TLS, and the target asks for it (tls.verify: ${tls.verify}).`,
@@ -274,6 +274,11 @@ type Server = Pick<UpstreamTlsOptions, "tls" | "hostname" | "address" | "port">;
 
 export function pinName({ hostname, address, port }: Server): string {
   return `${hostname ?? address}:${port}`;
+}
+
+/** Whether the server has to show a certificate of a trusted issuer. */
+export function judgesChain({ verify }: UpstreamTlsOptions["tls"]): boolean {
+  return verify === "ca" || verify === "full";
 }
 
 /** The name that the server's certificate is verified for. */

@@ -6,7 +6,6 @@
  * bytes a little while before it sleeps. With more connections there is no gap to wait in and the processor is others': it
  * sleeps at once, as it does for a while when the looking was in vain.
  */
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
 
