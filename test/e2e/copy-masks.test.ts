@@ -213,17 +213,21 @@ def remake():
             columns = ", ".join(f"{one} text" if one != "twice" else "twice text GENERATED ALWAYS AS (id) STORED" for one in order)
             d.execute(f"BEGIN; DROP TABLE race.people; CREATE TABLE race.people ({columns}); INSERT INTO race.people (id, ssn) VALUES ('1', '${ssn}'); COMMIT")
 thread = threading.Thread(target=remake); thread.start()
-seen = set()
+seen, through = set(), set()
 try:
-    for turn in range(60):
+    # Most turns are denied, as the table was another a moment before: on until each form has come through.
+    for turn in range(3000):
+        if turn >= 60 and len(through) == 3: break
         sql = ["COPY race.people TO STDOUT", "COPY (SELECT * FROM race.people) TO STDOUT (FORMAT csv)", "COPY race.people TO STDOUT (FORMAT binary)"][turn % 3]
         try:
             with c.cursor().copy(sql) as k:
-                for row in k: seen.add(bytes(row).replace(b"\\0", b""))
+                for row in k:
+                    seen.add(bytes(row).replace(b"\\0", b""))
+                    if b"4399" in bytes(row): through.add(turn % 3)
         except psycopg.Error as e: seen.add(e.diag.sqlstate)
 finally:
     stop = True; thread.join()
-print(b"1\\t${masked}\\n" in seen or b"${masked}\\t1\\n" in seen, seen)`);
+print(len(through) == 3, seen)`);
     assert.match(output, /^True/, output);
   });
 
@@ -246,7 +250,8 @@ def copy(query, turn):
     except psycopg.Error as e: seen.add(e.diag.sqlstate)
 try:
     c.execute("SET search_path = early, late")
-    for turn in range(120):
+    for turn in range(3000):
+        if turn >= 120 and len(seen) > 1: break
         if turn % 4 == 3: c.execute("BEGIN")
         copy("COPY people TO STDOUT" if turn % 2 else "COPY (SELECT * FROM people) TO STDOUT", turn)
         if turn % 4 == 3: c.execute("ROLLBACK")
