@@ -48,7 +48,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   record: ["record"],
   kernel: ["kernel"],
   accept: ["accept"],
-  tls: ["tls"],
+  tls: ["tls", "files"],
+  files: ["files"],
   trust: ["trust"],
   control: ["control"],
   identity: ["identity"],
@@ -58,7 +59,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   forward: ["forward", "record", "publish"],
   health: ["health", "record"],
   otlp: ["otlp", "health", "record", "publish"],
-  act: ["act", "wire", "mask", "policy", "anomaly"],
+  act: ["act", "wire", "mask", "policy", "anomaly", "files"],
 };
 
 test("imports follow the declared directions", () => {

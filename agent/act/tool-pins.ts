@@ -2,9 +2,9 @@
  * What the tools of MCP servers were when they were first seen, kept over restarts. A definition that changes is told,
  * and both texts are kept, so that the change can be shown to the one who decides about it.
  */
-import { appendFileSync, closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { WeirError } from "../errors.ts";
+import { openJournal } from "../files/journal.ts";
 
 /** Tools that are remembered; beyond it a new one counts as changed, never an old one is forgotten. */
 export const pinsMax = 20_000;
@@ -47,26 +47,22 @@ type Line =
 export function openToolPins(stateDir: string): ToolPins {
   const path = join(stateDir, "tool-pins.jsonl");
   const pins = new Map<string, Pin>();
-  const lines = readLines(path);
-  for (const line of lines.whole) apply(pins, line);
-  let written = lines.whole.length;
-  if (lines.torn) compact();
-
-  function compact(): void {
-    rewrite(path, pins);
-    written = pins.size * 2;
-  }
+  const journal = openJournal(path, asLine, "Restore it, or move it away to see every tool anew.");
+  for (const line of journal.lines) apply(pins, line);
+  let written = journal.lines.length;
 
   /** Written first: a pin that is only in memory would be a first sight again after a restart. */
   function note(line: Line): void {
     try {
-      appendFileSync(path, `${JSON.stringify(line)}\n`, { mode: 0o600 });
+      journal.append(line);
     } catch (cause) {
       throw new WeirError("WEIR_SPOOL_WRITE", `${path} cannot be written`, { cause });
     }
     apply(pins, line);
     written += 1;
-    if (written > pins.size * linesPerPinMax + linesMore) compact();
+    if (written <= pins.size * linesPerPinMax + linesMore) return;
+    journal.replace(linesOf(pins));
+    written = pins.size * 2;
   }
 
   return {
@@ -129,26 +125,8 @@ function apply(pins: Map<string, Pin>, line: Line): void {
   }
 }
 
-/** A line that a crash cut off is dropped: what it said was not answered for yet. Any other damage is an error. */
-function readLines(path: string): { whole: Line[]; torn: boolean } {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return { whole: [], torn: false };
-    throw damaged(path, cause);
-  }
-  const parts = text.split("\n");
-  const last = parts.pop();
-  try {
-    return { whole: parts.map((part) => readLine(part)), torn: last !== "" };
-  } catch (cause) {
-    throw damaged(path, cause);
-  }
-}
-
-function readLine(text: string): Line {
-  const line = JSON.parse(text) as Partial<Record<"e" | "n" | "d" | "t", unknown>>;
+function asLine(value: unknown): Line {
+  const line = value as Partial<Record<"e" | "n" | "d" | "t", unknown>>;
   const needsText = line.e === "first" || line.e === "now";
   const known = needsText || line.e === "same" || line.e === "accept" || line.e === "forget";
   if (
@@ -160,30 +138,12 @@ function readLine(text: string): Line {
   return line as Line;
 }
 
-/** To begin with none would take any definition for the first. */
-function damaged(path: string, cause: unknown): WeirError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new WeirError(
-    "WEIR_CONFIG_INVALID",
-    `${path} cannot be read: ${reason}. Restore it, or move it away to see every tool anew.`,
-    { cause },
-  );
-}
-
-/** In place of the old file only when it is whole on the disk. */
-function rewrite(path: string, pins: ReadonlyMap<string, Pin>): void {
-  const file = openSync(`${path}.new`, "w", 0o600);
-  try {
-    for (const [n, { digest, text, now }] of pins) {
-      const lines: Line[] = [{ e: "first", n, d: digest, t: text }];
-      if (now !== null) lines.push({ e: "now", n, d: now.digest, t: now.text });
-      writeSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
-    }
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
+/** What stands in the file when it is written anew. */
+function* linesOf(pins: ReadonlyMap<string, Pin>): Generator<Line> {
+  for (const [n, { digest, text, now }] of pins) {
+    yield { e: "first", n, d: digest, t: text };
+    if (now !== null) yield { e: "now", n, d: now.digest, t: now.text };
   }
-  renameSync(`${path}.new`, path);
 }
 
 function cut(text: string): string {
