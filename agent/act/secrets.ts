@@ -1,12 +1,13 @@
 /** Fetches what a target's credential names, at connect. A secret lives in memory only, for one login. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { HttpTargetCredential, SecretSource, TargetCredential } from "../core/target.ts";
 import { WeirError, whyUnread } from "../errors.ts";
+import { replaceFile } from "../files/replace-file.ts";
 import type { HttpCredential } from "../wire/http/credential.ts";
 import type { LoginCredential } from "../wire/protocol.ts";
 import { readVaultSecret } from "./vault.ts";
@@ -98,7 +99,6 @@ export function openMaskKey(stateDir: string): Buffer {
     if (kept.length === maskKeyBytes) return kept;
   }
   const key = randomBytes(maskKeyBytes);
-  writeFileSync(`${path}.new`, key, { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
+  replaceFile(path, key);
   return key;
 }

@@ -1,15 +1,7 @@
 /** How far a receiver has the record, in `forward-NAME.json` of the state directory. */
-import {
-  closeSync,
-  fdatasyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { replaceFile } from "../files/replace-file.ts";
 
 /** A receiver that took nothing for that long is no longer waited for when old parts of the record are taken out. */
 export const waitedForMs: number = 7 * 24 * 60 * 60 * 1_000;
@@ -39,13 +31,5 @@ export function readPlace(stateDir: string, name: string): number | null {
 }
 
 export function writePlace(stateDir: string, name: string, next: number): void {
-  const path = placePath(stateDir, name);
-  const fd = openSync(`${path}.new`, "w", 0o600);
-  try {
-    writeSync(fd, JSON.stringify({ next }));
-    fdatasyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(`${path}.new`, path);
+  replaceFile(placePath(stateDir, name), JSON.stringify({ next }));
 }

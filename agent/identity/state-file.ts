@@ -2,8 +2,9 @@
  * What has to outlive the agent: who is revoked, and which run or user is bound to whom. No token is kept. A state that
  * cannot be read keeps the agent from starting: whoever was revoked would be back.
  */
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { WeirError } from "../errors.ts";
+import { replaceFile } from "../files/replace-file.ts";
 import type { Proven } from "./verify.ts";
 
 /** Somebody, or one session of his at the issuer, is not believed any more: `subject` or `sid` is said. */
@@ -76,9 +77,7 @@ export function readState(path: string | null): State {
 
 /** Throws when it cannot be written: a revocation that is lost at the next start is none. */
 export function writeState(path: string | null, state: State): void {
-  if (path === null) return;
-  writeFileSync(`${path}.new`, JSON.stringify(state), { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
+  if (path !== null) replaceFile(path, JSON.stringify(state));
 }
 
 function damaged(path: string, cause: unknown): WeirError {

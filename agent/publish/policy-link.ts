@@ -3,9 +3,10 @@
  * its signature and version: it counts at the next start, with or without Kafka, and nobody brings an older one back.
  */
 import type { KeyObject } from "node:crypto";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { WeirError } from "../errors.ts";
+import { replaceFile } from "../files/replace-file.ts";
 import type { FeedMessage } from "../kafka/feed.ts";
 import { judgePolicy, type PolicyBundle } from "../kafka/policy-messages.ts";
 import { topics } from "../kafka/topics.ts";
@@ -81,7 +82,7 @@ export function linkPolicy(options: PolicyLinkOptions): PolicyLink {
     }
     known = { version, text };
     try {
-      keep(pathOf(stateDir, id), value);
+      replaceFile(pathOf(stateDir, id), value);
     } catch (error) {
       // In force it is; until the next start nobody can bring an older one back, and then Kafka has to give it again.
       log("warn", `policy ${id}: version ${version} cannot be kept: ${String(error)}`);
@@ -166,9 +167,4 @@ function versionOf(value: Buffer): number | null {
 
 function pathOf(stateDir: string, id: string): string {
   return join(stateDir, `policy-from-kafka.${id}.json`);
-}
-
-function keep(path: string, value: string): void {
-  writeFileSync(`${path}.new`, value, { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
 }

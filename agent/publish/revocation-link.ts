@@ -3,8 +3,9 @@
  * to the topic, or takes one away, gives nobody back what he lost.
  */
 import type { KeyObject } from "node:crypto";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { WeirError, whyUnread } from "../errors.ts";
+import { replaceFile } from "../files/replace-file.ts";
 import type { FeedMessage } from "../kafka/feed.ts";
 import { asLogout, type LogoutWord, logoutKey, logoutKind } from "../kafka/logout-messages.ts";
 import { asRevocation, type RevocationWord, revocationKey } from "../kafka/revocation-messages.ts";
@@ -90,6 +91,5 @@ function readVersions(path: string): Map<string, number> {
 }
 
 function writeVersions(path: string, versions: ReadonlyMap<string, number>): void {
-  writeFileSync(`${path}.new`, JSON.stringify(Object.fromEntries(versions)), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  replaceFile(path, JSON.stringify(Object.fromEntries(versions)));
 }

@@ -7,13 +7,13 @@ import {
   openSync,
   readFileSync,
   readSync,
-  renameSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { readFileOr, WeirError } from "../errors.ts";
+import { replaceFile } from "../files/replace-file.ts";
 
 export interface Head {
   readonly agent: string;
@@ -41,8 +41,7 @@ export function openAgentKey(stateDir: string): KeyObject {
   const path = join(stateDir, "agent-key.pem");
   if (!existsSync(path)) {
     const { privateKey } = generateKeyPairSync("ed25519");
-    writeFileSync(`${path}.new`, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flush: true });
-    renameSync(`${path}.new`, path);
+    replaceFile(path, privateKey.export({ type: "pkcs8", format: "pem" }));
   }
   const anew = `Restore it, or move ${stateDir} away to begin another record.`;
   const key = readFileOr("WEIR_STATE_DAMAGED", path, anew, () => createPrivateKey(readFileSync(path)));

@@ -1,10 +1,11 @@
 /** The host's own certificate authority: made at first start, its key never leaves the state directory. */
 import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
 import { readFileOr } from "../errors.ts";
+import { replaceFile } from "../files/replace-file.ts";
 import { toPem, writeCertificate } from "./certificate.ts";
 
 const hourMs = 3_600_000;
@@ -59,7 +60,7 @@ export async function openAuthority(stateDir: string, now: () => number = Date.n
   const caPem = readFileSync(caPath, "utf8");
   const issuer = new X509Certificate(caPem).subject.replace(/^CN=/, "");
   const bundlePath = join(dir, "bundle.pem");
-  writeAtomically(bundlePath, `${systemRoots()}\n${caPem}`, 0o644);
+  replaceFile(bundlePath, `${systemRoots()}\n${caPem}`, 0o644);
   const leafKey = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   const leafKeyPem = leafKey.export({ type: "pkcs8", format: "pem" }) as string;
   const leafs = new Map<string, CachedLeaf>();
@@ -122,8 +123,8 @@ function createAuthority(keyPath: string, caPath: string, nowMs: number): void {
     dns: [],
     ip: [],
   });
-  writeAtomically(keyPath, key.export({ type: "pkcs8", format: "pem" }) as string, 0o600);
-  writeAtomically(caPath, toPem(der), 0o644);
+  replaceFile(keyPath, key.export({ type: "pkcs8", format: "pem" }));
+  replaceFile(caPath, toPem(der), 0o644);
 }
 
 /** False also when it was made by a clock that was ahead. */
@@ -138,9 +139,4 @@ function systemRoots(): string {
   } catch {
     return rootCertificates.join("\n");
   }
-}
-
-function writeAtomically(path: string, text: string, mode: number): void {
-  writeFileSync(`${path}.new`, text, { mode, flush: true });
-  renameSync(`${path}.new`, path);
 }
