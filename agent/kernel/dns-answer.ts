@@ -5,7 +5,7 @@
  *   question  name, type, class
  *   answer    name, type, class, ttl, rdlength, rdata: A (1), AAAA (28), CNAME (5)
  */
-import { formatAddress } from "./address.ts";
+import { formatAddress } from "../core/address.ts";
 
 const recordsMax = 256;
 /** Compression pointers followed in one name: a loop of pointers must not hang us. */

@@ -6,7 +6,8 @@
  */
 import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
-import { cidrContains, parseAddress, parseCidr } from "./address.ts";
+import { parseAddress } from "../core/address.ts";
+import { cidrContains, parseCidr } from "./address.ts";
 import { links } from "./native.ts";
 
 /** Looked at anew when older, for ports come and go; and at once for a link that was not there then. */

@@ -6,8 +6,9 @@
  *   TCP   RFC 9293  ports, sequence, acknowledgment, data offset, flags
  *   UDP   RFC 768   ports, length
  */
+
+import { formatAddress } from "../core/address.ts";
 import type { Endpoint } from "../core/flow.ts";
-import { formatAddress } from "./address.ts";
 
 export const tcpFlags = { fin: 0x01, syn: 0x02, rst: 0x04, psh: 0x08, ack: 0x10 } as const;
 

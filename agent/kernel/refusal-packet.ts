@@ -5,7 +5,7 @@
  *        reset count), so the sequence numbers of the queued packet are needed
  *   else ICMP type 3 code 13 (RFC 1812) or ICMPv6 type 1 code 1 (RFC 4443): administratively prohibited
  */
-import { parseAddress } from "./address.ts";
+import { parseAddress } from "../core/address.ts";
 import { type Packet, tcpFlags } from "./packet.ts";
 
 /** How much of the refused packet an ICMP error quotes: its headers and the first bytes, far below any MTU. */

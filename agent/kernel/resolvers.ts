@@ -1,7 +1,8 @@
 /** The host's resolvers, and the agent's own look-ups of the names in the policy. */
 import { lookup } from "node:dns/promises";
 import { readFileSync } from "node:fs";
-import { canonicalAddress, parseAddress } from "./address.ts";
+import { parseAddress } from "../core/address.ts";
+import { canonicalAddress } from "./address.ts";
 
 const resolversMax = 16;
 /** systemd-resolved listens on loopback and asks the servers of the second file. */

@@ -4,8 +4,8 @@
  * 10 ms with a few thousand sockets, three quarters of the agent's time under new connections.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { parseAddress } from "../core/address.ts";
 import type { Endpoint } from "../core/flow.ts";
-import { parseAddress } from "./address.ts";
 import { tcpOwner } from "./native.ts";
 
 /** Descriptors looked at for one socket: a bound on how long one look-up may keep the agent. */

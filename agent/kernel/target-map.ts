@@ -2,8 +2,10 @@
  * Which target an address and port belong to. Pure: the one place that says what is taken, used by the judge of first
  * packets and for filling the BPF maps, so that both mechanisms take the same flows.
  */
+
+import { parseAddress } from "../core/address.ts";
 import type { HostPattern, Target } from "../core/target.ts";
-import { type Cidr, cidrContains, isLoopback, parseAddress, parseCidr } from "./address.ts";
+import { type Cidr, cidrContains, isLoopback, parseCidr } from "./address.ts";
 
 export interface Route {
   readonly family: 4 | 6;

@@ -5,8 +5,8 @@
  * A name that the client only claims (the SNI of its TLS hello) selects a target where the server has to prove that
  * name: `tls.verify: full`. Else any client could choose the laxer of two targets by lying.
  */
+import { formatAddress, hasPrefix, networkOf, parseHostAddress } from "../core/address.ts";
 import type { HostPattern, Target } from "../core/target.ts";
-import { formatIp, hasPrefix, networkOf, parseIp } from "./ip.ts";
 import type { Policy } from "./policy.ts";
 
 export interface Destination {
@@ -45,7 +45,7 @@ export function findTarget(policy: Policy, to: Destination): Target | null {
   const claimed = to.serverName == null ? null : findByName(index, nameOf(to.serverName), to.port, true);
   if (claimed !== null) return claimed;
   if (index.networks.length > 0) {
-    const address = parseIp(to.address);
+    const address = parseHostAddress(to.address);
     if (address !== null) {
       for (const entry of index.networks) {
         if (entry.target.ports.includes(to.port) && hasPrefix(address, entry.network, entry.prefix))
@@ -77,7 +77,8 @@ function buildIndex(targets: readonly Target[]): TargetIndex {
     for (const host of target.hosts) {
       if (host.kind === "any") any.push(target);
       else if (host.kind === "suffix") suffixes.push({ suffix: host.suffix, target });
-      else if (host.kind === "cidr") networks.push({ network: parseIp(host.address)!, prefix: host.prefix, target });
+      else if (host.kind === "cidr")
+        networks.push({ network: parseHostAddress(host.address)!, prefix: host.prefix, target });
       else
         for (const port of target.ports)
           if (!names.has(`${port} ${host.name}`)) names.set(`${port} ${host.name}`, target);
@@ -92,13 +93,13 @@ function buildIndex(targets: readonly Target[]): TargetIndex {
 export function parseHost(text: string): HostPattern | { readonly error: string } {
   if (text === "any" || text === "*") return { kind: "any" };
   const slash = text.indexOf("/");
-  const address = parseIp(slash === -1 ? text : text.slice(0, slash));
+  const address = parseHostAddress(slash === -1 ? text : text.slice(0, slash));
   if (address !== null) {
     const bits = address.length * 8;
     const prefix = slash === -1 ? bits : /^\d{1,3}$/.test(text.slice(slash + 1)) ? Number(text.slice(slash + 1)) : -1;
     if (prefix < 0 || prefix > bits) return { error: `expected a prefix from 0 to ${bits} after the slash` };
-    const network = formatIp(networkOf(address, prefix));
-    if (network !== formatIp(address))
+    const network = formatAddress(networkOf(address, prefix));
+    if (network !== formatAddress(address))
       return { error: `the address has bits beyond its prefix; write ${network}/${prefix}` };
     return { kind: "cidr", family: address.length === 4 ? 4 : 6, address: network, prefix };
   }

@@ -1,6 +1,6 @@
 /** Writes X.509 v3 certificates (RFC 5280) over EC P-256 keys; signs with node:crypto. */
 import { createHash, createPublicKey, type KeyObject, randomBytes, sign } from "node:crypto";
-import { isIP } from "node:net";
+import { parseAddress } from "../core/address.ts";
 import { bits, integer, octets, oid, sequence, set, tagged, time, utf8, yes } from "./der.ts";
 
 export interface CertificateRequest {
@@ -97,22 +97,9 @@ function positive(bytes: Buffer): Buffer {
   return bytes;
 }
 
+/** A mapped one stays the sixteen bytes that it is in the server's certificate. */
 function addressBytes(ip: string): Buffer {
-  if (isIP(ip) === 4) return Buffer.from(ip.split(".").map(Number));
-  const [head = "", tail] = ip.split("%")[0]?.split("::") ?? [];
-  const words = (text: string): number[] =>
-    text === ""
-      ? []
-      : text.split(":").flatMap((part) => (part.includes(".") ? embedded(part) : [Number.parseInt(part, 16)]));
-  const left = words(head);
-  const right = tail === undefined ? [] : words(tail);
-  const all = [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right];
-  const bytes = Buffer.alloc(16);
-  for (const [at, word] of all.entries()) bytes.writeUInt16BE(word, at * 2);
-  return bytes;
-}
-
-function embedded(dotted: string): number[] {
-  const [a = 0, b = 0, c = 0, d = 0] = dotted.split(".").map(Number);
-  return [(a << 8) | b, (c << 8) | d];
+  const bytes = parseAddress(ip);
+  if (bytes === null) throw new TypeError(`not an address: ${ip}`);
+  return Buffer.from(bytes);
 }

@@ -1,6 +1,7 @@
 /** Keys and values of the BPF maps, byte for byte as bpf/weir-maps.h has them; bpf/maps.md says what they mean. Pure. */
+
+import { formatAddress, parseAddress, parseHostAddress, unmapped } from "../../core/address.ts";
 import type { Endpoint } from "../../core/flow.ts";
-import { formatAddress, parseAddress } from "../address.ts";
 import type { BpfConfig, BpfCounters, BpfTarget, FlowRecord } from "./bpf.ts";
 import type { KernelOffsets } from "./kernel-offsets.ts";
 
@@ -61,11 +62,10 @@ export function encodeTarget(target: Omit<BpfTarget, "takeLoopback">): { family:
   if (address === null || !isWhole(prefix, address.length * 8) || !isWhole(port, 65_535) || port === 0) {
     throw new TypeError(`not a target: ${target.address}/${prefix} port ${port}`);
   }
-  const mapped = address.length === 16 && isMapped(address) && prefix >= 96;
-  const bytes = mapped ? address.subarray(12) : address;
+  const bytes = prefix >= 96 ? unmapped(address) : address;
   const family = bytes.length === 4 ? 4 : 6;
   const key = Buffer.alloc(targetBytes[family]);
-  key.writeUInt32LE(portBits + (mapped ? prefix - 96 : prefix), 0);
+  key.writeUInt32LE(portBits + prefix - (address.length - bytes.length) * 8, 0);
   key.writeUInt16BE(port, 4);
   key.set(bytes, 6);
   return { family, key };
@@ -83,10 +83,9 @@ export const newCounters = (): Buffer => Buffer.alloc(countersBytes);
 
 /** Into `key`, which is used again and again; false when the source is no address. */
 export function encodeFlowKey(key: Buffer, netnsCookie: bigint, source: Endpoint): boolean {
-  const parsed = parseAddress(source.address);
-  if (parsed === null) return false;
   // A listener on :: sees IPv4 as ::ffff:a.b.c.d.
-  const address = parsed.length === 16 && isMapped(parsed) ? parsed.subarray(12) : parsed;
+  const address = parseHostAddress(source.address);
+  if (address === null) return false;
   key.fill(0);
   key.writeBigUInt64LE(netnsCookie, 0);
   key.set(address, 8);
@@ -127,10 +126,6 @@ export function decodeCounters(value: Buffer): BpfCounters {
     flowFailures: at(4),
     walled: at(5),
   };
-}
-
-function isMapped(address: Uint8Array): boolean {
-  return address[10] === 0xff && address[11] === 0xff && address.subarray(0, 10).every((byte) => byte === 0);
 }
 
 function isWhole(value: number, most: number): boolean {

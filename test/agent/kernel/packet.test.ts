@@ -1,15 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  canonicalAddress,
-  cidrContains,
-  formatAddress,
-  parseAddress,
-  parseCidr,
-} from "../../../agent/kernel/address.ts";
+import { formatAddress, parseAddress } from "../../../agent/core/address.ts";
+import { canonicalAddress, cidrContains, parseCidr } from "../../../agent/kernel/address.ts";
 import { parseDnsAnswer } from "../../../agent/kernel/dns-answer.ts";
 import { parsePacket, tcpFlags } from "../../../agent/kernel/packet.ts";
 import { buildRefusal, checksum } from "../../../agent/kernel/refusal-packet.ts";
+import { randomOf } from "../../support/random.ts";
 
 /** SYN 10.0.0.1:40000 → 10.0.0.2:5432, sequence 0xfffffff0, no options. */
 const syn4 = Buffer.from(
@@ -82,9 +78,6 @@ test("a DNS answer gives the addresses of the asked name, by its aliases, and no
 test("addresses: canonical text, mapped ones, networks", () => {
   assert.equal(canonicalAddress("2001:0db8:0:0:1:0:0:1"), "2001:db8::1:0:0:1");
   assert.equal(canonicalAddress("::ffff:10.0.0.1"), "10.0.0.1");
-  for (const bad of ["010.0.0.1", "1.2.3", "1.2.3.256", ":::", "1::2::3", "fe80::1%eth0", "12345::", ""]) {
-    assert.equal(parseAddress(bad), null, bad);
-  }
   const net = parseCidr("10.20.0.0", 14)!;
   assert.equal(cidrContains(net, parseAddress("10.23.255.255")!), true);
   assert.equal(cidrContains(net, parseAddress("10.24.0.0")!), false);
@@ -92,14 +85,14 @@ test("addresses: canonical text, mapped ones, networks", () => {
 
 test("junk gives null or a reading, never a throw", () => {
   const seed = Number(process.env.WEIR_FUZZ_SEED ?? Date.now() % 0xffffffff);
-  const next = mulberry(seed);
+  const next = randomOf(seed);
   let read = 0;
   for (let round = 0; round < 20_000; round++) {
-    const from = [syn4, udp6, answer, Buffer.alloc(64)][Math.floor(next() * 4)]!;
-    const cut = next() < 0.5 ? from.length : Math.floor(next() * (from.length + 1));
+    const from = [syn4, udp6, answer, Buffer.alloc(64)][next(4)]!;
+    const cut = next(2) === 0 ? from.length : next(from.length + 1);
     const bytes = Buffer.from(from.subarray(0, cut));
-    for (let hits = Math.floor(next() * 4); hits > 0 && bytes.length > 0; hits--) {
-      bytes[Math.floor(next() * bytes.length)] = Math.floor(next() * 256);
+    for (let hits = next(4); hits > 0 && bytes.length > 0; hits--) {
+      bytes[next(bytes.length)] = next(256);
     }
     try {
       const packet = parsePacket(bytes);
@@ -116,13 +109,3 @@ test("junk gives null or a reading, never a throw", () => {
   // The canary: were nothing ever read, the loop above would prove nothing.
   assert.ok(read > 1000, `only ${read} packets were read, seed ${seed}`);
 });
-
-function mulberry(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 0x100000000;
-  };
-}

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Asking, askingOf } from "../../../agent/policy/cases.ts";
 import { decide, loadPolicy, type Policy } from "../../../agent/policy/index.ts";
+import { randomOf } from "../../support/random.ts";
 
 const seed = Number(process.env.WEIR_SEED ?? 20_261_121);
 const text = `
@@ -26,11 +27,7 @@ rules:
   - { name: r8, match: { verb: drop }, verdict: hold }
 `;
 
-let state = seed;
-function next(below: number): number {
-  state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-  return Math.floor((state / 2 ** 32) * below);
-}
+const next = randomOf(seed);
 const pick = <T>(...of: readonly T[]): T => of[next(of.length)] as T;
 
 function asking(): Asking {

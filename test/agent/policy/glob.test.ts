@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compileGlob } from "../../../agent/policy/glob.ts";
+import { randomOf } from "../../support/random.ts";
 
 test("globs", () => {
   const table: [string, string, boolean][] = [
@@ -32,11 +33,7 @@ test("globs", () => {
 
 test("seeded: the same answer as a regular expression", () => {
   const seed = Number(process.env.WEIR_SEED ?? 20_261_121);
-  let state = seed;
-  const next = (below: number): number => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
+  const next = randomOf(seed);
   const word = (alphabet: string, length: number): string =>
     Array.from({ length: next(length) }, () => alphabet[next(alphabet.length)]).join("");
   let matches = 0;

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadPolicy } from "../../../agent/policy/load.ts";
+import { randomOf } from "../../support/random.ts";
 
 const seed = Number(process.env.WEIR_SEED ?? 20_261_121);
 const root = join(import.meta.dirname, "../../..");
@@ -47,11 +48,7 @@ const pieces = [
   "true",
 ];
 
-let state = seed;
-function next(below: number): number {
-  state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-  return Math.floor((state / 2 ** 32) * below);
-}
+const next = randomOf(seed);
 
 function mutate(text: string): string {
   let out = text;

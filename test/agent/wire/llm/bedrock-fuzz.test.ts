@@ -11,6 +11,7 @@ import { GeminiArray } from "../../../../agent/wire/llm/gemini-array.ts";
 import { geminiRequest } from "../../../../agent/wire/llm/gemini-request.ts";
 import { isHandle, type JsonObject } from "../../../../agent/wire/llm/message-leaves.ts";
 import { MessageStream } from "../../../../agent/wire/llm/message-stream.ts";
+import { randomOf } from "../../../support/random.ts";
 import { hide, run, SecretRuns, secrets } from "./anthropic-runs.ts";
 
 const keys = [
@@ -52,14 +53,6 @@ const texts = [
   ...secrets.map((secret) => `x ${secret} y`),
 ];
 
-function source(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff;
-    return (state >>> 8) % below;
-  };
-}
-
 function value(random: (below: number) => number, depth: number): unknown {
   const kind = random(depth > 4 ? 5 : 9);
   if (kind < 2) return texts[random(texts.length)];
@@ -88,7 +81,7 @@ function leaks(node: unknown, name = ""): boolean {
 
 test("events of any shape", () => {
   for (let seed = 1; seed <= 3000; seed += 1) {
-    const random = source(seed);
+    const random = randomOf(seed);
     const events = Array.from({ length: 1 + random(6) }, () => object(random, 0));
     try {
       const out = run(new MessageStream(), events);

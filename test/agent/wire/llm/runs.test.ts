@@ -5,6 +5,7 @@ import type { ReplyMasks } from "../../../../agent/wire/llm/masking.ts";
 import { Placeholders, Restorer } from "../../../../agent/wire/llm/placeholders.ts";
 import { ReplyRuns } from "../../../../agent/wire/llm/runs.ts";
 import { estimateTokens } from "../../../../agent/wire/llm/tokens.ts";
+import { randomOf } from "../../../support/random.ts";
 
 const key = Buffer.from("k");
 const plan = compileMaskPlan([{ detectors: ["credit-card", "email", "jwt"], with: "redact" }], key);
@@ -46,15 +47,6 @@ test("JSON in the place of text stays JSON: strings, numbers, escapes, names", (
   }
 });
 
-/** Numbers that look random and are the same each time. */
-function numbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
 const leaves = [
   "ada@example.com",
   "x",
@@ -88,7 +80,7 @@ function hidden(value: unknown): unknown {
 
 test("random JSON, cut at random, parses to the masked value", () => {
   for (let seed = 1; seed <= 400; seed += 1) {
-    const next = numbers(seed);
+    const next = randomOf(seed);
     const value = { a: randomValue(next, 0), b: randomValue(next, 0) };
     let text = JSON.stringify(value, null, next(3));
     if (next(2) === 0) text = text.replaceAll("@", "\\u0040").replaceAll("é", "\\u00e9");

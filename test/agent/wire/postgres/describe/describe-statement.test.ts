@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { describeStatement, prepareDescriber } from "../../../../../agent/wire/postgres/describe/index.ts";
+import { randomOf } from "../../../../support/random.ts";
 
 before(prepareDescriber);
 
@@ -157,15 +158,6 @@ test("deep nesting breaks nothing for the next text", async () => {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
 });
-
-/** A small generator, so that a failing run can be repeated by its seed. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
 
 test("mutated statements never throw and never pass as harmless text", () => {
   const seed = Number(process.env.WEIR_FUZZ_SEED ?? 20261121);

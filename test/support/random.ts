@@ -1,0 +1,8 @@
+/** Numbers below a bound that look random and are the same for a seed, so that a failing run can be repeated. */
+export function randomOf(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
