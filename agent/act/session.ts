@@ -11,6 +11,7 @@ import type { CatalogQuestion, Command, Conversation, Side, TlsFacts, WireEvent 
 import { Desk } from "./desk.ts";
 import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
 import type { CertificateNames, SessionPorts, UpstreamLogin } from "./ports.ts";
+import { RecordedQueue } from "./recorded-queue.ts";
 
 /** Small pieces are joined to one write up to this size; larger ones go as they are, without a copy. */
 const joinedWriteBytesMax = 64 * 1024;
@@ -49,12 +50,6 @@ export interface Opened {
   readonly failure: { readonly code: string; readonly message: string } | null;
 }
 
-interface Batch {
-  epoch: number;
-  buffers: Buffer[];
-  settled: boolean;
-}
-
 export class Session implements FlowSession {
   readonly flow: Flow;
   readonly target: Target;
@@ -76,7 +71,7 @@ export class Session implements FlowSession {
   #leaveClient: () => void = () => {};
   readonly #cancelKeys: Buffer[] = [];
   readonly #desk: Desk;
-  #batches: Batch[] = [];
+  readonly #toServer: RecordedQueue;
   #toClient: Buffer[] = [];
   readonly #events: WireEvent[] = [];
   readonly #commands: Command[] = [];
@@ -101,6 +96,7 @@ export class Session implements FlowSession {
       decided: (event) => this.#feed(event),
       recordFailed: (error) => this.#recordFailed(error),
     });
+    this.#toServer = new RecordedQueue(options.ports.gate, this.#desk, () => this.#flushServer());
     this.#opening = setTimeout(() => {
       if (!this.#desk.holds) this.terminate("WEIR_LIMIT_REACHED", `The login took longer than ${openingMs / 1000} s.`);
     }, openingMs);
@@ -211,7 +207,7 @@ export class Session implements FlowSession {
     }
     this.#running = false;
     if (this.#toClient.length > 0) this.#flushClient();
-    if (this.#batches.length > 0) this.#flushServer();
+    if (!this.#toServer.empty) this.#flushServer();
   }
 
   #run(command: Command): void {
@@ -220,7 +216,7 @@ export class Session implements FlowSession {
         this.#toClient.push(command.bytes);
         return;
       case "send-server":
-        this.#queueServer(command.bytes);
+        this.#toServer.push(command.bytes);
         return;
       case "record":
         this.#record(command.body);
@@ -400,7 +396,7 @@ export class Session implements FlowSession {
     const socket = this.#server;
     this.#server = null;
     this.#congested.server = false;
-    this.#batches = this.#batches.map((batch) => ({ ...batch, buffers: [] }));
+    this.#toServer.clear();
     if (socket === null) return;
     socket.removeAllListeners("data");
     socket.resume();
@@ -484,7 +480,7 @@ export class Session implements FlowSession {
 
   /** The spool cannot take an entry: nothing more goes upstream, and the client is told. */
   #recordFailed(error: Error): void {
-    this.#batches = [];
+    this.#toServer.clear();
     if (this.#closing || this.#ended) return;
     const code = error instanceof WeirError ? error.code : "WEIR_SPOOL_WRITE";
     this.#ports.log("warn", `${this.flow.id}: ${code}: ${error.message}`);
@@ -493,37 +489,13 @@ export class Session implements FlowSession {
     setImmediate(() => this.terminate(code, error.message));
   }
 
-  #queueServer(bytes: Buffer): void {
-    // What comes behind an entry that was not taken, in the same turn, is what it would have been the record of.
-    if (this.#desk.failure !== null) return;
-    const gate = this.#ports.gate;
-    const last = this.#batches.at(-1);
-    const unsafe = this.#desk.recordedEpoch >= gate.settled;
-    // What was appended before this batch's write is covered by it; a later entry needs a later write.
-    if (last !== undefined && (!unsafe || last.epoch >= this.#desk.recordedEpoch)) {
-      last.buffers.push(bytes);
-      return;
-    }
-    const batch: Batch = { epoch: gate.epoch, buffers: [bytes], settled: !unsafe };
-    this.#batches.push(batch);
-    if (unsafe) {
-      gate.whenSettled((error) => {
-        if (error !== null) {
-          this.#desk.fail(error);
-          return;
-        }
-        batch.settled = true;
-        this.#flushServer();
-      });
-    }
-  }
-
   #flushServer(): void {
-    while (this.#batches[0]?.settled === true && !this.#running) {
-      const batch = this.#batches.shift();
-      if (batch !== undefined && this.#server !== null) this.#write("server", this.#server, batch.buffers);
+    while (!this.#running) {
+      const buffers = this.#toServer.take();
+      if (buffers === null) break;
+      if (this.#server !== null) this.#write("server", this.#server, buffers);
     }
-    if (this.#closing && this.#batches.length === 0) this.#server?.end();
+    if (this.#closing && this.#toServer.empty) this.#server?.end();
   }
 
   #flushClient(): void {
@@ -533,7 +505,7 @@ export class Session implements FlowSession {
     this.#write("client", this.#client, buffers);
   }
 
-  #write(side: Side, socket: Socket, buffers: Buffer[]): void {
+  #write(side: Side, socket: Socket, buffers: readonly Buffer[]): void {
     if (socket.destroyed || socket.writableEnded) return;
     let accepted = true;
     if (buffers.length === 1) accepted = socket.write(buffers[0] as Buffer);
