@@ -16,14 +16,7 @@ import {
   writeHeaders,
   writeTextHeaders,
 } from "./eventstream.ts";
-import {
-  isObject,
-  type JsonObject,
-  maskLeaves,
-  type StreamRewriter,
-  type TextRuns,
-  writeJson,
-} from "./message-leaves.ts";
+import { isObject, type JsonObject, maskLeaves, type TextRuns, writeJson } from "./message-leaves.ts";
 import { MessageStream } from "./message-stream.ts";
 import { PartsBody } from "./parts-body.ts";
 
@@ -37,7 +30,6 @@ interface State {
 
 export class BedrockFrames extends PartsBody<EventFrame> {
   readonly #frames = new EventStreamReader();
-  readonly #stream: StreamRewriter;
   readonly #runs: TextRuns;
   readonly #isInvoke: boolean;
   #error: string | null = null;
@@ -45,10 +37,9 @@ export class BedrockFrames extends PartsBody<EventFrame> {
   #isText = false;
 
   constructor(runs: TextRuns, format: "converse" | "invoke" | "other") {
-    super();
+    super(format === "converse" ? new ConverseStream() : new MessageStream());
     this.#runs = runs;
     this.#isInvoke = format !== "converse";
-    this.#stream = this.#isInvoke ? new MessageStream() : new ConverseStream();
   }
 
   protected override get cutBytes(): number {
@@ -69,29 +60,17 @@ export class BedrockFrames extends PartsBody<EventFrame> {
   }
 
   save(): State {
-    return { stream: this.#stream.save(), error: this.#error, isText: this.#isText };
+    return { stream: this.rewriter.save(), error: this.#error, isText: this.#isText };
   }
 
   restore({ stream, error, isText }: State): void {
-    this.#stream.restore(stream as never);
+    this.rewriter.restore(stream as never);
     this.#error = error;
     this.#isText = isText;
   }
 
-  get inputTokens(): number | null {
-    return this.#stream.inputTokens;
-  }
-
-  get outputTokens(): number | null {
-    return this.#stream.outputTokens;
-  }
-
-  get toolCalls(): readonly string[] {
-    return this.#stream.toolCalls;
-  }
-
-  get error(): string | null {
-    return this.#error ?? this.#stream.error;
+  override get error(): string | null {
+    return this.#error ?? super.error;
   }
 
   protected override change(frame: EventFrame): Buffer {
@@ -119,7 +98,7 @@ export class BedrockFrames extends PartsBody<EventFrame> {
     }
     if (!this.#isInvoke) {
       const event = { [type]: payload };
-      const events = this.#stream.event(event, this.#runs);
+      const events = this.rewriter.event(event, this.#runs);
       if (events === null) out.push(frame.raw);
       else {
         // The event itself keeps its own headers.
@@ -132,7 +111,7 @@ export class BedrockFrames extends PartsBody<EventFrame> {
       out.push(this.#whole(frame, payload));
       return;
     }
-    const events = this.#stream.event(inner, this.#runs);
+    const events = this.rewriter.event(inner, this.#runs);
     if (events === null) out.push(frame.raw);
     else {
       for (const one of events) {
@@ -159,7 +138,7 @@ export class BedrockFrames extends PartsBody<EventFrame> {
   }
 
   #rest(): Buffer[] {
-    const rest = this.#stream.end(this.#runs).map((event) => this.#write(event));
+    const rest = this.rewriter.end(this.#runs).map((event) => this.#write(event));
     const text = this.#isText ? this.#runs.close(textRun) : "";
     this.#isText = false;
     if (text !== "") rest.push(writeEvent("chunk", { bytes: Buffer.from(text, "latin1").toString("base64") }));

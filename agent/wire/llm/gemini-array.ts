@@ -10,11 +10,10 @@ import { PartsBody } from "./parts-body.ts";
 /** The array as a reply: elements that are not changed leave byte for byte. */
 export class GeminiArray extends PartsBody<ArrayPiece> {
   readonly #reader = new JsonArrayReader();
-  readonly #stream = new MessageStream();
   readonly #runs: TextRuns;
 
   constructor(runs: TextRuns) {
-    super();
+    super(new MessageStream());
     this.#runs = runs;
   }
 
@@ -35,27 +34,11 @@ export class GeminiArray extends PartsBody<ArrayPiece> {
   }
 
   save(): unknown {
-    return this.#stream.save();
+    return this.rewriter.save();
   }
 
   restore(state: never): void {
-    this.#stream.restore(state);
-  }
-
-  get inputTokens(): number | null {
-    return this.#stream.inputTokens;
-  }
-
-  get outputTokens(): number | null {
-    return this.#stream.outputTokens;
-  }
-
-  get toolCalls(): readonly string[] {
-    return this.#stream.toolCalls;
-  }
-
-  get error(): string | null {
-    return this.#stream.error;
+    this.rewriter.restore(state);
   }
 
   protected override change({ kind, bytes }: ArrayPiece): Buffer {
@@ -75,7 +58,7 @@ export class GeminiArray extends PartsBody<ArrayPiece> {
     } catch (cause) {
       throw new PeerError("WEIR_FRAME_INVALID", "an element of the JSON array is no JSON", { cause });
     }
-    const events = isObject(event) ? this.#stream.event(event, this.#runs) : null;
+    const events = isObject(event) ? this.rewriter.event(event, this.#runs) : null;
     return events === null ? bytes : Buffer.from(events.map((one) => writeJson(one)).join(",\r\n"));
   }
 
@@ -86,7 +69,7 @@ export class GeminiArray extends PartsBody<ArrayPiece> {
   }
 
   #rest(): Buffer {
-    const rest: JsonObject[] = this.#stream.end(this.#runs);
+    const rest: JsonObject[] = this.rewriter.end(this.#runs);
     return Buffer.from(rest.map((event) => `,\r\n${writeJson(event)}`).join(""));
   }
 }

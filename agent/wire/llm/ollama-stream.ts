@@ -1,18 +1,11 @@
 /** Lines of a streamed reply of Ollama, one at a time; see ollama.ts. What is held back leaves before the last line. */
-import { isObject, type JsonObject, maskLeaves, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
-import { dropLogprobs, errorText, type OpenAiState, OpenRuns } from "./openai-parts.ts";
-import { countsOf, restoreCounts } from "./stream-state.ts";
+import { isObject, type JsonObject, maskLeaves, type TextRuns } from "./message-leaves.ts";
+import { dropLogprobs, errorText, OpenRunsStream } from "./openai-parts.ts";
 
 const messageTexts = ["content", "thinking"];
 const ownTexts = ["response", "thinking"];
 
-export class OllamaStream implements StreamRewriter {
-  inputTokens: number | null = null;
-  outputTokens: number | null = null;
-  readonly toolCalls: string[] = [];
-  error: string | null = null;
-  readonly #open = new OpenRuns();
-
+export class OllamaStream extends OpenRunsStream {
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null {
     const { message, done, prompt_eval_count: input, eval_count: output } = event;
     if (typeof input === "number") this.inputTokens = input;
@@ -24,7 +17,7 @@ export class OllamaStream implements StreamRewriter {
       if (typeof node[key] !== "string" || node[key] === "") return;
       taken.add(node === event ? key : `message ${key}`);
       const run = `${node === event ? "" : "message "}${key}`;
-      changed = this.#open.push(runs, run, "", { node, key }, carry) || changed;
+      changed = this.open.push(runs, run, "", { node, key }, carry) || changed;
       pieces.set(run, { node, key });
     };
     const { created_at: created, model } = event;
@@ -44,21 +37,8 @@ export class OllamaStream implements StreamRewriter {
     changed = this.#others(event, runs, taken) || changed;
     if ("error" in event) this.error = errorText(event["error"]);
     if (done !== true && !("error" in event)) return changed ? [event] : null;
-    const closed = this.#open.close(runs, null, pieces);
+    const closed = this.open.close(runs, null, pieces);
     return closed.rest.length === 0 && !closed.changed && !changed ? null : [...closed.rest, event];
-  }
-
-  end(runs: TextRuns): JsonObject[] {
-    return this.#open.close(runs, null).rest;
-  }
-
-  save(): OpenAiState {
-    return { counts: countsOf(this), open: this.#open.save() };
-  }
-
-  restore({ counts, open }: OpenAiState): void {
-    restoreCounts(this, counts);
-    this.#open.restore(open);
   }
 
   /** Arguments of tools come whole, as objects. */

@@ -8,9 +8,8 @@
  * Each text of each choice is a run, also those that other servers (vLLM, OpenRouter, Mistral) have added. What is held
  * back leaves before the choice's `finish_reason`.
  */
-import { isObject, type JsonObject, maskLeaves, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
-import { dropLogprobs, eachPiece, errorText, nest, type OpenAiState, OpenRuns, openaiUsage } from "./openai-parts.ts";
-import { countsOf, restoreCounts } from "./stream-state.ts";
+import { isObject, type JsonObject, maskLeaves, type TextRuns } from "./message-leaves.ts";
+import { dropLogprobs, eachPiece, errorText, nest, OpenRunsStream, openaiUsage } from "./openai-parts.ts";
 
 /** Members that are no text of the model, or are read by themselves. */
 const chunkKeys: ReadonlySet<string> = new Set([
@@ -22,13 +21,7 @@ export function isChatChunk(event: JsonObject): boolean {
   return Array.isArray(event["choices"]);
 }
 
-export class ChatStream implements StreamRewriter {
-  inputTokens: number | null = null;
-  outputTokens: number | null = null;
-  readonly toolCalls: string[] = [];
-  error: string | null = null;
-  readonly #open = new OpenRuns();
-
+export class ChatStream extends OpenRunsStream {
   event(event: JsonObject, runs: TextRuns): JsonObject[] | null {
     const { choices, usage } = event;
     if (isObject(usage)) this.#usage(usage);
@@ -43,19 +36,6 @@ export class ChatStream implements StreamRewriter {
     return rest.length === 0 && !changed ? null : [...rest, event];
   }
 
-  end(runs: TextRuns): JsonObject[] {
-    return this.#open.close(runs, null).rest;
-  }
-
-  save(): OpenAiState {
-    return { counts: countsOf(this), open: this.#open.save() };
-  }
-
-  restore({ counts, open }: OpenAiState): void {
-    restoreCounts(this, counts);
-    this.#open.restore(open);
-  }
-
   #choice(event: JsonObject, choice: JsonObject, place: number, runs: TextRuns, rest: JsonObject[]): boolean {
     const { delta, finish_reason: reason } = choice;
     const index = typeof choice["index"] === "number" ? choice["index"] : place;
@@ -66,7 +46,7 @@ export class ChatStream implements StreamRewriter {
     const push = (node: JsonObject, key: string, way: readonly (string | number)[], member: string): void => {
       const run = `${owner} ${member} ${way.join(".")}`;
       const carry = (text: string): JsonObject => chunkWith(event, index, member, way, text);
-      changed = this.#open.push(runs, run, owner, { node, key }, carry) || changed;
+      changed = this.open.push(runs, run, owner, { node, key }, carry) || changed;
       pieces.set(run, { node, key });
     };
     if (typeof choice["text"] === "string" && choice["text"] !== "") push(choice, "text", [], "text");
@@ -75,7 +55,7 @@ export class ChatStream implements StreamRewriter {
       eachPiece(delta, (node, key, way) => push(node, key, way, "delta"));
     }
     if (reason !== null && reason !== undefined) {
-      const closed = this.#open.close(runs, owner, pieces);
+      const closed = this.open.close(runs, owner, pieces);
       rest.push(...closed.rest);
       changed ||= closed.changed;
     }

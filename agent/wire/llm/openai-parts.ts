@@ -1,6 +1,21 @@
 /** What the streams of OpenAI's APIs have in common: runs of text by their place, and what would tell of them anyway. */
-import { isHandle, isObject, type JsonObject, limitRuns, type TextRuns } from "./message-leaves.ts";
-import { type Carry, type CarryState, type Counts, carryOf, saveCarry } from "./stream-state.ts";
+import {
+  isHandle,
+  isObject,
+  type JsonObject,
+  limitRuns,
+  type StreamRewriter,
+  type TextRuns,
+} from "./message-leaves.ts";
+import {
+  type Carry,
+  type CarryState,
+  type Counts,
+  carryOf,
+  countsOf,
+  restoreCounts,
+  saveCarry,
+} from "./stream-state.ts";
 
 /** A run that may hold something back, and the event that would carry it. */
 interface OpenRun {
@@ -10,9 +25,9 @@ interface OpenRun {
   readonly carry: Carry;
 }
 
-export type OpenRunsState = ReadonlyMap<string, Omit<OpenRun, "carry"> & { readonly carry: CarryState }>;
+type OpenRunsState = ReadonlyMap<string, Omit<OpenRun, "carry"> & { readonly carry: CarryState }>;
 
-export interface OpenAiState {
+interface OpenAiState {
   readonly counts: Counts;
   readonly open: OpenRunsState;
 }
@@ -72,6 +87,30 @@ export class OpenRuns {
       }
     }
     return { rest, changed };
+  }
+}
+
+/** A stream whose texts are such runs: what it knows between two events, and what it still holds at its end. */
+export abstract class OpenRunsStream implements StreamRewriter {
+  inputTokens: number | null = null;
+  outputTokens: number | null = null;
+  readonly toolCalls: string[] = [];
+  error: string | null = null;
+  protected readonly open = new OpenRuns();
+
+  abstract event(event: JsonObject, runs: TextRuns): JsonObject[] | null;
+
+  end(runs: TextRuns): JsonObject[] {
+    return this.open.close(runs, null).rest;
+  }
+
+  save(): OpenAiState {
+    return { counts: countsOf(this), open: this.open.save() };
+  }
+
+  restore({ counts, open }: OpenAiState): void {
+    restoreCounts(this, counts);
+    this.open.restore(open);
   }
 }
 

@@ -9,9 +9,8 @@
  * the deltas of one X of one part are a run. What is held back leaves as one more delta before X.done; the events that
  * tell the same text once more are masked whole.
  */
-import { isObject, type JsonObject, maskLeaves, type StreamRewriter, type TextRuns } from "./message-leaves.ts";
-import { dropLogprobs, eachPiece, errorText, nest, type OpenAiState, OpenRuns, openaiUsage } from "./openai-parts.ts";
-import { countsOf, restoreCounts } from "./stream-state.ts";
+import { isObject, type JsonObject, maskLeaves, type TextRuns } from "./message-leaves.ts";
+import { dropLogprobs, eachPiece, errorText, nest, OpenRunsStream, openaiUsage } from "./openai-parts.ts";
 
 /** Sound and pictures in base64. */
 const bytesType = /(?:^|\.)(?:output_)?audio\.delta$|partial_image$/;
@@ -23,16 +22,12 @@ export function isResponsesEvent(event: JsonObject): boolean {
   return typeof event["type"] === "string" || /^thread\./.test(String(event["object"]));
 }
 
-export class ResponsesStream implements StreamRewriter {
-  inputTokens: number | null = null;
-  outputTokens: number | null = null;
-  readonly toolCalls: string[] = [];
-  error: string | null = null;
-  readonly #open = new OpenRuns();
+export class ResponsesStream extends OpenRunsStream {
   readonly #realtime: boolean;
 
   /** `realtime`: many responses, side by side, and transcripts of what the user says beside them. */
   constructor(realtime = false) {
+    super();
     this.#realtime = realtime;
   }
 
@@ -47,28 +42,15 @@ export class ResponsesStream implements StreamRewriter {
     return rest.length === 0 && !changed ? null : [...rest, event];
   }
 
-  end(runs: TextRuns): JsonObject[] {
-    return this.#open.close(runs, null).rest;
-  }
-
-  save(): OpenAiState {
-    return { counts: countsOf(this), open: this.#open.save() };
-  }
-
-  restore({ counts, open }: OpenAiState): void {
-    restoreCounts(this, counts);
-    this.#open.restore(open);
-  }
-
   #ended(type: string, event: JsonObject, runs: TextRuns): JsonObject[] {
     const base = baseOf(type, this.#realtime);
     if (this.#realtime && type === "response.done") {
       const { response } = event;
-      return isObject(response) ? this.#open.closeResponse(runs, response["id"]) : [];
+      return isObject(response) ? this.open.closeResponse(runs, response["id"]) : [];
     }
     // Parts and items end after each X of them; what is left of an X that said no end leaves at the very last.
-    if (base !== null) return this.#open.close(runs, ownerOf(base, event)).rest;
-    return !this.#realtime && lastType.test(type) ? this.#open.close(runs, null).rest : [];
+    if (base !== null) return this.open.close(runs, ownerOf(base, event)).rest;
+    return !this.#realtime && lastType.test(type) ? this.open.close(runs, null).rest : [];
   }
 
   #delta(event: JsonObject, type: string, runs: TextRuns): JsonObject[] | null {
@@ -82,7 +64,7 @@ export class ResponsesStream implements StreamRewriter {
       if (delta === "") return hadLogprobs ? [event] : null;
       const carry = (text: string): JsonObject => ({ ...like, ...noLogprobs(like), delta: text });
       const place = { node: event, key: "delta", response: event["response_id"] };
-      const changed = this.#open.push(runs, `${owner} ${base}`, owner, place, carry);
+      const changed = this.open.push(runs, `${owner} ${base}`, owner, place, carry);
       return changed || hadLogprobs ? [event] : null;
     }
     if (!isObject(delta)) return maskLeaves(event, runs) || hadLogprobs ? [event] : null;
@@ -91,7 +73,7 @@ export class ResponsesStream implements StreamRewriter {
     eachPiece(delta, (node, key, way) => {
       const carry = (text: string): JsonObject => ({ ...like, delta: nest(way, text) });
       const run = `${owner} ${way.join(".")}`;
-      changed = this.#open.push(runs, run, owner, { node, key }, carry) || changed;
+      changed = this.open.push(runs, run, owner, { node, key }, carry) || changed;
     });
     return changed ? [event] : null;
   }

@@ -2,11 +2,15 @@
 import { largeBodyBytesMin } from "../http/large-body.ts";
 import { LongParts } from "../http/long-parts.ts";
 import type { StreamBody } from "./api.ts";
+import type { StreamRewriter } from "./message-leaves.ts";
 
 export abstract class PartsBody<Part> implements StreamBody {
+  /** Has the counts, and changes what the parts say. */
+  protected readonly rewriter: StreamRewriter;
   readonly #parts: LongParts<Part>;
 
-  constructor() {
+  constructor(rewriter: StreamRewriter) {
+    this.rewriter = rewriter;
     this.#parts = new LongParts<Part>({
       raw: (part) => this.raw(part),
       change: (part, mayDefer) => (mayDefer && this.raw(part).length > largeBodyBytesMin ? null : this.change(part)),
@@ -24,10 +28,22 @@ export abstract class PartsBody<Part> implements StreamBody {
   abstract end(): Buffer;
   abstract save(): unknown;
   abstract restore(state: never): void;
-  abstract get inputTokens(): number | null;
-  abstract get outputTokens(): number | null;
-  abstract get toolCalls(): readonly string[];
-  abstract get error(): string | null;
+
+  get inputTokens(): number | null {
+    return this.rewriter.inputTokens;
+  }
+
+  get outputTokens(): number | null {
+    return this.rewriter.outputTokens;
+  }
+
+  get toolCalls(): readonly string[] {
+    return this.rewriter.toolCalls;
+  }
+
+  get error(): string | null {
+    return this.rewriter.error;
+  }
 
   get heldBytes(): number {
     return this.cutBytes + this.#parts.heldBytes;

@@ -26,24 +26,8 @@ export abstract class EventBody<Part> extends PartsBody<Part> {
   readonly context: EventContext;
 
   constructor(context: EventContext) {
-    super();
+    super(context.rewriter);
     this.context = context;
-  }
-
-  get inputTokens(): number | null {
-    return this.context.rewriter.inputTokens;
-  }
-
-  get outputTokens(): number | null {
-    return this.context.rewriter.outputTokens;
-  }
-
-  get toolCalls(): readonly string[] {
-    return this.context.rewriter.toolCalls;
-  }
-
-  get error(): string | null {
-    return this.context.rewriter.error;
   }
 
   /** An event as it came. */
@@ -57,7 +41,7 @@ export abstract class EventBody<Part> extends PartsBody<Part> {
       return masked === text ? null : [{ event: {}, text: masked, own: true }];
     }
     this.note(event);
-    const events = this.context.rewriter.event(event, this.context.runs);
+    const events = this.rewriter.event(event, this.context.runs);
     if (events === null) {
       const masked = this.#paths(text);
       return masked === text ? null : [{ event, text: masked, own: true }];
@@ -75,9 +59,7 @@ export abstract class EventBody<Part> extends PartsBody<Part> {
   }
 
   protected rest(): { event: JsonObject; text: string }[] {
-    return this.context.rewriter
-      .end(this.context.runs)
-      .map((event) => ({ event, text: this.#paths(JSON.stringify(event)) }));
+    return this.rewriter.end(this.context.runs).map((event) => ({ event, text: this.#paths(JSON.stringify(event)) }));
   }
 
   #paths(text: string): string {
@@ -109,12 +91,12 @@ export class SseBody extends EventBody<SseBlock> {
   }
 
   save() {
-    return { named: this.#named, rewriter: this.context.rewriter.save() };
+    return { named: this.#named, rewriter: this.rewriter.save() };
   }
 
   restore({ named, rewriter }: ReturnType<SseBody["save"]>): void {
     this.#named = named;
-    this.context.rewriter.restore(rewriter as never);
+    this.rewriter.restore(rewriter as never);
   }
 
   end(): Buffer {
@@ -181,11 +163,11 @@ export class NdjsonBody extends EventBody<Buffer> {
   }
 
   save() {
-    return { rewriter: this.context.rewriter.save() };
+    return { rewriter: this.rewriter.save() };
   }
 
   restore({ rewriter }: ReturnType<NdjsonBody["save"]>): void {
-    this.context.rewriter.restore(rewriter as never);
+    this.rewriter.restore(rewriter as never);
   }
 
   end(): Buffer {
