@@ -5,6 +5,7 @@ import { freshName, openOwnKey, verifierArgument, witnessKeyFiles } from "../../
 import { cosignatureKeyType, formatVerifier, noteKeyType } from "../../controller/audit/note.ts";
 import { openWitness, requestBytesMax, type Witness } from "../../controller/audit/witness.ts";
 import { WeirError } from "../errors.ts";
+import { type Listener, listen } from "../health/listening.ts";
 import { readListenAddress } from "../listen-address.ts";
 import { readArguments } from "./arguments.ts";
 import type { CommandIo } from "./io.ts";
@@ -23,7 +24,6 @@ people, than the controller: "weir up --witness URL#KEY" shows it every checkpoi
   --state DIR          its key and what it has seen (default ${stateDirDefault})
 `;
 
-/** Connections at once; more are refused. */
 const connectionsMax = 64;
 const requestWithinMs = 10_000;
 
@@ -65,36 +65,11 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   return 0;
 }
 
-export async function serveWitness(
-  witness: Witness,
-  host: string,
-  port: number,
-): Promise<{ readonly port: number; close(): Promise<void> }> {
+export function serveWitness(witness: Witness, host: string, port: number): Promise<Listener> {
   const server = createServer((request, response) => {
     answer(request, response, witness).catch(() => response.destroy());
   });
-  server.maxConnections = connectionsMax;
-  server.headersTimeout = requestWithinMs;
-  server.requestTimeout = requestWithinMs;
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause: NodeJS.ErrnoException) => {
-      reject(
-        cause.code === "EADDRINUSE"
-          ? new WeirError("WEIR_PORT_IN_USE", `${host}:${port} is in use. Take another with --listen.`, { cause })
-          : cause,
-      );
-    });
-    server.listen(port, host, resolve);
-  });
-  const bound = server.address();
-  return {
-    port: typeof bound === "object" && bound !== null ? bound.port : port,
-    async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
-      await closed;
-    },
-  };
+  return listen(server, { host, port, option: "--listen", connectionsMax, requestWithinMs });
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, witness: Witness): Promise<void> {

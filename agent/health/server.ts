@@ -1,6 +1,6 @@
 /** `/metrics` for Prometheus and `/healthz` for who restarts what fails. No secrets, no names of people or targets. */
 import { createServer } from "node:http";
-import { WeirError } from "../errors.ts";
+import { type Listener, listen } from "./listening.ts";
 import { type Metric, metricsContentType, renderMetrics } from "./metrics.ts";
 
 export interface HealthSource {
@@ -11,18 +11,13 @@ export interface HealthSource {
   warnings(): readonly string[];
 }
 
-export interface HealthServer {
-  readonly port: number;
-  close(): Promise<void>;
-}
-
 const connectionsMax = 32;
 const requestWithinMs = 5_000;
 
 export async function startHealth(
   { host, port }: { readonly host: string; readonly port: number },
   source: HealthSource,
-): Promise<HealthServer> {
+): Promise<Listener> {
   const server = createServer((request, response) => {
     const path = (request.url ?? "").split("?")[0];
     response.setHeader("X-Content-Type-Options", "nosniff");
@@ -42,26 +37,10 @@ export async function startHealth(
       `${JSON.stringify({ status: failures.length === 0 ? "ok" : "failing", failures, warnings: source.warnings() })}\n`,
     );
   });
-  server.maxConnections = connectionsMax;
-  server.headersTimeout = requestWithinMs;
-  server.requestTimeout = requestWithinMs;
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause: NodeJS.ErrnoException) => {
-      const taken = `${host}:${port} is in use. Take another with --listen-metrics ADDR:PORT.`;
-      reject(cause.code === "EADDRINUSE" ? new WeirError("WEIR_PORT_IN_USE", taken, { cause }) : cause);
-    });
-    server.listen(port, host, resolve);
-  });
+  const option = "--listen-metrics ADDR:PORT";
+  const listener = await listen(server, { host, port, option, connectionsMax, requestWithinMs });
   server.unref();
-  const bound = server.address();
-  return {
-    port: typeof bound === "object" && bound !== null ? bound.port : port,
-    async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
-      await closed;
-    },
-  };
+  return listener;
 }
 
 function ofProcess(): Metric[] {

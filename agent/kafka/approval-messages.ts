@@ -3,8 +3,8 @@
  * request by its SHA-256, and with it session, statement and policy: it fits that one request and no other.
  */
 import { hash, type KeyObject } from "node:crypto";
-import { type SignedKind, signMessage } from "./signed.ts";
-import { kindHeader, topics } from "./topics.ts";
+import { type SignedKind, signedMessage } from "./signed.ts";
+import { topics } from "./topics.ts";
 import type { OutMessage } from "./transport.ts";
 
 export interface ApprovalRequest {
@@ -49,12 +49,7 @@ export function approvalMessage(
   body: ApprovalRequest | ApprovalDecision | ApprovalOutcome,
   key: KeyObject,
 ): OutMessage {
-  return {
-    topic: topics.approvals,
-    key: `${body.agent}/${body.id}`,
-    value: signMessage(kind, body, key),
-    headers: { [kindHeader]: kind },
-  };
+  return signedMessage({ topic: topics.approvals, key: `${body.agent}/${body.id}` }, kind, body, key);
 }
 
 export function requestDigest(text: string): string {

@@ -4,8 +4,8 @@
  * know its record.
  */
 import type { KeyObject } from "node:crypto";
-import { signMessage } from "./signed.ts";
-import { kindHeader, topics } from "./topics.ts";
+import { signedMessage } from "./signed.ts";
+import { topics } from "./topics.ts";
 import type { OutMessage } from "./transport.ts";
 
 export interface AgentHealth {
@@ -52,12 +52,7 @@ export interface HealthWord extends AgentHealth {
 export const healthKind = "agent-health";
 
 export function healthMessage(word: HealthWord, key: KeyObject): OutMessage {
-  return {
-    topic: topics.agents,
-    key: word.agent,
-    value: signMessage(healthKind, word, key),
-    headers: { [kindHeader]: healthKind },
-  };
+  return signedMessage({ topic: topics.agents, key: word.agent }, healthKind, word, key);
 }
 
 const textCharactersMax = 2_048;

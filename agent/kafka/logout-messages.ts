@@ -4,8 +4,8 @@
  * again does nothing. Readers that know no logouts find none of their words in it and let it be.
  */
 import type { KeyObject } from "node:crypto";
-import { signMessage } from "./signed.ts";
-import { kindHeader, topics } from "./topics.ts";
+import { signedMessage } from "./signed.ts";
+import { topics } from "./topics.ts";
 import type { OutMessage } from "./transport.ts";
 
 export interface LogoutWord {
@@ -25,12 +25,7 @@ export function logoutKey({ issuer, subject, sid }: Pick<LogoutWord, "issuer" | 
 }
 
 export function logoutMessage(word: LogoutWord, key: KeyObject): OutMessage {
-  return {
-    topic: topics.revocations,
-    key: logoutKey(word),
-    value: signMessage(logoutKind, word, key),
-    headers: { [kindHeader]: logoutKind },
-  };
+  return signedMessage({ topic: topics.revocations, key: logoutKey(word) }, logoutKind, word, key);
 }
 
 export function asLogout(body: Readonly<Record<string, unknown>>): LogoutWord | null {

@@ -3,8 +3,8 @@
  * under a version that only grows; an older one, another one of the same version, and a tombstone change nothing.
  */
 import type { KeyObject } from "node:crypto";
-import { keyName, policyBytesMax, readSigned, signMessage } from "./signed.ts";
-import { kindHeader, topics } from "./topics.ts";
+import { keyName, policyBytesMax, readSigned, signedMessage } from "./signed.ts";
+import { topics } from "./topics.ts";
 import type { OutMessage } from "./transport.ts";
 
 export interface PolicyBundle {
@@ -25,8 +25,7 @@ const fileShape = /^[\w][\w. -]{0,199}\.ya?ml$/;
 const byCharactersMax = 512;
 
 export function policyMessage(bundle: PolicyBundle, key: KeyObject): OutMessage {
-  const value = signMessage("policy", bundle, key);
-  return { topic: topics.policies, key: bundle.id, value, headers: { [kindHeader]: "policy" } };
+  return signedMessage({ topic: topics.policies, key: bundle.id }, "policy", bundle, key);
 }
 
 /** What a reader of the topic knows already. */

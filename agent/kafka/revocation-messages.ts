@@ -3,8 +3,8 @@
  * older one, and a tombstone, which anybody who may write could leave, change nothing.
  */
 import type { KeyObject } from "node:crypto";
-import { signMessage } from "./signed.ts";
-import { kindHeader, topics } from "./topics.ts";
+import { signedMessage } from "./signed.ts";
+import { topics } from "./topics.ts";
 import type { OutMessage } from "./transport.ts";
 
 export interface RevocationWord {
@@ -24,12 +24,7 @@ export function revocationKey({ subject, issuer }: Pick<RevocationWord, "subject
 }
 
 export function revocationMessage(word: RevocationWord, key: KeyObject): OutMessage {
-  return {
-    topic: topics.revocations,
-    key: revocationKey(word),
-    value: signMessage("revocation", word, key),
-    headers: { [kindHeader]: "revocation" },
-  };
+  return signedMessage({ topic: topics.revocations, key: revocationKey(word) }, "revocation", word, key);
 }
 
 export function asRevocation(body: Readonly<Record<string, unknown>>): RevocationWord | null {

@@ -3,6 +3,8 @@
  * kind of text it is, so that one message is never taken for another. Ed25519 (RFC 8032).
  */
 import { createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
+import { kindHeader } from "./topics.ts";
+import type { OutMessage } from "./transport.ts";
 
 export type SignedKind =
   | "approval-request"
@@ -23,6 +25,16 @@ export function signMessage(kind: SignedKind, body: object, key: KeyObject): Buf
   const text = JSON.stringify(body);
   const signature = sign(null, statement(kind, text), key).toString("base64");
   return Buffer.from(JSON.stringify({ body: text, signature }));
+}
+
+/** The same on its way: `place` is the topic and the message's key in it. */
+export function signedMessage(
+  place: { readonly topic: string; readonly key: string },
+  kind: SignedKind,
+  body: object,
+  key: KeyObject,
+): OutMessage {
+  return { ...place, value: signMessage(kind, body, key), headers: { [kindHeader]: kind } };
 }
 
 export interface SignedMessage {

@@ -10,13 +10,9 @@ import { terminateClientNatively } from "./terminate-native.ts";
 import * as upstreamByNode from "./upstream.ts";
 import { connectUpstreamNatively, type Dial, secureUpstreamNatively } from "./upstream-native.ts";
 
-export interface Terminated extends Omit<byNode.Terminated, "socket"> {
-  readonly socket: Socket;
-}
+export type Terminated = byNode.Terminated<Socket>;
 
-export interface SecuredUpstream extends Omit<upstreamByNode.SecuredUpstream, "socket"> {
-  readonly socket: Socket;
-}
+export type SecuredUpstream = upstreamByNode.SecuredUpstream<Socket>;
 
 export interface TlsEngine {
   readonly name: "native" | "node";

@@ -6,22 +6,9 @@ import { nativeContext } from "./native/context.ts";
 import { handshake } from "./native/handshake.ts";
 import type { SecureSocket } from "./native/secure-socket.ts";
 import { giveUp, takeOver } from "./native/take-over.ts";
+import type { Terminated, TerminateOptions } from "./terminate.ts";
 
 const handshakeMs = 30_000;
-
-export interface TerminateOptions {
-  /** Bytes of the handshake that were read already. */
-  readonly leftover: Buffer;
-  readonly leaf: Leaf;
-  /** Application protocols that are offered (RFC 7301); with none the extension is not answered. */
-  readonly alpn: readonly string[];
-}
-
-export interface Terminated {
-  readonly socket: SecureSocket;
-  readonly tls: { readonly alpn: string | null; readonly certificate: Buffer };
-  readonly serverName: string | null;
-}
 
 /** As long as its leaf is kept. */
 const contexts = new WeakMap<Leaf, object>();
@@ -30,7 +17,7 @@ const contexts = new WeakMap<Leaf, object>();
 export async function terminateClientNatively(
   socket: Socket,
   { leftover, leaf, alpn }: TerminateOptions,
-): Promise<Terminated> {
+): Promise<Terminated<SecureSocket>> {
   try {
     const context = contextOf(leaf);
     const { fd, read } = await takeOver(socket);

@@ -14,8 +14,8 @@ export interface TerminateOptions {
   readonly alpn: readonly string[];
 }
 
-export interface Terminated {
-  readonly socket: TLSSocket;
+export interface Terminated<Secured = TLSSocket> {
+  readonly socket: Secured;
   readonly tls: { readonly alpn: string | null; readonly certificate: Buffer };
   readonly serverName: string | null;
 }

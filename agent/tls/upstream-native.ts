@@ -30,10 +30,6 @@ const certificatesMax = 500;
 
 const agreements = rememberAgreements();
 
-export interface SecuredUpstreamNatively extends Omit<SecuredUpstream, "socket"> {
-  readonly socket: SecureSocket;
-}
-
 /** How the server is reached where TLS comes first. */
 export interface Dial {
   /** A descriptor that is connecting, ours to close. Throws the system's error. */
@@ -51,7 +47,10 @@ interface Leg {
 }
 
 /** Throws WEIR_UPSTREAM_TLS or WEIR_UPSTREAM_PIN_CHANGED with a sentence that says why. */
-export function secureUpstreamNatively(carrier: Socket, options: UpstreamTlsOptions): Promise<SecuredUpstreamNatively> {
+export function secureUpstreamNatively(
+  carrier: Socket,
+  options: UpstreamTlsOptions,
+): Promise<SecuredUpstream<SecureSocket>> {
   return secure({ carrier, take: () => takeOver(carrier) }, options);
 }
 
@@ -59,7 +58,7 @@ export function secureUpstreamNatively(carrier: Socket, options: UpstreamTlsOpti
 export async function connectUpstreamNatively(
   { connect, timeoutMs, unreachable }: Dial,
   options: UpstreamTlsOptions,
-): Promise<SecuredUpstreamNatively> {
+): Promise<SecuredUpstream<SecureSocket>> {
   const take = (): Taken => {
     try {
       return { fd: connect(), read: Buffer.alloc(0) };
@@ -75,7 +74,7 @@ export async function connectUpstreamNatively(
   }
 }
 
-async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUpstreamNatively> {
+async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUpstream<SecureSocket>> {
   const { tls, alpn } = options;
   const expected = expectedName(options);
   const server = { address: options.address, port: options.port, name: expected };

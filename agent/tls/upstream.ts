@@ -28,8 +28,8 @@ export interface UpstreamTlsOptions {
   readonly pins: Pins;
 }
 
-export interface SecuredUpstream {
-  readonly socket: TLSSocket;
+export interface SecuredUpstream<Secured = TLSSocket> {
+  readonly socket: Secured;
   readonly tls: { readonly alpn: string | null; readonly certificate: Buffer };
   readonly names: {
     readonly commonName: string | null;
