@@ -6,17 +6,17 @@ import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import type { Origin } from "../../../agent/kernel/interception.ts";
 import { bridgesIn, gatewayLinks } from "../../../agent/kernel/local-bridges.ts";
-import { type Container, makeHost, type NetnsAgent, type NetnsHost, peer4, peer6, peerServers } from "./netns-host.ts";
+import {
+  type Container,
+  makeHost,
+  type NetnsAgent,
+  type NetnsHost,
+  peer4,
+  peer6,
+  peerServers,
+  target,
+} from "./netns-host.ts";
 
-const tls = { verify: "none", ca: null, clientCertificate: null, serverName: null };
-const target = (hosts: object[], ports: number[]) => ({
-  name: "db",
-  protocol: "postgres",
-  hosts,
-  ports,
-  tls,
-  credential: null,
-});
 const options = {
   scope: { kind: "host" },
   targets: [target([{ kind: "any" }], [5432]), target([{ kind: "suffix", suffix: ".example.com" }], [8080])],

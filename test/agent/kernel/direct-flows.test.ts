@@ -7,21 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { makeHost, type NetnsAgent, type NetnsHost, peer4, peer6 } from "./netns-host.ts";
+import { makeHost, type NetnsAgent, type NetnsHost, peer4, peer6, target } from "./netns-host.ts";
 
 const isRoot = process.getuid?.() === 0;
-const tls = { verify: "none", ca: null, clientCertificate: null, serverName: null };
-const target = (host: object, port: number) => ({
-  name: `port ${port}`,
-  protocol: "postgres",
-  hosts: [host],
-  ports: [port],
-  tls,
-  credential: null,
-});
-const postgres = target({ kind: "any" }, 5432);
+const targetOn = (host: object, port: number) => target([host], [port], `port ${port}`);
+const postgres = targetOn({ kind: "any" }, 5432);
 /** Governed from the start. */
-const governed = target({ kind: "any" }, 6000);
+const governed = targetOn({ kind: "any" }, 6000);
 
 describe("connections past the agent", { skip: isRoot ? false : "needs root" }, () => {
   let host: NetnsHost;
@@ -94,7 +86,7 @@ describe("connections past the agent", { skip: isRoot ? false : "needs root" }, 
     assert.deepEqual(await say(), ["echo"]);
     const local = await host.inScope(null, client, JSON.stringify(["tcp 127.0.0.1 2222"]));
     assert.deepEqual(await talk(local)(), ["echo"]);
-    const loopback = target({ kind: "cidr", family: 4, address: "127.0.0.1", prefix: 32 }, 2222);
+    const loopback = targetOn({ kind: "cidr", family: 4, address: "127.0.0.1", prefix: 32 }, 2222);
     await agent.ask({ do: "targets", targets: [governed, loopback], egress: "deny" });
     await until(() => endedOf(agent).includes("tcp 127.0.0.1:2222"));
     assert.deepEqual(await say(), ["echo"]);
@@ -151,7 +143,7 @@ describe("connections past the agent", { skip: isRoot ? false : "needs root" }, 
     await once(born, "close");
     rmdirSync(directory);
 
-    const loopback = target({ kind: "cidr", family: 4, address: "127.0.0.1", prefix: 32 }, 2222);
+    const loopback = targetOn({ kind: "cidr", family: 4, address: "127.0.0.1", prefix: 32 }, 2222);
     const second = await host.agent({ ...common, targets: [loopback], scope: { kind: "host" } });
     t.after(() => second.kill());
     assert.match(endedOf(second), /tcp 127\.0\.0\.1:2222/);
@@ -183,7 +175,7 @@ describe("connections past the agent", { skip: isRoot ? false : "needs root" }, 
     const inside = await host.inScope(agent, client, JSON.stringify(["tcp 127.0.0.1 8090", `tcp ${peer4} 8080`]));
     const say = talk(inside);
     assert.deepEqual(await say(), ["ended", "echo"]);
-    const named = target({ kind: "name", name: peer4 }, 8080);
+    const named = targetOn({ kind: "name", name: peer4 }, 8080);
     await agent.ask({ do: "targets", targets: [named], egress: "allow" });
     await until(() => endedOf(agent).includes(`tcp ${peer4}:8080`));
     assert.deepEqual(await say(), ["ended", "ended"]);

@@ -9,19 +9,12 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chainNames } from "../../../agent/kernel/firewall-rules.ts";
 import type { Origin } from "../../../agent/kernel/interception.ts";
-import { legacyProgram, makeHost, type NetnsHost, peer4, peer6, peerServers } from "./netns-host.ts";
+import { legacyProgram, makeHost, type NetnsHost, peer4, peer6, peerServers, target } from "./netns-host.ts";
 
 const skip =
   process.getuid?.() !== 0 ? "needs root" : existsSync(legacyProgram) ? false : `there is no ${legacyProgram}`;
-const target = {
-  name: "db",
-  protocol: "postgres",
-  hosts: [{ kind: "any" }],
-  ports: [5432],
-  tls: { verify: "none", ca: null, clientCertificate: null, serverName: null },
-  credential: null,
-};
-const options = { scope: { kind: "run" }, targets: [target], egress: "deny", onFailure: "closed", resolvers: [peer4] };
+const targets = [target([{ kind: "any" }], [5432])];
+const options = { scope: { kind: "run" }, targets, egress: "deny", onFailure: "closed", resolvers: [peer4] };
 const attempts = [5432, 8080].flatMap((port) => [peer4, peer6].map((to) => ({ to, port })));
 const refused = "ECONNREFUSED";
 

@@ -3,18 +3,9 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import type { Origin } from "../../../agent/kernel/interception.ts";
-import { makeHost, type NetnsHost, peer4, peer6, peerServers } from "./netns-host.ts";
+import { makeHost, type NetnsHost, peer4, peer6, peerServers, target } from "./netns-host.ts";
 
 const isRoot = process.getuid?.() === 0;
-const tls = { verify: "none", ca: null, clientCertificate: null, serverName: null };
-const target = (hosts: object[], ports: number[]) => ({
-  name: "db",
-  protocol: "postgres",
-  hosts,
-  ports,
-  tls,
-  credential: null,
-});
 const anyPostgres = [target([{ kind: "any" }], [5432])];
 const run = { scope: { kind: "run" }, targets: anyPostgres, egress: "deny", onFailure: "closed", resolvers: [peer4] };
 const both = [

@@ -12,6 +12,12 @@ export const legacyProgram = "/usr/sbin/xtables-legacy-multi";
 export const peer4 = "10.77.0.2";
 export const peer6 = "fd77::2";
 
+/** A target as the policy would have it. */
+export function target(hosts: readonly object[], ports: readonly number[], name = "db") {
+  const tls = { verify: "none", ca: null, clientCertificate: null, serverName: null };
+  return { name, protocol: "postgres", hosts, ports, tls, credential: null };
+}
+
 export interface Attempt {
   readonly to: string;
   readonly port: number;

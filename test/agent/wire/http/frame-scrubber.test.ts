@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { tunnelScrubberFor } from "../../../../agent/wire/http/credential.ts";
 import type { ReplyReader } from "../../../../agent/wire/http/dialect.ts";
 import { MessageReader } from "../../../../agent/wire/websocket/messages.ts";
+import { rawFrame as frame } from "../websocket/frames.ts";
 
 const token = "sk-canary-0123456789";
 /** What may stand of a secret that ends a message: fewer letters than are told from other text. */
@@ -13,15 +14,6 @@ function scrubber(): ReplyReader {
   const made = tunnelScrubberFor({ kind: "bearer", token }, "websocket");
   assert.ok(made !== null);
   return made;
-}
-
-function frame(op: number, text: string, final = true): Buffer {
-  const payload = Buffer.from(text, "latin1");
-  const first = (final ? 0x80 : 0) | op;
-  if (payload.length < 126) return Buffer.concat([Buffer.from([first, payload.length]), payload]);
-  const head = Buffer.from([first, 126, 0, 0]);
-  head.writeUInt16BE(payload.length, 2);
-  return Buffer.concat([head, payload]);
 }
 
 /** All payloads, in order; throws where frames are broken. */

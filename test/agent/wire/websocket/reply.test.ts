@@ -5,21 +5,12 @@ import { compileMaskPlan, type MaskPlan } from "../../../../agent/mask/plan.ts";
 import { MessageReader } from "../../../../agent/wire/websocket/messages.ts";
 import { WebSocketReply, waitingHeadsMax } from "../../../../agent/wire/websocket/reply.ts";
 import { detectorNames, samples } from "../../mask/values.ts";
+import { rawFrame } from "./frames.ts";
 
 const plan = compileMaskPlan([{ detectors: ["credit-card", "email"], with: "redact" }], Buffer.alloc(32)) as MaskPlan;
 
 function frame(op: number, text: string, final = true): Buffer {
   return rawFrame(op, Buffer.from(text, "utf8").toString("latin1"), final);
-}
-
-/** One character is one byte. */
-function rawFrame(op: number, text: string, final = true): Buffer {
-  const payload = Buffer.from(text, "latin1");
-  const first = (final ? 0x80 : 0) | op;
-  if (payload.length < 126) return Buffer.concat([Buffer.from([first, payload.length]), payload]);
-  const head = Buffer.from([first, 126, 0, 0]);
-  head.writeUInt16BE(payload.length, 2);
-  return Buffer.concat([head, payload]);
 }
 
 const stream = Buffer.concat([
