@@ -11,6 +11,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
+import { beneath } from "../core/beneath.ts";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -291,18 +292,12 @@ function drop(session: ClientHttp2Session | ServerHttp2Session, socket: Socket):
   socket.destroy();
 }
 
-/** What node:net keeps beneath a socket; node:tls passes the question on. */
-interface Beneath {
-  getpeername?(out: object): number;
-}
-
 /**
  * The kernel knows no peer any more. A reset that comes while node:http2 writes is no event of its session: it has stopped
  * reading then, the failed write is told to nobody, and session, socket and all that waits for it would stay for ever.
  */
 function isGone(socket: Socket): boolean {
-  const handle = (socket as Socket & { readonly _handle?: Beneath | null })._handle;
-  return !socket.destroyed && (handle?.getpeername?.({}) ?? 0) < 0;
+  return !socket.destroyed && (beneath(socket)?.getpeername?.({}) ?? 0) < 0;
 }
 
 const watched = new Set<Http2Session>();

@@ -7,6 +7,7 @@ import { openArchive } from "../archive/store.ts";
 import { startRetention } from "../archive/thread.ts";
 import { type AgentConfig, configHelp, readConfig } from "../config.ts";
 import { startControl } from "../control/server.ts";
+import { descriptorOf } from "../core/beneath.ts";
 import { WeirError } from "../errors.ts";
 import { agentMetrics } from "../health/agent-metrics.ts";
 import { type HealthSource, startHealth } from "../health/server.ts";
@@ -88,7 +89,7 @@ export async function serve(
   await kafka.start(started);
   const control = await startControl({
     path: config.controlSocket,
-    peerOf: (socket) => peerCredentials((socket as unknown as { _handle: { fd: number } })._handle.fd),
+    peerOf: (socket) => peerCredentials(descriptorOf(socket)),
     answer: controlAnswers(started, controller, config),
   }).catch(async (error: unknown) => {
     await started.close();

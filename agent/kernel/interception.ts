@@ -4,6 +4,7 @@
  */
 import { randomInt } from "node:crypto";
 import { Socket } from "node:net";
+import { descriptorOf } from "../core/beneath.ts";
 import type { Endpoint, ProcessInfo } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -310,7 +311,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
         };
       }
       const seen = packets.takeRedirected(source);
-      const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
+      const fd = descriptorOf(socket);
       const destination = fd < 0 ? null : originalDestination(fd);
       if (destination === null || isOwnListener(destination)) return null;
       const owner = overBridge
