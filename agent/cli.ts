@@ -47,7 +47,7 @@ const commands: Readonly<Record<string, Command>> = {
   trust: { summary: "install or remove Weir's certificate authority", load: () => import("./commands/trust.ts") },
   verify: { summary: "check the record: chain, heads, gaps", load: () => import("./commands/verify.ts") },
   witness: { summary: "cosign the checkpoints of audit logs elsewhere", load: () => import("./commands/witness.ts") },
-  export: { summary: "the record as OCSF, JSON lines or CEF", load: () => import("./commands/export.ts") },
+  export: { summary: "the record as OCSF, JSON lines, CEF or CSV", load: () => import("./commands/export.ts") },
   doctor: {
     summary: "what this kernel and host can do, and what is missing",
     load: () => import("./commands/doctor.ts"),
@@ -84,7 +84,7 @@ const exitCodes: Partial<Record<ErrorCode, number>> = {
 
 function usage(): string {
   const lines = Object.entries(commands).map(([name, { summary }]) => `  weir ${name.padEnd(10)} ${summary}`);
-  return `weir: every connection that leaves this host is decided, masked and recorded\n\n${lines.join("\n")}\n\nEach has --help; weir --version. Exit codes: 0 ok, 1 the answer is no, 2 wrong use, 3 cannot run here.\n`;
+  return `weir: every connection that leaves this host is decided, masked and recorded\n\n${lines.join("\n")}\n\nEach has --help; weir --version. Exit codes: 0 ok, 1 the answer is no, 2 wrong use, 3 cannot run here.\nWEIR_STATE in the environment names another state directory than ${defaultStateDir}, WEIR_CONTROLLER_STATE the controller's.\n`;
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -108,6 +108,12 @@ async function main(args: readonly string[]): Promise<number> {
   if (command.serves === true) useCompileCache(rest, process.env);
   const { run } = await command.load();
   return run(rest, commandIo(stateDir, command.cleansUp === true));
+}
+
+/** Wrong use is often answered with the command's help, which needs no code behind it. */
+function sentenceOf({ message, code }: WeirError): string {
+  if (!message.endsWith("\n")) return `weir: ${message} [${code}]`;
+  return message.startsWith("weir ") ? message.trimEnd() : `weir: ${message.trimEnd()}`;
 }
 
 /**
@@ -141,7 +147,7 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   if (error instanceof WeirError) {
-    process.stderr.write(`weir: ${error.message} [${error.code}]\n`);
+    process.stderr.write(`${sentenceOf(error)}\n`);
     process.exitCode = exitCodes[error.code] ?? 3;
   } else if (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) {
     process.stderr.write(`weir: ${error.message} [WEIR_USAGE]\n`);

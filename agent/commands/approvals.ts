@@ -34,7 +34,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   const { values, positionals } = told;
   const path = controlSocketPath(values.state ?? io.stateDir);
   const [verb = "ls", id, ...rest] = positionals;
-  if (rest.length > 0) throw new WeirError("WEIR_USAGE", `Too many words. ${help}`);
+  if (rest.length > 0) throw new WeirError("WEIR_USAGE", `Too many words.\n\n${help}`);
   if (verb === "ls" && id === undefined) {
     const reply = await askAgent(path, { op: "approvals" });
     const approvals = "approvals" in reply ? reply.approvals : [];

@@ -23,7 +23,10 @@ weir login --forget [--state DIR]
 
 Logs you in at the issuer that the policy names for it (identity.issuers, login): open the address that is shown in any
 browser. Everything under your user id then has your identity until the token expires; after that it is refused until
-you log in again, or --forget it.
+you log in again, or --forget it. Not for root, who is the host's own programs, too.
+
+  --issuer URL   which one, where the policy names several
+  --state DIR    state directory of the agent (default /var/lib/weir)
 `;
 
 const waitMs = 10 * 60_000;

@@ -70,7 +70,7 @@ export async function runPublish(args: readonly string[], io: CommandIo): Promis
     if (paths.length > 0) throw new WeirError("WEIR_USAGE", help);
     return list(kafka, key, values.json, io);
   }
-  if (paths.length === 0) throw new WeirError("WEIR_USAGE", `Which policy? ${help}`);
+  if (paths.length === 0) throw new WeirError("WEIR_USAGE", `Which policy?\n\n${help}`);
   const version = values.version === undefined ? null : readVersion(values.version);
   return publish({ kafka, key, id: values.id, version, paths, json: values.json }, io);
 }

@@ -1,17 +1,19 @@
 /** `weir policy status`: what is in force on this host. */
-import { parseArgs } from "node:util";
 import { askAgent } from "../control/client.ts";
 import { WeirError } from "../errors.ts";
+import { readArguments } from "./arguments.ts";
 import { type CommandIo, controlSocketPath } from "./io.ts";
 import { printable } from "./printable.ts";
 
 const nameCharactersMax = 512;
 
-export async function policyStatus(args: readonly string[], io: CommandIo): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
+export async function policyStatus(args: readonly string[], io: CommandIo, help: string): Promise<number> {
+  const told = readArguments(io, help, {
+    args,
     options: { state: { type: "string" }, json: { type: "boolean", default: false } },
   });
+  if (told === null) return 0;
+  const { values } = told;
   const reply = await askAgent(controlSocketPath(values.state ?? io.stateDir), { op: "status" });
   if (!("status" in reply)) throw new WeirError("WEIR_CONTROL_REFUSED", "The agent gave no status.");
   const { policy: digest, mode, follows, origin } = reply.status;

@@ -74,7 +74,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   // Loaded where it is needed, with the libraries for Kafka.
   if (args[0] === "publish" || args[0] === "published")
     return (await import("./policy-publish.ts")).runPublish(args, io);
-  if (args[0] === "status") return policyStatus(args.slice(1), io);
+  if (args[0] === "status") return policyStatus(args.slice(1), io, help);
   const { values, positionals } = parse(args);
   const [verb, ...paths] = positionals;
   if (values.help || verb === undefined) {
@@ -87,8 +87,8 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   }
   if (verb === "fingerprint") return await fingerprint(paths, io);
   if (verb !== "check" && verb !== "test" && verb !== "explain")
-    throw new WeirError("WEIR_USAGE", `There is no \`weir policy ${verb}\`. ${help}`);
-  if (paths.length === 0) throw new WeirError("WEIR_USAGE", `Which policy? ${help}`);
+    throw new WeirError("WEIR_USAGE", `There is no \`weir policy ${verb}\`.\n\n${help}`);
+  if (paths.length === 0) throw new WeirError("WEIR_USAGE", `Which policy?\n\n${help}`);
   if (verb === "test") return await test(paths, values, io);
   const policy = load(policyFiles(paths), values, io);
   if (policy === null) return 2;
@@ -144,7 +144,7 @@ async function test(paths: readonly string[], values: Values, io: CommandIo): Pr
 async function explainOne(policy: Policy, values: Values, io: CommandIo): Promise<number> {
   const request = requestAsked(values);
   if (values.sql === undefined && Object.keys(request).length === 0)
-    throw new WeirError("WEIR_USAGE", `Which statement or request? Give --sql, --http, --prompt or --tool. ${help}`);
+    throw new WeirError("WEIR_USAGE", `Which statement or request? Give --sql, --http, --prompt or --tool.\n\n${help}`);
   if (values.uid !== undefined && !/^\d{1,10}$/.test(values.uid))
     throw new WeirError("WEIR_USAGE", `--uid ${values.uid}: a number is expected.`);
   const usual = values.sql === undefined ? "request" : "statement";

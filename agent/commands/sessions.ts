@@ -126,7 +126,9 @@ function describe(type: string, fields: Fields): string {
       const text = fields["kind"] === "connect" ? "connect" : operationText(fields);
       const parameters = fields["parameters"] as (string | null)[];
       const bound = parameters.length === 0 ? "" : `  [${parameters.map((p) => p ?? "NULL").join(", ")}]`;
-      return `${verdict.padEnd(5)} ${text}${bound}  (${fields["rule"]}${verdict === "ALLOW" ? "" : `: ${fields["reason"]}`})`;
+      const wouldBe = verdict === "ALLOW" && fields["wouldBe"] !== null ? ` would ${fields["wouldBe"]}` : "";
+      const why = verdict === "ALLOW" && wouldBe === "" ? "" : `${wouldBe}: ${fields["reason"]}`;
+      return `${verdict.padEnd(5)} ${text}${bound}  (${fields["rule"]}${why})`;
     }
     case "Approval":
       return `      ${fields["decision"]} by ${fields["by"]} ${fields["reason"]}`;

@@ -6,7 +6,8 @@ import { printable } from "./printable.ts";
 
 export const help = `weir summary [--since TIME] [--fail-on-deny] [--json] [--state DIR]
 
-What was decided: how many operations for each target, what was denied or refused, and what happened to the agent.
+What was decided: how many operations for each target, what was denied or refused, what a rule or policy in mode report
+would have denied or held, and what happened to the agent.
 As Markdown, or as JSON. With --fail-on-deny the exit code is 1 when anything was denied or refused.
 TIME is ISO 8601.
 `;
@@ -27,6 +28,8 @@ interface Summary {
   readonly targets: Record<string, Counts>;
   /** What was denied, with how often. */
   readonly denied: Record<string, number>;
+  /** What passed because of mode `report`. */
+  readonly wouldBe: Record<string, number>;
   readonly refused: Record<string, number>;
   readonly events: string[];
 }
@@ -51,7 +54,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
 }
 
 export function summarize(entries: Iterable<ReadEntry>, sinceMs: number): Summary {
-  const summary: Summary = { sessions: 0, targets: {}, denied: {}, refused: {}, events: [] };
+  const summary: Summary = { sessions: 0, targets: {}, denied: {}, wouldBe: {}, refused: {}, events: [] };
   const targetOf = new Map<string, string>();
   for (const { session, type, timeMs, fields } of entries) {
     if (type === "SessionStart") targetOf.set(session, String(fields["target"]));
@@ -72,8 +75,10 @@ function countOperation(summary: Summary, target: string, fields: Fields): void 
   const action = String(fields["action"]);
   if (action !== "allow" && action !== "deny" && action !== "hold") return;
   countsOf(summary, target)[action] += 1;
-  if (action === "deny")
-    add(summary.denied, `${fields["text"] || fields["kind"]}\n${fields["rule"]}: ${fields["reason"]}`);
+  const what = `${fields["text"] || fields["kind"]}\n${fields["rule"]}`;
+  if (action === "deny") add(summary.denied, `${what}: ${fields["reason"]}`);
+  else if (action === "allow" && fields["wouldBe"] !== null)
+    add(summary.wouldBe, `${what} would ${fields["wouldBe"]}: ${fields["reason"]}`);
 }
 
 function countsOf(summary: Summary, target: string): Counts {
@@ -94,15 +99,8 @@ function markdown(summary: Summary): string {
       lines.push(`| ${cell(name)} | ${allow} | ${deny} | ${hold} | ${masked} |`);
     lines.push("");
   }
-  const denied = Object.entries(summary.denied);
-  if (denied.length > 0) {
-    lines.push("### Denied", "", "| times | operation | rule |", "|--:|---|---|");
-    for (const [key, times] of denied.slice(0, linesMax)) {
-      const at = key.lastIndexOf("\n");
-      lines.push(`| ${times} | ${cell(key.slice(0, at))} | ${cell(key.slice(at + 1))} |`);
-    }
-    lines.push(...rest(denied.length), "");
-  }
+  lines.push(...operations("Denied", summary.denied));
+  lines.push(...operations("Would be denied or held, in mode report", summary.wouldBe));
   const refused = Object.entries(summary.refused);
   if (refused.length > 0) {
     lines.push("### Refused connections", "", "| times | what |", "|--:|---|");
@@ -114,6 +112,16 @@ function markdown(summary: Summary): string {
     lines.push(...rest(summary.events.length), "");
   }
   return `${lines.join("\n")}\n`;
+}
+
+function operations(heading: string, counts: Readonly<Record<string, number>>): string[] {
+  const entries = Object.entries(counts);
+  if (entries.length === 0) return [];
+  const lines = entries.slice(0, linesMax).map(([key, times]) => {
+    const at = key.lastIndexOf("\n");
+    return `| ${times} | ${cell(key.slice(0, at))} | ${cell(key.slice(at + 1))} |`;
+  });
+  return [`### ${heading}`, "", "| times | operation | rule |", "|--:|---|---|", ...lines, ...rest(entries.length), ""];
 }
 
 function rest(count: number): string[] {

@@ -145,7 +145,7 @@ export const policySchema = {
     apiVersion: { enum: ["weir/v1"] },
     mode: {
       description:
-        "enforce (default); report: everything passes and the record tells what would have been; open: rules are off.",
+        "enforce (default); report: no operation is stopped, held, masked or limited, and the record tells what would have been decided; open: rules are off. defaults.egress holds in every mode.",
       enum: [...modes],
     },
     defaults: {

@@ -139,9 +139,10 @@ function contentOf(type, fields) {
 }
 
 function operation(fields) {
-  if (fields.kind === "connect" && fields.action === "allow") return null;
+  if (fields.kind === "connect" && fields.action === "allow" && !fields.wouldBe) return null;
   const verdict = { allow: "allow-text", deny: "deny-text", hold: "hold-text" }[fields.action];
-  const why = fields.action === "allow" ? "" : `: ${fields.reason}`;
+  const wouldBe = fields.action === "allow" && fields.wouldBe ? ` would ${fields.wouldBe}` : "";
+  const why = fields.action === "allow" && wouldBe === "" ? "" : `${wouldBe}: ${fields.reason}`;
   const line = withChildren(element("p"), element("strong", fields.action, verdict), ` ${fields.rule}${why}`);
   const parameters = (fields.parameters ?? []).map((value, at) => `$${at + 1} = ${value ?? "NULL"}`);
   const text = [fields.text, ...parameters].join("\n");
