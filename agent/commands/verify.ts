@@ -191,6 +191,7 @@ function readKeys(words: readonly string[]): Keys {
 function sayRecord(result: Verification): string {
   if (result.firstBad !== null) {
     const { fault, sentence, segment, offset } = result.firstBad;
+    if (fault === "empty") return `EMPTY: ${sentence}\n`;
     const place = segment === null ? "" : ` (${segment}, byte ${offset})`;
     return `BROKEN: ${fault}. ${sentence}${place}\n${result.entries} entries before it are good.\n`;
   }
