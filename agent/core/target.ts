@@ -44,17 +44,20 @@ export interface TargetCredential {
 }
 
 /** What Weir puts on a request in place of the client's own credential. */
-export type HttpTargetCredential =
-  | { readonly kind: "bearer"; readonly token: SecretSource }
-  | { readonly kind: "header"; readonly name: string; readonly value: SecretSource }
-  | { readonly kind: "query"; readonly name: string; readonly value: SecretSource }
-  | { readonly kind: "basic"; readonly user: string; readonly password: SecretSource }
+export type HttpTargetCredential = HttpCredentialOf<SecretSource>;
+
+/** `Secret`: where each comes from, or what it is. */
+export type HttpCredentialOf<Secret> =
+  | { readonly kind: "bearer"; readonly token: Secret }
+  | { readonly kind: "header"; readonly name: string; readonly value: Secret }
+  | { readonly kind: "query"; readonly name: string; readonly value: Secret }
+  | { readonly kind: "basic"; readonly user: string; readonly password: Secret }
   /** AWS Signature Version 4. */
   | {
       readonly kind: "sigv4";
-      readonly accessKeyId: SecretSource;
-      readonly secretAccessKey: SecretSource;
-      readonly sessionToken: SecretSource | null;
+      readonly accessKeyId: Secret;
+      readonly secretAccessKey: Secret;
+      readonly sessionToken: Secret | null;
       readonly region: string;
       readonly service: string;
     };

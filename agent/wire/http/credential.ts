@@ -2,6 +2,7 @@
  * The credential that the client never sees: put on the request in place of the client's own, and taken out of every
  * response that carries it.
  */
+import type { HttpCredentialOf } from "../../core/target.ts";
 import type { ReplyReader } from "./dialect.ts";
 import { FrameScrubber } from "./frame-scrubber.ts";
 import type { Headers, RequestHead, ResponseHead } from "./message.ts";
@@ -9,19 +10,7 @@ import { splitTarget } from "./request-facts.ts";
 import { BodyScrubber, PartScrubber, scrubbedBytesMin } from "./scrubber.ts";
 import { signV4 } from "./sigv4.ts";
 
-export type HttpCredential =
-  | { readonly kind: "bearer"; readonly token: string }
-  | { readonly kind: "header"; readonly name: string; readonly value: string }
-  | { readonly kind: "query"; readonly name: string; readonly value: string }
-  | { readonly kind: "basic"; readonly user: string; readonly password: string }
-  | {
-      readonly kind: "sigv4";
-      readonly accessKeyId: string;
-      readonly secretAccessKey: string;
-      readonly sessionToken: string | null;
-      readonly region: string;
-      readonly service: string;
-    };
+export type HttpCredential = HttpCredentialOf<string>;
 
 /** Where clients put theirs. */
 const clientFields = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token"];
