@@ -28,7 +28,18 @@ export function manualPage(commands: readonly Described[]): string {
       ["1", "the answer is no"],
       ["2", "wrong use"],
       ["3", "cannot run here"],
+      ["10 to 17", "what weir verify found"],
     ].flatMap(([code = "", meaning = ""]) => [".TP", `.B ${code}`, meaning]),
+    ".PP",
+    "That of weir run is its command's.",
+    ".SH ENVIRONMENT",
+    ...[
+      ["WEIR_STATE", "the state directory, where no \\-\\-state is said"],
+      ["WEIR_CONTROLLER_STATE", "that of weir controller and weir policy publish"],
+      ["WEIR_TLS", "native or node, where no \\-\\-tls is said"],
+      ["WEIR_KAFKA_PASSWORD", "the password for Kafka"],
+      ["WEIR_HEC_TOKEN", "the token of an HTTP event collector, for weir export"],
+    ].flatMap(([name = "", meaning = ""]) => [".TP", `.B ${name}`, meaning]),
     ".SH FILES",
     ...[
       ["/etc/weir/weir.yaml", "settings of the installed agent"],
