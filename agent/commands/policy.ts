@@ -4,10 +4,12 @@ import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildDetectors } from "../act/custom-detectors.ts";
 import { makeDetectors } from "../act/detectors.ts";
+import { parseAddress } from "../core/address.ts";
 import { WeirError, whyUnread } from "../errors.ts";
 import type { AskedRequest } from "../policy/case-facts.ts";
 import { type Asking, askingOf, type Describe, readCases, runCase } from "../policy/cases.ts";
 import { explain, trace } from "../policy/explain.ts";
+import { findTarget } from "../policy/index.ts";
 import { loadPolicy } from "../policy/load.ts";
 import type { Policy, PolicyCase, PolicyProblem } from "../policy/policy.ts";
 import { policySchema } from "../policy/schema.ts";
@@ -31,7 +33,8 @@ weir policy schema
       --http "METHOD URL" or a request (--bytes N|unknown, --content-type TYPE),
       --prompt TEXT       or a call of a language model (--model NAME --tokens N --offers TOOL,TOOL --stream),
       --tool NAME         or a call of an MCP tool (--arguments JSON)
-      --target NAME       default: the first that speaks the protocol asked about
+      --target NAME       default: the one that the URL's host and port lead to, else the first that speaks the
+                          protocol asked about
       --user NAME --database NAME --groups A,B --identity SUBJECT --process EXE --uid N
       --kind statement|connect|prepare|call|cancel|replication|request
   fingerprint   prints what a detector needs to recognise the code below DIR: { source: { fingerprints: FILE } }
@@ -150,7 +153,9 @@ async function explainOne(policy: Policy, values: Values, io: CommandIo): Promis
   const usual = values.sql === undefined ? "request" : "statement";
   const kind = kinds.find((known) => known === (values.kind ?? usual));
   if (kind === undefined) throw new WeirError("WEIR_USAGE", `--kind ${values.kind}: there are ${kinds.join(", ")}.`);
-  const { target, user, database, sql, identity, process } = values;
+  const { user, database, sql, identity, process } = values;
+  const target = values.target ?? targetOf(policy, values.http);
+  if (target === null) return sayUnnamed(policy, values, io);
   const words = Object.entries({ target, user, database, sql, identity, process }).filter(
     ([, value]) => value !== undefined,
   );
@@ -174,6 +179,26 @@ async function explainOne(policy: Policy, values: Values, io: CommandIo): Promis
     io.stdout.write(`${JSON.stringify({ verdict, trace: explanation.trace, operation: asked.operation })}\n`);
   else io.stdout.write(explain(policy, asked));
   return verdict.action === "allow" ? 0 : 1;
+}
+
+/** The target that a whole URL leads to, by its name; null: none. Undefined: no host is said. */
+function targetOf(policy: Policy, http: string | undefined): string | null | undefined {
+  const url = /^[A-Z]+ (https?:\/\/[^/?#\s]+)/.exec(http ?? "")?.[1];
+  if (url === undefined || !URL.canParse(url)) return undefined;
+  const { protocol, hostname, port } = new URL(url);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const isAddress = parseAddress(host) !== null;
+  const to = { address: isAddress ? host : "", hostname: isAddress ? null : host };
+  return findTarget(policy, { ...to, port: Number(port) || (protocol === "https:" ? 443 : 80) })?.name ?? null;
+}
+
+function sayUnnamed(policy: Policy, values: Values, io: CommandIo): number {
+  const action = policy.defaults.egress;
+  const reason = `No target names this host and port, and such a connection ${action === "deny" ? "is refused" : "leaves unread"}.`;
+  const verdict = { action, rule: "defaults.egress", reason };
+  if (values.json) io.stdout.write(`${JSON.stringify({ verdict, trace: [], operation: null })}\n`);
+  else io.stdout.write(`target    none\nverdict   ${action} by ${verdict.rule}: ${reason}\n`);
+  return action === "allow" ? 0 : 1;
 }
 
 /** The facts that the options give. */

@@ -103,12 +103,27 @@ export function readCases(file: string, text: string): { cases: PolicyTestCase[]
   return errors.length > 0 ? { errors } : { cases: list as PolicyTestCase[] };
 }
 
+const overHttp: readonly ProtocolName[] = ["http", "llm", "mcp", "grpc"];
+
 /** What protocols the question can be about, so that it needs no target's name where one target speaks them. */
 function spokenBy(asking: Asking): readonly ProtocolName[] {
   if (asking.mcp !== undefined) return ["mcp"];
   if (asking.llm !== undefined) return ["llm"];
   if (asking.grpc !== undefined) return ["grpc"];
-  return asking.http === undefined ? ["postgres"] : ["http", "llm", "mcp", "grpc"];
+  return asking.http === undefined ? ["postgres"] : overHttp;
+}
+
+/**
+ * The target that is meant where none is named: the first that speaks it; of a request the first over HTTP, of what is no
+ * text at all the first. Never one that could not be asked this.
+ */
+function meant(policy: Policy, asking: Asking): Target | undefined {
+  const speaking = (spoken: readonly ProtocolName[]): Target | undefined =>
+    policy.targets.find(({ protocol }) => spoken.includes(familyOf(protocol)));
+  const fits = speaking(spokenBy(asking));
+  if (fits !== undefined || asking.sql !== undefined) return fits;
+  const { http, llm, mcp, grpc } = asking;
+  return [http, llm, mcp, grpc].some((facts) => facts !== undefined) ? speaking(overHttp) : policy.targets[0];
 }
 
 /** The question a case asks; a sentence when it cannot be asked. */
@@ -119,14 +134,13 @@ export function askingOf(
   finds?: PolicyCase["finds"],
 ): PolicyCase | { readonly error: string } {
   const names = policy.targets.map((target) => target.name);
-  const spoken = spokenBy(asking);
-  const fits = policy.targets.find(({ protocol }) => spoken.includes(familyOf(protocol)));
-  const target = policy.targets.find(({ name }) => name === (asking.target ?? fits?.name ?? names[0]));
+  const target =
+    asking.target === undefined ? meant(policy, asking) : policy.targets.find(({ name }) => name === asking.target);
   if (target === undefined) {
     return {
       error:
         asking.target === undefined
-          ? "The policy has no target."
+          ? `No target of the policy speaks ${spokenBy(asking).join(" or ")}.`
           : `No target is named "${asking.target}"; there are ${names.join(", ")}.`,
     };
   }

@@ -128,6 +128,35 @@ rules:
   for (const args of wrong) await assert.rejects(weir("explain", file, ...args), { code: "WEIR_USAGE" });
 });
 
+test("requests: explain asks the target that the host leads to, and says when there is none", async () => {
+  const file = join(dir, "hosts.yaml");
+  const text = `apiVersion: weir/v1
+targets:
+  one: { protocol: http, hosts: one.example }
+  net: { protocol: http, hosts: [10.0.0.0/8, "fd00::/8"], ports: [8080] }
+  two: { protocol: openai, hosts: "*.two.example" }
+rules:
+  - { name: two, match: { target: two }, verdict: deny }
+`;
+  writeFileSync(file, text);
+  const told = async (url: string, from = file) => {
+    const { code, out } = await weir("explain", from, "--http", `GET ${url}`);
+    return `${code} ${/^target {4}(\S+)/.exec(out)?.[1]} ${/^verdict {3}(\S+ by \S+):/m.exec(out)?.[1]}`;
+  };
+  const allowed = "allow by defaults.operation";
+  assert.equal(await told("https://one.example/x"), `0 one ${allowed}`);
+  assert.equal(await told("http://10.1.2.3:8080/"), `0 net ${allowed}`);
+  assert.equal(await told("http://[fd00::1]:8080/"), `0 net ${allowed}`);
+  assert.equal(await told("https://a.two.example/v1"), "1 two deny by two");
+  assert.equal(await told("/path"), `0 one ${allowed}`);
+  for (const url of ["https://three.example/", "https://one.example:8443/", "http://10.1.2.3/"])
+    assert.equal(await told(url), "1 none deny by defaults.egress");
+  const open = join(dir, "open.yaml");
+  writeFileSync(open, `${text}defaults: { egress: allow }\n`);
+  assert.equal(await told("https://three.example/", open), "0 none allow by defaults.egress");
+  await assert.rejects(weir("explain", file, "--sql", "SELECT 1"), /No target of the policy speaks postgres\./);
+});
+
 test("requests: cases give facts, and a wrong key of them is told with its place", async () => {
   const file = join(dir, "facts.yaml");
   writeFileSync(
