@@ -11,7 +11,6 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
-import { beneath } from "../core/beneath.ts";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -21,6 +20,7 @@ import { Exchange } from "../wire/http/exchange.ts";
 import type { RequestHead } from "../wire/http/message.ts";
 import { plainExchange } from "../wire/http/plain.ts";
 import { Desk } from "./desk.ts";
+import { forgetPeers, isGone, watchPeers } from "./gone-peers.ts";
 import { requestHead } from "./http2-heads.ts";
 import { StreamDriver } from "./http2-stream.ts";
 import type { SessionPorts } from "./ports.ts";
@@ -44,9 +44,6 @@ const asTheyCome = { maxHeaderListPairs: fieldsMax, strictSingleValueFields: fal
 const lingerMs = 2_000;
 /** The same for a session that is ended from outside. */
 const lastWordMs = 1_000;
-
-/** How often it is looked for peers that are gone. */
-const watchMs = 5_000;
 
 const endStream = 1;
 export interface Http2SessionOptions {
@@ -268,7 +265,7 @@ export class Http2Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    forget(this);
+    forgetPeers(this);
     for (const [session, socket] of this.#servers) drop(session, socket);
     this.#desk.record({
       type: "session-end",
@@ -290,29 +287,4 @@ function clientGone(): WeirError {
 function drop(session: ClientHttp2Session | ServerHttp2Session, socket: Socket): void {
   session.destroy();
   socket.destroy();
-}
-
-/**
- * The kernel knows no peer any more. A reset that comes while node:http2 writes is no event of its session: it has stopped
- * reading then, the failed write is told to nobody, and session, socket and all that waits for it would stay for ever.
- */
-function isGone(socket: Socket): boolean {
-  return !socket.destroyed && (beneath(socket)?.getpeername?.({}) ?? 0) < 0;
-}
-
-const watched = new Set<Http2Session>();
-let watching: NodeJS.Timeout | null = null;
-
-function watchPeers(session: Http2Session): void {
-  watched.add(session);
-  watching ??= setInterval(() => {
-    for (const one of watched) one.dropGone();
-  }, watchMs).unref();
-}
-
-function forget(session: Http2Session): void {
-  watched.delete(session);
-  if (watched.size > 0 || watching === null) return;
-  clearInterval(watching);
-  watching = null;
 }

@@ -9,6 +9,7 @@ import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import type { CatalogQuestion, Command, Conversation, Side, TlsFacts, WireEvent } from "../wire/protocol.ts";
 import { Desk } from "./desk.ts";
+import { forgetPeers, isGone, watchPeers } from "./gone-peers.ts";
 import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
 import type { CertificateNames, SessionPorts, UpstreamLogin } from "./ports.ts";
 import { RecordedQueue } from "./recorded-queue.ts";
@@ -57,6 +58,8 @@ export class Session implements FlowSession {
   readonly done: Promise<void>;
   bytesUp = 0;
   bytesDown = 0;
+  /** `bytesUp` when its client was last looked for. */
+  #bytesLooked = 0;
   readonly #conversation: Conversation;
   readonly #ports: SessionPorts;
   #client: Socket;
@@ -116,6 +119,7 @@ export class Session implements FlowSession {
     this.#opening.refresh();
     if (this.#opened !== null) this.#begin(this.#opened);
     this.#listen("client", this.#client);
+    watchPeers(this);
     // Where the server speaks first, no byte of the client would ever start the conversation.
     if (this.target.protocol === "opaque") this.#feed({ type: "client-bytes", bytes: Buffer.alloc(0) });
   }
@@ -128,6 +132,14 @@ export class Session implements FlowSession {
       this.#record({ type: "refused", code: failure.code, reason: failure.message, flow: null });
       this.#feed({ type: "server-failed", ...failure });
     }
+  }
+
+  /** A client that is not read from is heard of no more; as long as the server takes of what it sent, that goes on. */
+  dropGone(): void {
+    const stands = this.#bytesLooked === this.bytesUp;
+    this.#bytesLooked = this.bytesUp;
+    if (!stands || !(this.#paused.client || this.#congested.server) || !isGone(this.#client)) return;
+    this.#socketFailed("client", this.#client, new Error("gone, with bytes unread"));
   }
 
   /** Ends the session from outside (shutdown, revocation), with a word to the client in its protocol. */
@@ -572,6 +584,7 @@ export class Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
+    forgetPeers(this);
     this.#client.destroy();
     this.#server?.destroy();
     this.#record({

@@ -5,7 +5,7 @@ export interface Beneath {
   readonly writeQueueSize: number;
   reading: boolean;
   readStop(): number;
-  /** A TLS socket passes the question on. */
+  /** A TLS socket, Node's or ours, passes the question on. */
   getpeername?(out: object): number;
 }
 

@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
+import { type Beneath, beneath } from "../../core/beneath.ts";
 import type { Described, Failure } from "./addon.ts";
 import { event, hub } from "./hub.ts";
 
@@ -67,6 +68,10 @@ export class SecureSocket extends EventEmitter {
   /** Cipher text that waits for the peer. */
   get writableLength(): number {
     return this.#destroyed ? 0 : hub().pending(this.#slot);
+  }
+  /** For core/beneath.ts, which asks here whether the kernel still knows a peer. */
+  get _handle(): Beneath | null {
+    return this.#carrier === null ? null : beneath(this.#carrier);
   }
   get remoteAddress(): string | undefined {
     return this.#carrier?.remoteAddress;
