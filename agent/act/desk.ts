@@ -10,6 +10,9 @@ import type { Exceeded, Reservation } from "./budgets.ts";
 import type { Held, SessionPorts } from "./ports.ts";
 
 type DecisionEvent = Extract<WireEvent, { type: "decision" }>;
+type Ask = Extract<Command, { type: "ask" }>;
+/** How it is known again when its client tries again. */
+type Again = Pick<Ask, "digest" | "once">;
 
 export interface DeskOptions {
   readonly flow: Flow;
@@ -51,7 +54,8 @@ export class Desk {
   }
 
   /** The decision, or that it is held; then `decided` brings the final one. */
-  ask({ askId, operation: asked, limit, digest }: Extract<Command, { type: "ask" }>): DecisionEvent {
+  ask(ask: Ask): DecisionEvent {
+    const { askId, operation: asked, limit } = ask;
     const { flow, target, ports } = this.#options;
     const anomaly = limit === undefined ? this.#odd(this.#baseline.operation(asked, Date.now())) : usual;
     const operation: Operation = anomaly === usual ? asked : { ...asked, anomaly };
@@ -59,17 +63,17 @@ export class Desk {
     // A row limit said `hold`: the statement itself was allowed, its verdict only lends the approvers and the time.
     if (limit !== undefined) {
       const verdict: Verdict = { ...decision.verdict, action: "hold", rule: limit.rule, reason: limit.reason };
-      return this.#hold(askId, operation, verdict, limit, undefined);
+      return this.#hold(askId, operation, verdict, limit, {});
     }
     this.operations += 1;
     const budgets = decision.verdict.transforms.budgets ?? [];
     if (decision.action === "allow" && budgets.length > 0) {
       const taken = ports.budgets.reserve(budgets, { flow, target, operation });
-      if ("budget" in taken) return this.#overBudget(askId, operation, decision.verdict, taken, digest);
+      if ("budget" in taken) return this.#overBudget(askId, operation, decision.verdict, taken, ask);
       this.#reserved.set(askId, taken);
     }
     if (decision.action === "deny") this.#deny();
-    if (decision.action === "hold") return this.#hold(askId, operation, decision.verdict, null, digest);
+    if (decision.action === "hold") return this.#hold(askId, operation, decision.verdict, null, ask);
     return { type: "decision", askId, decision, approvalId: null };
   }
 
@@ -93,10 +97,10 @@ export class Desk {
     operation: Operation,
     decided: Verdict,
     { budget, reason, retryAfterSeconds }: Exceeded,
-    digest: (() => string) | undefined,
+    again: Again,
   ): DecisionEvent {
     const verdict: Verdict = { ...decided, action: budget.then, rule: budget.rule, reason };
-    if (budget.then === "hold") return this.#hold(askId, operation, verdict, null, digest);
+    if (budget.then === "hold") return this.#hold(askId, operation, verdict, null, again);
     this.#deny();
     const decision = this.#options.ports.refuse(verdict, reason);
     return { type: "decision", askId, decision, approvalId: null, retryAfterSeconds };
@@ -107,10 +111,11 @@ export class Desk {
     operation: Operation,
     verdict: Verdict,
     limit: { rule: string; rows: number; reason: string } | null,
-    digest: (() => string) | undefined,
+    { digest, once }: Again,
   ): DecisionEvent {
     const { flow, target, ports } = this.#options;
-    const held = ports.hold({ flow, target, operation, verdict, limit, digest: digest?.() ?? null }, (outcome) => {
+    const again = once === true ? { digest: `${flow.id} ${askId}`, once } : { digest: digest?.() ?? null };
+    const held = ports.hold({ flow, target, operation, verdict, limit, ...again }, (outcome) => {
       if (!this.#held.delete(askId)) return;
       const { decision, by, reason } = outcome;
       this.record({ type: "approval", operationId: askId, approvalId: held.id, decision, by, reason });

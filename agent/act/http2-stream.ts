@@ -141,21 +141,21 @@ export class StreamDriver implements ExchangeSink {
   readonly clientLeft = this.#safely((reason: string) => this.#exchange?.clientLeft(reason));
 
   ask(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
-    this.#ask(this.#options.id, operation, digest);
+    this.#ask({ type: "ask", askId: this.#options.id, operation, digest });
   }
 
-  askNext(operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): number {
+  askNext(operation: Parameters<ExchangeSink["ask"]>[0]): number {
     const id = this.#options.next();
     this.askIds.push(id);
-    this.#ask(id, operation, digest);
+    this.#ask({ type: "ask", askId: id, operation, once: true });
     return id;
   }
 
-  #ask(id: number, operation: Parameters<ExchangeSink["ask"]>[0], digest: () => string): void {
+  #ask(command: Parameters<Desk["ask"]>[0]): void {
     const { ports, desk } = this.#options;
-    const ready = desk.prepare(operation);
+    const ready = desk.prepare(command.operation);
     const ask = (): void => {
-      const event = desk.ask({ type: "ask", askId: id, operation, digest });
+      const event = desk.ask(command);
       // Not inside the exchange's own call.
       setImmediate(() => this.decided(event.decision, event.approvalId, event.retryAfterSeconds ?? null));
     };

@@ -10,44 +10,34 @@ import type { Held, HoldOutcome, HoldRequest } from "./ports.ts";
 const comeBackMs = 30_000;
 /** Approvals that may be joined at once. */
 const jointMax = 1_000;
+/** Of those that nobody waits for: beyond, the one that was left first goes, so that they do not fill the queue. */
+const leftMax = 100;
 
 export type Hold = (request: HoldRequest, decided: (outcome: HoldOutcome) => void) => Held;
 
+type Decided = (outcome: HoldOutcome) => void;
+
 interface Joint {
+  readonly key: string;
   readonly held: Held;
-  readonly waiting: Set<(outcome: HoldOutcome) => void>;
+  readonly waiting: Set<Decided>;
   outcome: HoldOutcome | null;
-  leaving: NodeJS.Timeout | null;
+}
+
+/** Nobody waits for it now. */
+interface Left {
+  readonly timer: NodeJS.Timeout;
+  readonly reason: string;
 }
 
 export function joinHolds(hold: Hold): Hold {
   const joints = new Map<string, Joint>();
+  const left = new Map<Joint, Left>();
 
-  function leave(key: string, joint: Joint, decided: (outcome: HoldOutcome) => void, reason: string): void {
-    if (!joint.waiting.delete(decided) || joint.waiting.size > 0) return;
-    joint.leaving = setTimeout(() => {
-      joints.delete(key);
-      if (joint.outcome === null) joint.held.withdraw(reason);
-    }, comeBackMs);
-    joint.leaving.unref();
-  }
-
-  return (request, decided) => {
-    if (request.digest === null || joints.size >= jointMax) return hold(request, decided);
-    const key = keyOf(request, request.digest);
-    const known = joints.get(key);
-    if (known !== undefined) {
-      if (known.leaving !== null) clearTimeout(known.leaving);
-      known.leaving = null;
-      const { outcome } = known;
-      if (outcome === null) known.waiting.add(decided);
-      else {
-        joints.delete(key);
-        setImmediate(() => decided(outcome));
-      }
-      return { id: known.held.id, withdraw: (reason) => leave(key, known, decided, reason) };
-    }
+  /** In a function of its own: what waits is kept by `waiting` alone, so that a client's session goes when it leaves. */
+  function open(key: string, request: HoldRequest): Joint {
     const joint: Joint = {
+      key,
       held: hold(request, (outcome) => {
         joint.outcome = outcome;
         const waiting = [...joint.waiting];
@@ -61,12 +51,58 @@ export function joinHolds(hold: Hold): Hold {
         for (const other of waiting)
           other(outcome.decision === "approved" ? { ...outcome, decision: "denied", reason: usedReason } : outcome);
       }),
-      waiting: new Set([decided]),
+      waiting: new Set(),
       outcome: null,
-      leaving: null,
     };
     joints.set(key, joint);
-    return { id: joint.held.id, withdraw: (reason) => leave(key, joint, decided, reason) };
+    return joint;
+  }
+
+  function heldFor(joint: Joint, decided: Decided): Held {
+    return { id: joint.held.id, withdraw: (reason) => leave(joint, decided, reason) };
+  }
+
+  function leave(joint: Joint, decided: Decided, reason: string): void {
+    if (!joint.waiting.delete(decided) || joint.waiting.size > 0) return;
+    const timer = setTimeout(() => end(joint), comeBackMs);
+    timer.unref();
+    left.set(joint, { timer, reason });
+    const [first] = left.keys();
+    if (left.size > leftMax && first !== undefined) end(first);
+  }
+
+  function end(joint: Joint): void {
+    const reason = stay(joint);
+    joints.delete(joint.key);
+    if (joint.outcome === null) joint.held.withdraw(reason);
+  }
+
+  /** It is waited for again, or ends; gives why it was left. */
+  function stay(joint: Joint): string {
+    const known = left.get(joint);
+    clearTimeout(known?.timer);
+    left.delete(joint);
+    return known?.reason ?? "";
+  }
+
+  return (request, decided) => {
+    if (request.digest === null || request.once === true) return hold(request, decided);
+    const key = keyOf(request, request.digest);
+    const known = joints.get(key);
+    if (known === undefined) {
+      if (joints.size >= jointMax) return hold(request, decided);
+      const joint = open(key, request);
+      joint.waiting.add(decided);
+      return heldFor(joint, decided);
+    }
+    stay(known);
+    const { outcome } = known;
+    if (outcome === null) known.waiting.add(decided);
+    else {
+      joints.delete(key);
+      setImmediate(() => decided(outcome));
+    }
+    return heldFor(known, decided);
   };
 }
 

@@ -38,6 +38,8 @@ export interface HoldRequest {
   readonly limit: { readonly rule: string; readonly rows: number; readonly reason: string } | null;
   /** The same for a client that tries the same thing again; null: each ask is one of its own. */
   readonly digest: string | null;
+  /** Whose client cannot come back for it. */
+  readonly once?: true;
 }
 
 export interface HoldOutcome {

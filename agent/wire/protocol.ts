@@ -153,6 +153,8 @@ export type Command =
       readonly operation: Operation;
       /** Asked again by a client that tries again, it meets the same approval. */
       readonly digest?: () => string;
+      /** One of many messages of its connection: who sends the same again sends another. */
+      readonly once?: true;
       readonly limit?: { readonly rule: string; readonly rows: number; readonly reason: string };
     }
   /** The held operation `askId` is given up: the client left or cancelled it. */

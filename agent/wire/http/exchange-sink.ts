@@ -10,8 +10,8 @@ import type { Headers, OwnResponse, RequestHead, ResponseHead } from "./message.
 export interface ExchangeSink {
   /** `digest`: retries of one request have the same, and meet one approval; asked for only when it is held. */
   ask(operation: Operation, digest: () => string): void;
-  /** The same inside of a tunnel, for its next message; gives the operation's id. */
-  askNext(operation: Operation, digest: () => string): number;
+  /** Inside of a tunnel, or of a body, its next message: one that is sent again is another. Gives the operation's id. */
+  askNext(operation: Operation): number;
   withdraw(reason: string): void;
   record(body: EntryBody): void;
   sendHead(head: RequestHead, target: string | null, permit: Permit): void;

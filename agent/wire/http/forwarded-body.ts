@@ -82,8 +82,7 @@ export class ForwardedBody {
     const operation = fill(held);
     const asked: Asked = { operation, startedMs: now(), id: 0, recorded: false };
     this.#asked = asked;
-    // A message that is sent again is another one of the same call.
-    asked.id = sink.askNext(operation, () => `${asked.startedMs} ${operation.text}`);
+    asked.id = sink.askNext(operation);
   }
 
   decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null): void {

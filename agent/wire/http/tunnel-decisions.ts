@@ -118,8 +118,7 @@ export class TunnelDecisions {
     const operation = this.#options.fill(step.described, step.bytes);
     const asked: Asked = { step, operation, startedMs: now(), id: 0, approvalId: null, recorded: false };
     this.#asked = asked;
-    // A message that is sent again is another turn of the same talk: each is its own.
-    asked.id = sink.askNext(operation, () => `${now()} ${operation.text}`);
+    asked.id = sink.askNext(operation);
   }
 
   decided(decision: Decision, approvalId: string | null, retryAfterSeconds: number | null): void {

@@ -231,9 +231,9 @@ export class Http1Conversation implements Conversation {
   #openSink(): ExchangeSink {
     return {
       ask: (operation, digest) => void this.#out.push({ type: "ask", askId: this.#exchangeId, operation, digest }),
-      askNext: (operation, digest) => {
+      askNext: (operation) => {
         this.#exchanges += 1;
-        this.#out.push({ type: "ask", askId: this.#exchanges, operation, digest });
+        this.#out.push({ type: "ask", askId: this.#exchanges, operation, once: true });
         return this.#exchanges;
       },
       // The last that was asked: there is no other.

@@ -242,3 +242,17 @@ test("nobody decides: what waited longer than its rule says is refused", () => {
   assert.equal(asked.reply()?.status, 403);
   assert.match(asked.reply()?.body ?? "", /Nobody approved it in time/);
 });
+
+test("those that hold and leave, a thousand times, do not fill the queue for the others; nothing of them is left", () => {
+  const agent = makeAgent();
+  const pending = () => agent.store.list().filter(({ status }) => status === "pending").length;
+  for (let at = 0; at < 1_200; at += 1) {
+    const content = `hello ${at}`;
+    ask(agent, "openai", { ...chat(false), messages: [{ role: "user", content }] }).leave();
+  }
+  assert.equal(pending(), 100);
+  const waits = ask(agent, "mcp", call(1, null));
+  assert.equal(waits.reply(), null);
+  pass(31_000);
+  assert.equal(pending(), 1);
+});
