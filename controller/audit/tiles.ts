@@ -115,14 +115,14 @@ export class Edge {
   }
 
   #push(entry: Buffer, files: TileFile[], touched: Set<number>): void {
-    this.#entries.push(entry);
+    this.#entries.push(alone(entry));
     const bundle = Math.floor(this.#size / tileWidth);
     this.#size += 1;
     let carried = leafHash(entry);
     for (let level = 0; ; level += 1) {
       const hashes = this.#levels[level] ?? [];
       this.#levels[level] = hashes;
-      hashes.push(carried);
+      hashes.push(alone(carried));
       touched.add(level);
       if (hashes.length < tileWidth) break;
       const index = this.#size / tileWidth ** (level + 1) - 1;
@@ -134,6 +134,13 @@ export class Edge {
     files.push({ path: tilePath("entries", bundle), bytes: bundleOf(this.#entries) });
     this.#entries = [];
   }
+}
+
+/** Small buffers are cut from slabs of 64 KiB, and each keeps its slab whole: of what comes one by one and stays, 256 a level. */
+function alone(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
 }
 
 /** Hashes of a tree of this size from its tiles; tiles that were read are kept, `tilesMax` of them. */
