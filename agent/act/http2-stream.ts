@@ -273,7 +273,8 @@ export class StreamDriver implements ExchangeSink {
         this.#client.close(code);
         return;
       }
-      if (answered) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
+      // Of an answer that is kept back until it is whole the client has heard nothing yet, and can be told.
+      if (this.#client.headersSent) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
       exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", `The server broke off its answer (RST_STREAM ${code}).`);
     });
     const waiting = endsAtHead ? [] : this.#waiting;
@@ -327,7 +328,7 @@ export class StreamDriver implements ExchangeSink {
   }
 
   replyHead(head: ResponseHead): void {
-    if (this.#client.destroyed || this.#client.headersSent) return;
+    if (this.#client.destroyed || this.#client.closed || this.#client.headersSent) return;
     const headers = { ":status": head.status, ...objectOf(head.headers) };
     if (head.status < 200) this.#client.additionalHeaders(headers);
     // A response without a body and without trailers, as gRPC's "Trailers-Only".
@@ -346,7 +347,7 @@ export class StreamDriver implements ExchangeSink {
   }
 
   reply(response: Parameters<ExchangeSink["reply"]>[0]): void {
-    if (this.#client.destroyed || this.#client.headersSent) return;
+    if (this.#client.destroyed || this.#client.closed || this.#client.headersSent) return;
     const headers = {
       ":status": response.status,
       ...Object.fromEntries(response.headers),

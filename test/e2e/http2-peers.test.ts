@@ -74,17 +74,20 @@ describe("peers of HTTP/2", () => {
   before(async () => {
     const ca = testCa("Origin CA");
     writeFileSync(join(dir, "ca.pem"), ca.pem);
-    server = createServer({ ...ca.issue({ dns: ["api.internal"] }), ALPNProtocols: ["h2"] }, (socket) => {
-      sockets.add(socket);
-      socket.on("close", () => sockets.delete(socket));
-      socket.on("error", () => {});
-      socket.write(frame(settings, 0, 0));
-      onFrame(socket, preface.length, (type, stream) => {
-        if (type === headers) answer(socket, stream);
-        if (type === ping) ponged();
-        if (type === windowUpdate && stream === 0) widened();
-      });
-    });
+    server = createServer(
+      { ...ca.issue({ dns: ["api.internal", "llm.internal"] }), ALPNProtocols: ["h2"] },
+      (socket) => {
+        sockets.add(socket);
+        socket.on("close", () => sockets.delete(socket));
+        socket.on("error", () => {});
+        socket.write(frame(settings, 0, 0));
+        onFrame(socket, preface.length, (type, stream) => {
+          if (type === headers) answer(socket, stream);
+          if (type === ping) ponged();
+          if (type === windowUpdate && stream === 0) widened();
+        });
+      },
+    );
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     port = (server.address() as AddressInfo).port;
     relay = await startRelay({
@@ -93,6 +96,9 @@ describe("peers of HTTP/2", () => {
       policy: `apiVersion: weir/v1
 targets:
   api: { protocol: http, hosts: [api.internal], ports: [${port}], tls: { verify: full, ca: ${join(dir, "ca.pem")} } }
+  llm: { protocol: openai, hosts: [llm.internal], ports: [${port}], tls: { verify: full, ca: ${join(dir, "ca.pem")} } }
+rules:
+  - { name: masks, match: { target: llm }, mask: [{ detector: email }] }
 `,
     });
   });
@@ -104,24 +110,25 @@ targets:
     rmSync(dir, { recursive: true, force: true });
   });
 
-  const secured = (): Socket =>
+  const secured = (servername = "api.internal"): Socket =>
     connectTls({
       socket: connectPlain(relay.port, "127.0.0.1"),
-      servername: "api.internal",
+      servername,
       ca: readFileSync(relay.authority.caPath),
       ALPNProtocols: ["h2"],
     });
 
-  const open = (): ClientHttp2Session => {
-    const session = connect(`https://api.internal:${port}`, { createConnection: secured, maxHeaderListPairs: 1_000 });
+  const open = (name = "api.internal"): ClientHttp2Session => {
+    const createConnection = (): Socket => secured(name);
+    const session = connect(`https://${name}:${port}`, { createConnection, maxHeaderListPairs: 1_000 });
     session.on("error", () => {});
     return session;
   };
 
-  const get = (session: ClientHttp2Session, upload = "") =>
+  const get = (session: ClientHttp2Session, upload = "", path = "/x") =>
     new Promise<{ status: number; fields: string[]; body: string; reset: number | undefined }>((resolve) => {
       const stream = session.request(
-        { ":method": upload === "" ? "GET" : "POST", ":path": "/x" },
+        { ":method": upload === "" ? "GET" : "POST", ":path": path },
         { endStream: false },
       );
       stream.end(upload);
@@ -228,6 +235,28 @@ targets:
       assert.equal((await get(session, "x".repeat(100_000))).reset, constants.NGHTTP2_REFUSED_STREAM);
       session.destroy();
     });
+
+  test("an answer that is kept back until it is whole, and breaks off: the client is told why", async () => {
+    const client = open("llm.internal");
+    answer = (socket, stream) => {
+      const fields: Fields = [
+        [":status", "200"],
+        ["content-type", "application/json"],
+        ["content-length", "100"],
+      ];
+      socket.write(Buffer.concat([message(stream, fields), words(stream, '{"id":"x",', 0)]));
+      socket.write(frame(reset, 0, stream, code(constants.NGHTTP2_INTERNAL_ERROR)));
+    };
+    const chat = JSON.stringify({ model: "m", messages: [{ role: "user", content: "hello" }] });
+    const got = await get(client, chat, "/v1/chat/completions");
+    assert.equal(got.status, 502);
+    assert.match(got.body, /The server broke off its answer/);
+    assert.deepEqual(
+      relay.logs.filter((line) => line.includes("WEIR_INTERNAL")),
+      [],
+    );
+    client.close();
+  });
 
   test("of connections that the server gave up none is left behind", async () => {
     const session = open();
