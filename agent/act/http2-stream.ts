@@ -62,6 +62,8 @@ export class StreamDriver implements ExchangeSink {
   readonly #works = new Set<() => void>();
   #replyPaused = false;
   #over = false;
+  /** The client's stream was closed on our side. */
+  #given = false;
   /** Of what was asked so far: the request, and messages of it that were held. */
   readonly askIds: number[];
   /** What may not go upstream before the record of such a message is safe; null: nothing waits for that. */
@@ -95,7 +97,16 @@ export class StreamDriver implements ExchangeSink {
     on("trailers", (trailers: IncomingHttpHeaders) => {
       this.#requestTrailers = new Headers(flat(trailers));
     });
+    const left = (): void => {
+      if (!exchange.over) exchange.clientLeft("the client gave the request up");
+    };
     if (exchange.head.body.kind !== "none") on("end", () => exchange.requestEnd(this.#requestTrailers));
+    // Of a reset without an error node:http2 makes an end, as if that were all, and waits for ever for one that nobody reads.
+    on("aborted", () => {
+      if (this.#given) return;
+      left();
+      client.destroy();
+    });
     on("drain", () => {
       if (this.#replyPaused) return;
       this.#decoder?.resume();
@@ -105,7 +116,7 @@ export class StreamDriver implements ExchangeSink {
       client.sendTrailers(this.#replyTrailers === null ? {} : objectOf(this.#replyTrailers));
     });
     on("close", () => {
-      if (!exchange.over) exchange.clientLeft("the client gave the request up");
+      left();
       this.#stopWork();
       if (!this.#over) this.#server?.close(NGHTTP2_CANCEL);
       letGo(client);
@@ -125,7 +136,7 @@ export class StreamDriver implements ExchangeSink {
         handle(...values);
       } catch (error) {
         this.#options.ports.log("warn", `WEIR_INTERNAL: ${error instanceof Error ? error.stack : error}`);
-        this.#client.close(NGHTTP2_INTERNAL_ERROR);
+        this.#giveUp(NGHTTP2_INTERNAL_ERROR);
         this.#server?.close(NGHTTP2_CANCEL);
       }
     };
@@ -167,7 +178,7 @@ export class StreamDriver implements ExchangeSink {
         }),
         (error: unknown) => {
           ports.log("warn", `WEIR_INTERNAL: ${error instanceof Error ? error.stack : error}`);
-          this.#client.close(NGHTTP2_INTERNAL_ERROR);
+          this.#giveUp(NGHTTP2_INTERNAL_ERROR);
         },
       );
   }
@@ -270,11 +281,11 @@ export class StreamDriver implements ExchangeSink {
       if (code === NGHTTP2_REFUSED_STREAM && !this.#client.headersSent) {
         // Told so, clients try again by themselves.
         exchange.clientLeft("the server refused the stream");
-        this.#client.close(code);
+        this.#giveUp(code);
         return;
       }
       // Of an answer that is kept back until it is whole the client has heard nothing yet, and can be told.
-      if (this.#client.headersSent) this.#client.close(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
+      if (this.#client.headersSent) this.#giveUp(code === NGHTTP2_NO_ERROR ? NGHTTP2_INTERNAL_ERROR : code);
       exchange.upstreamFailed("WEIR_UPSTREAM_UNREACHABLE", `The server broke off its answer (RST_STREAM ${code}).`);
     });
     const waiting = endsAtHead ? [] : this.#waiting;
@@ -359,7 +370,7 @@ export class StreamDriver implements ExchangeSink {
 
   tunnel(): void {
     // There is no 101 in HTTP/2 (RFC 9113 §8.6).
-    this.#client.close(NGHTTP2_INTERNAL_ERROR);
+    this.#giveUp(NGHTTP2_INTERNAL_ERROR);
   }
 
   wake(ms: number): void {
@@ -383,6 +394,11 @@ export class StreamDriver implements ExchangeSink {
     });
     const stop = ports.largeBodies.work(task, http, worked);
     this.#works.add(stop);
+  }
+
+  #giveUp(code: number): void {
+    this.#given = true;
+    this.#client.close(code);
   }
 
   #stopWork(): void {
@@ -413,7 +429,7 @@ export class StreamDriver implements ExchangeSink {
       },
       failed: this.#safely((problem: string) => {
         this.#exchange?.upstreamFailed("WEIR_MASK_IMPOSSIBLE", `The response cannot be decoded: ${problem}.`);
-        this.#client.close(NGHTTP2_INTERNAL_ERROR);
+        this.#giveUp(NGHTTP2_INTERNAL_ERROR);
       }),
     });
     return this.#decoder !== null;
@@ -430,8 +446,7 @@ export class StreamDriver implements ExchangeSink {
   done(reusable: boolean): void {
     this.#over = true;
     // A response that broke off must not look whole.
-    if (!reusable && this.#client.headersSent && !this.#client.writableEnded)
-      this.#client.close(NGHTTP2_INTERNAL_ERROR);
+    if (!reusable && this.#client.headersSent && !this.#client.writableEnded) this.#giveUp(NGHTTP2_INTERNAL_ERROR);
     this.#decoder?.destroy();
     this.#stopWork();
     this.#waiting = [];

@@ -6,6 +6,7 @@ import { type AddressInfo, connect as connectPlain, type Socket } from "node:net
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls, createServer, type Server } from "node:tls";
 import { testCa } from "../agent/tls/pki.ts";
 import { type Relay, startRelay } from "../support/relay.ts";
@@ -45,7 +46,7 @@ const words = (stream: number, text: string, flags = endStream): Buffer =>
 const code = (number: number): Buffer => Buffer.from([0, 0, 0, number]);
 
 /** `preface`: bytes that come before the first frame. */
-function onFrame(socket: Socket, preface: number, got: (type: number, stream: number) => void): void {
+function onFrame(socket: Socket, preface: number, got: (type: number, stream: number, flags: number) => void): void {
   let bytes = Buffer.alloc(0);
   let before = preface;
   socket.on("data", (more: Buffer) => {
@@ -54,9 +55,9 @@ function onFrame(socket: Socket, preface: number, got: (type: number, stream: nu
     bytes = bytes.subarray(before);
     before = 0;
     while (bytes.length >= 9 && bytes.length >= 9 + bytes.readUIntBE(0, 3)) {
-      const [type, stream] = [bytes[3] as number, bytes.readUInt32BE(5)];
+      const [type, flags, stream] = [bytes[3] as number, bytes[4] as number, bytes.readUInt32BE(5)];
       bytes = bytes.subarray(9 + bytes.readUIntBE(0, 3));
-      got(type, stream);
+      got(type, stream, flags);
     }
   });
 }
@@ -70,6 +71,8 @@ describe("peers of HTTP/2", () => {
   let answer: (socket: Socket, stream: number) => void = () => {};
   let ponged: () => void = () => {};
   let widened: () => void = () => {};
+  /** Types of frames of streams that the server got, and `end` where one had that flag. */
+  const heard: string[] = [];
 
   before(async () => {
     const ca = testCa("Origin CA");
@@ -81,7 +84,9 @@ describe("peers of HTTP/2", () => {
         socket.on("close", () => sockets.delete(socket));
         socket.on("error", () => {});
         socket.write(frame(settings, 0, 0));
-        onFrame(socket, preface.length, (type, stream) => {
+        onFrame(socket, preface.length, (type, stream, flags) => {
+          if (stream !== 0)
+            heard.push(`${type}${(type === data || type === headers) && flags & endStream ? " end" : ""}`);
           if (type === headers) answer(socket, stream);
           if (type === ping) ponged();
           if (type === windowUpdate && stream === 0) widened();
@@ -257,6 +262,31 @@ rules:
     );
     client.close();
   });
+
+  for (const [how, upload] of [
+    ["in the middle of its request", "half of it"],
+    ["while nothing of it is read, as the server takes nothing", "x".repeat(500_000)],
+  ] as const)
+    test(`a client that resets a stream without an error ${how}: the server is told, and not that this was all`, async () => {
+      const client = open();
+      answer = () => {};
+      heard.length = 0;
+      const stream = client.request({ ":method": "POST", ":path": "/x" }, { endStream: false });
+      stream.on("error", () => {});
+      stream.write(upload);
+      for (let at = 0; !heard.includes(`${data}`) && at < 500; at += 1) await sleep(10);
+      // The window that the server gave is used up.
+      if (upload.length > 1_000) await sleep(200);
+      // Node's own client would end what it resets.
+      Object.assign(stream, { end: () => stream });
+      stream.close(constants.NGHTTP2_NO_ERROR);
+      for (let at = 0; !heard.includes(`${reset}`) && at < 500; at += 1) await sleep(10);
+      assert.ok(heard.includes(`${reset}`));
+      assert.ok(!heard.some((frame) => frame.endsWith("end")));
+      client.destroy();
+      for (let at = 0; relay.sessions.size > 0 && at < 500; at += 1) await sleep(10);
+      assert.equal(relay.sessions.size, 0);
+    });
 
   test("of connections that the server gave up none is left behind", async () => {
     const session = open();
