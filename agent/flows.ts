@@ -5,6 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { lookup } from "node:dns/promises";
 import type { Socket } from "node:net";
+import type { Arrival } from "./accept/arrival.ts";
 import { readFirstBytes } from "./accept/first-bytes.ts";
 import { flowId } from "./accept/flow-id.ts";
 import { connectThrough } from "./accept/proxy-connect.ts";
@@ -26,7 +27,9 @@ import { type FlowSession, Session } from "./act/session.ts";
 import type { Endpoint, Flow, JobHint, ProcessInfo } from "./core/flow.ts";
 import { type Operation, speaksHttp } from "./core/operation.ts";
 import type { EntryBody } from "./core/record.ts";
+import { type ReadonlyRoster, Roster } from "./core/roster.ts";
 import type { Target } from "./core/target.ts";
+import { streamOf, type Unsecured } from "./core/unsecured.ts";
 import type { Decision, Verdict } from "./core/verdict.ts";
 import { WeirError } from "./errors.ts";
 import type { Identities } from "./identity/registry.ts";
@@ -79,9 +82,9 @@ export interface FlowOrigin {
 }
 
 export interface Flows {
-  readonly sessions: ReadonlySet<FlowSession>;
-  /** Takes a paused socket. Rejects when it may not go on; the caller ends it. */
-  accept(socket: Socket, origin: FlowOrigin): Promise<void>;
+  readonly sessions: ReadonlyRoster<FlowSession>;
+  /** Rejects when it may not go on; the caller ends it. */
+  accept(arrival: Arrival, origin: FlowOrigin): Promise<void>;
   /** Ends what was opened to a target that the policy now in force does not have, or not as it was. */
   policyChanged(): void;
   /** Ends every session with a word in its protocol. */
@@ -90,8 +93,8 @@ export interface Flows {
 
 export function joinFlows(options: FlowsOptions): Flows {
   const { authority, pins, tls, maskKey, log } = options;
-  const sessions = new Set<FlowSession>();
-  const standing = new Map<FlowSession, Standing>();
+  const sessions = new Roster<FlowSession>();
+  const standing = new Roster<Opened>();
   const heldNames = new Map<string, () => void>();
   const pinnedClients = rememberPinnedClients();
   const foretold = openForetold();
@@ -118,8 +121,8 @@ export function joinFlows(options: FlowsOptions): Flows {
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
     foretold: (flow, { tls }, serverName) =>
       foretold({ tls, hostname: serverName ?? flow.hostname, ...flow.destination }, serverName),
-    terminateClient: (socket, { leftover, names, flow, alpn, serverName = null }) =>
-      tls.terminateClient(socket, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
+    terminateClient: (client, { leftover, names, flow, alpn, serverName = null }) =>
+      tls.terminateClient(client, { leftover, alpn, leaf: authority.leafFor(names ?? ownNames(flow, serverName)) }),
     catalog: (flow, target, login, question) => catalog.answer(flow, target, login, question),
     cancels,
     log,
@@ -175,11 +178,11 @@ export function joinFlows(options: FlowsOptions): Flows {
     });
   }
 
-  async function accept(socket: Socket, origin: FlowOrigin): Promise<void> {
+  async function accept(arrival: Arrival, origin: FlowOrigin): Promise<void> {
     const flow: Flow = {
       id: flowId(Date.now()),
       destination: origin.destination,
-      source: { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 },
+      source: arrival.source,
       hostname: origin.hostname,
       process: withJob(origin.process, options.identities?.jobOf(origin.process) ?? null),
       identity: options.identities?.of(origin.process) ?? null,
@@ -199,26 +202,28 @@ export function joinFlows(options: FlowsOptions): Flows {
     // Where the server speaks first, or TLS comes later, nothing may be waited for.
     if (known !== null && !speaksHttp(known.protocol)) {
       const conversation = await converse(known);
-      run(new Session({ flow, target: known, client: socket, conversation, ports }), standsAs(known));
+      run(new Session({ flow, target: known, client: arrival.socket(), conversation, ports }), standsAs(known));
       return;
     }
-    const hello = await readFirstBytes(socket, readClientHello);
+    const client = tls.listenTo(arrival);
+    const hello = await readFirstBytes(client, readClientHello);
     serverName = hello?.serverName ?? null;
     const target = choose();
     const stands = standsAs(target);
     if (target === null) {
-      splice(socket, flow, serverName, stands);
+      splice(client, flow, serverName, stands);
       return;
     }
     if (!speaksHttp(target.protocol)) {
-      run(new Session({ flow, target, client: socket, conversation: await converse(target), ports }), stands);
+      const conversation = await converse(target);
+      run(new Session({ flow, target, client: streamOf(client), conversation, ports }), stands);
       return;
     }
     const server = serverName ?? flow.hostname ?? flow.destination.address;
     // A name that the client only claims is proven by the server's certificate, which nobody looks at when it is spliced.
     const mayPin = target.tls.pinned === "splice" && (serverName === null || origin.hostnames.includes(serverName));
     if (hello !== null && mayPin && pinnedClients.isPinned(flow, server, Date.now())) {
-      runOpaque(socket, flow, { ...target, protocol: "opaque" }, stands);
+      runOpaque(client, flow, { ...target, protocol: "opaque" }, stands);
       options.record(flow.id, { type: "notice", text: `spliced unread: the client pins the certificate of ${server}` });
       return;
     }
@@ -230,7 +235,7 @@ export function joinFlows(options: FlowsOptions): Flows {
       return null;
     });
     const grpcDescriptors = await descriptors.of(flow, target, serverName);
-    const opened = await openHttp({ socket, flow, target, hello, ports: own, alpn: ["h2", "http/1.1"] }).catch(
+    const opened = await openHttp({ client, flow, target, hello, ports: own, alpn: ["h2", "http/1.1"] }).catch(
       (error: unknown) => {
         throw refusedCertificate(error, flow, server);
       },
@@ -255,11 +260,17 @@ export function joinFlows(options: FlowsOptions): Flows {
       pinned: (name) => options.toolPins.pinned(name),
       named: heldOf(flow),
     };
-    const { client } = opened;
     const session =
       opened.alpn === "h2"
-        ? new Http2Session({ flow, target, client, opened, ports: own, dialects, http })
-        : new Session({ flow, target, client, conversation: await converse(target, http), ports: own, opened });
+        ? new Http2Session({ flow, target, client: opened.client, opened, ports: own, dialects, http })
+        : new Session({
+            flow,
+            target,
+            client: opened.client,
+            conversation: await converse(target, http),
+            ports: own,
+            opened,
+          });
     run(session, stands);
   }
 
@@ -287,22 +298,22 @@ export function joinFlows(options: FlowsOptions): Flows {
   }
 
   /** What no target names passes unread where `egress: allow` says so, and is recorded by name and bytes. */
-  function splice(socket: Socket, flow: Flow, serverName: string | null, stands: Standing): void {
+  function splice(client: Unsecured<Socket>, flow: Flow, serverName: string | null, stands: Standing): void {
     const allowed = (): boolean => options.policy().defaults.egress === "allow";
     if (!allowed())
       throw new WeirError(
         "WEIR_DENIED",
         `No target of the policy names ${serverName ?? flow.hostname ?? flow.destination.address}:${flow.destination.port}.`,
       );
-    runOpaque(socket, flow, egressTarget, () => allowed() && stands());
+    runOpaque(client, flow, egressTarget, () => allowed() && stands());
     if (serverName !== null) options.record(flow.id, { type: "notice", text: `TLS server name ${serverName}` });
   }
 
   /** Bytes both ways, unread. */
-  function runOpaque(socket: Socket, flow: Flow, target: Target, stands: Standing): void {
+  function runOpaque(client: Unsecured<Socket>, flow: Flow, target: Target, stands: Standing): void {
     const context = { destinationPort: flow.destination.port, credential: null, upstreamTlsRequired: false };
     const conversation = protocolNamed("opaque").open({ ...context, random: randomBytes, now: Date.now });
-    run(new Session({ flow, target, client: socket, conversation, ports }), stands);
+    run(new Session({ flow, target, client: streamOf(client), conversation, ports }), stands);
   }
 
   /** Names of a client's held requests, by which another of its requests may give one up; never another client's. */
@@ -321,20 +332,22 @@ export function joinFlows(options: FlowsOptions): Flows {
   }
 
   function run(session: FlowSession, stands: Standing): void {
-    sessions.add(session);
-    standing.set(session, stands);
+    const opened: Opened = { session, stands };
+    const leave = sessions.add(session);
+    const leaveStanding = standing.add(opened);
     void session.done.then(() => {
-      sessions.delete(session);
-      standing.delete(session);
+      leave();
+      leaveStanding();
     });
     session.start();
     // The policy may have changed since the target was chosen.
-    if (!stands()) endOutdated(session);
+    if (!stands()) endOutdated(opened);
   }
 
   /** Rules name targets: under another policy nothing of it would match any more, its masks included. */
-  function endOutdated(session: FlowSession): void {
-    standing.delete(session);
+  function endOutdated(opened: Opened): void {
+    opened.stands = null;
+    const { session } = opened;
     const reason = "The policy has changed what this connection's target is; connect again.";
     try {
       options.record(session.flow.id, { type: "refused", code: "WEIR_DENIED", reason, flow: null });
@@ -380,7 +393,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     sessions,
     accept,
     policyChanged() {
-      for (const session of [...sessions]) if (standing.get(session)?.() === false) endOutdated(session);
+      for (const opened of standing) if (opened.stands?.() === false) endOutdated(opened);
     },
     async close() {
       const open = [...sessions];
@@ -399,6 +412,12 @@ function decidedBy(rule: string, { verdict }: Decision): Verdict {
 
 /** False: the policy in force would not open the session as it was opened. */
 type Standing = () => boolean;
+
+interface Opened {
+  readonly session: FlowSession;
+  /** null: it does not, and is told so already. */
+  stands: Standing | null;
+}
 
 /** Which destinations a target has besides does not matter to those that are open. */
 function sameTarget(left: Target | null, right: Target | null): boolean {

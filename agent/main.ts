@@ -7,8 +7,8 @@
  *   decide, record, act       act/session.ts asks policy/, writes by record/, and only then sends
  *   publish                   what is written goes on to Kafka by publish/ (commands/kafka-join.ts)
  */
-import type { Socket } from "node:net";
 import { join } from "node:path";
+import type { Arrival } from "./accept/arrival.ts";
 import { connectMsMax, dialUpstream, unreachable } from "./accept/dial.ts";
 import { type Listeners, startListeners } from "./accept/listener.ts";
 import { openAnomalies } from "./act/anomalies.ts";
@@ -22,6 +22,7 @@ import type { FlowSession } from "./act/session.ts";
 import { openToolPins, type ToolPins } from "./act/tool-pins.ts";
 import { type AgentConfig, readPolicyFiles } from "./config.ts";
 import type { EntryBody } from "./core/record.ts";
+import type { ReadonlyRoster } from "./core/roster.ts";
 import { WeirError } from "./errors.ts";
 import { joinFlows, redirectedTargets } from "./flows.ts";
 import { watchCgroups } from "./identity/cgroups.ts";
@@ -50,7 +51,7 @@ export interface Agent {
   readonly policy: PolicyInForce;
   readonly interception: Interception;
   readonly authority: Authority;
-  readonly sessions: ReadonlySet<FlowSession>;
+  readonly sessions: ReadonlyRoster<FlowSession>;
   readonly identities: Identities;
   /** Ends live flows and refuses the next: for the command, the page and whatever else may revoke. */
   readonly revoker: Revoker;
@@ -95,7 +96,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   const listeners: Listeners = await startListeners({
     bridges: config.scope.kind === "host",
     prepare: tcpOptions,
-    onFlow: (socket) => void accept(socket),
+    onFlow: (arrival) => void accept(arrival),
     onFull: (reason) => {
       log("warn", reason);
       note({ type: "refused", code: "WEIR_LIMIT_REACHED", reason, flow: null });
@@ -164,12 +165,11 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
   if (config.onFailure === "open") note({ type: "agent", event: "bypass-open", detail: "--on-failure open" });
 
   /** redirect and accept are behind us: the kernel brought the flow, and flows.ts takes it through the other steps. */
-  async function accept(socket: Socket): Promise<void> {
-    socket.pause();
+  async function accept(arrival: Arrival): Promise<void> {
     try {
-      const origin = interception.lookup(socket);
+      const origin = interception.lookup(arrival);
       if (origin === null) throw new WeirError("WEIR_PROTOCOL_UNKNOWN", "The connection did not come by a redirect.");
-      await flows.accept(socket, origin);
+      await flows.accept(arrival, origin);
     } catch (error) {
       note({
         type: "refused",
@@ -177,7 +177,7 @@ export async function startAgent({ config, hold, log }: AgentOptions): Promise<A
         reason: error instanceof Error ? error.message : String(error),
         flow: null,
       });
-      socket.resetAndDestroy();
+      arrival.reset();
     }
   }
 

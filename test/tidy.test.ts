@@ -130,6 +130,16 @@ test("only policy/decide.ts makes a permit", () => {
   }
 });
 
+test("functions of a connection or a message are named before they are kept: V8 makes them old otherwise", () => {
+  // docs/decisions/0019-what-grows-old.md
+  const literal = /(?<![=!<>])\.#?\w+ =\s+(?:async )?(?:function\b|\([^()]*\)(?:: [^=;]+)? =>|\w+ =>)/;
+  const handling = files.filter((file) => ["accept", "act", "mask", "tls", "wire"].includes(partOf(file)));
+  for (const file of [...handling, "agent/flows.ts"]) {
+    const found = literal.exec(stripComments(readFileSync(join(root, file), "utf8")));
+    assert.equal(found, null, `${file}: ${found?.[0]}`);
+  }
+});
+
 test("each protocol has a README, vectors and the contract test", () => {
   const registry = readFileSync(join(root, "agent/wire/registry.ts"), "utf8");
   const contract = readFileSync(join(root, "test/agent/wire/contract.test.ts"), "utf8");

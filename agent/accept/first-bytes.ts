@@ -1,14 +1,22 @@
 /** Waits for what a client says first, and gives it back to the socket unread. */
-import type { Socket } from "node:net";
 
 /** A connection on which nothing is said is let go after this. */
 const firstBytesMs = 60_000;
 
+/** A socket, or what reads for one. */
+export interface Speaker {
+  on(name: string, listener: (bytes: Buffer) => void): unknown;
+  off(name: string, listener: (bytes: Buffer) => void): unknown;
+  pause(): unknown;
+  resume(): unknown;
+  unshift(bytes: Buffer): void;
+}
+
 /**
  * `read` is asked of all bytes so far, and says `more` when it needs more. Rejects when the client leaves before.
- * The socket is paused when this resolves, and its next reader gets every byte.
+ * It is paused when this resolves, and its next reader gets every byte.
  */
-export function readFirstBytes<T>(socket: Socket, read: (bytes: Buffer) => T | "more"): Promise<T> {
+export function readFirstBytes<T>(socket: Speaker, read: (bytes: Buffer) => T | "more"): Promise<T> {
   return new Promise((resolve, reject) => {
     let bytes: Buffer = Buffer.alloc(0);
     const stop = (): void => {

@@ -3,8 +3,10 @@
  * host on every address those that come over a bridge. The firewall lets nobody else reach the latter.
  */
 import { readFileSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server } from "node:net";
+import { type Beneath, beneath } from "../core/beneath.ts";
 import { WeirError } from "../errors.ts";
+import { Arrival, type Handle } from "./arrival.ts";
 
 /** Flows open at once; beyond, a new one is reset before anything of it is read. */
 const flowsMax = 8192;
@@ -36,8 +38,8 @@ export interface ListenerOptions {
   readonly bridges?: boolean;
   /** Sets on a listener's descriptor what its connections inherit: cheaper than on each of them. */
   prepare?(fd: number): void;
-  /** The socket is paused: nothing is read before it is known where it wanted to go. */
-  onFlow(socket: Socket): void;
+  /** Nothing is read before it is known where it wanted to go. */
+  onFlow(arrival: Arrival): void;
   /** From now on new connections are reset; told again when it was better in between. */
   onFull(reason: string): void;
   /** Descriptors that this process may have; left out: what the system says. */
@@ -49,22 +51,19 @@ export async function startListeners(options: ListenerOptions): Promise<Listener
   const most = flowsWith(descriptorsMax);
   let flows = 0;
   let told = false;
-  const accept = (socket: Socket): void => {
-    // Without a listener an error of the client's end would end the agent.
-    socket.on("error", () => {});
-    if (flows >= most) {
+  const closed = (): void => {
+    flows--;
+    if (flows < most / 2) told = false;
+  };
+  const accept = (handle: Handle, port: number): void => {
+    flows++;
+    const arrival = new Arrival(handle, port, closed);
+    if (flows > most) {
       const why = most < flowsMax ? `, what ${descriptorsMax} open files leave room for (ulimit -n)` : "";
       if (!told) onFull(`${most} connections are open, the most there can be${why}; new ones are reset.`);
       told = true;
-      socket.resetAndDestroy();
-      return;
-    }
-    flows++;
-    socket.once("close", () => {
-      flows--;
-      if (flows < most / 2) told = false;
-    });
-    onFlow(socket);
+      arrival.reset();
+    } else onFlow(arrival);
   };
   const own = await listenBoth("127.0.0.1", "::1", accept, prepare);
   const bridge = bridges ? await listenBoth("0.0.0.0", "::", accept, prepare) : null;
@@ -97,7 +96,7 @@ interface Pair {
   readonly v6: Server | null;
 }
 
-type Accept = (socket: Socket) => void;
+type Accept = (handle: Handle, port: number) => void;
 type Prepare = (fd: number) => void;
 
 async function listenBoth(host4: string, host6: string, accept: Accept, prepare: Prepare): Promise<Pair> {
@@ -114,21 +113,25 @@ function portsOf({ v4, v6 }: Pair): Ports {
   return { v4: portOf(v4), v6: v6 === null ? 0 : portOf(v6) };
 }
 
+/** Node's own makes a stream of each connection. */
+interface Listening extends Beneath {
+  onconnection: (error: number | undefined, handle: Handle) => void;
+}
+
 function listen(host: string, accept: Accept, prepare: Prepare): Promise<Server> {
-  const server = createServer(
-    {
-      pauseOnConnect: true,
-      // The protocol decides when an end ends a session: a half-closed client still gets its answer.
-      allowHalfOpen: true,
-    },
-    accept,
-  );
+  const server = createServer();
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host, port: 0, backlog: backlogMax, ipv6Only: true }, () => {
       server.off("error", reject);
-      prepare((server as Server & { readonly _handle: { readonly fd: number } })._handle.fd);
-      server.on("error", () => {}); // EMFILE at accept: the kernel keeps the connection in its backlog
+      const listening = beneath(server) as Listening;
+      const port = portOf(server);
+      const arrived: Listening["onconnection"] = (error, handle) => {
+        // EMFILE: the kernel keeps the connection in its backlog.
+        if (!error) accept(handle, port);
+      };
+      prepare(listening.fd);
+      listening.onconnection = arrived;
       resolve(server);
     });
   });

@@ -7,12 +7,13 @@ import type { Socket } from "node:net";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
+import { streamOf, type Unsecured } from "../core/unsecured.ts";
 import { WeirError } from "../errors.ts";
 import type { SessionPorts } from "./ports.ts";
 import type { Opened } from "./session.ts";
 
 export interface HttpOpening {
-  readonly socket: Socket;
+  readonly client: Unsecured<Socket>;
   readonly flow: Flow;
   readonly target: Target;
   /** null: the client speaks plain HTTP. */
@@ -32,15 +33,13 @@ export interface OpenedHttp extends Opened {
 const turnsToConnect = 2;
 
 /** A server that cannot be reached or trusted is no error here: the client is told in HTTP. */
-export async function openHttp({ socket, flow, target, hello, ports, alpn }: HttpOpening): Promise<OpenedHttp> {
-  // Asleep until its turn: a client that leaves meanwhile must not end the agent.
-  socket.on("error", () => {});
+export async function openHttp({ client, flow, target, hello, ports, alpn }: HttpOpening): Promise<OpenedHttp> {
   const serverName = hello?.serverName ?? null;
   const offered = hello === null ? [] : hello.alpn.filter((name) => alpn.includes(name));
   const reached = dialUpstream({ flow, target, hello, ports, offered });
   if (hello === null) {
     const { server, failure } = await reached;
-    return { client: socket, serverName, alpn: "http/1.1", server, failure };
+    return { client: streamOf(client), serverName, alpn: "http/1.1", server, failure };
   }
   const foretold = ports.foretold(flow, target, serverName);
   // Which of two protocols it is, the server chooses.
@@ -52,7 +51,7 @@ export async function openHttp({ socket, flow, target, hello, ports, alpn }: Htt
   // Without an answer of the server's the error is told in what every client speaks.
   const ours = chosen !== null ? [chosen] : offered.includes("http/1.1") ? ["http/1.1"] : offered.slice(0, 1);
   try {
-    const { socket: client, tls } = await ports.terminateClient(socket, {
+    const { socket, tls } = await ports.terminateClient(client, {
       leftover: Buffer.alloc(0),
       names: atOnce ? foretold.names : (heard?.names ?? null),
       flow,
@@ -61,8 +60,8 @@ export async function openHttp({ socket, flow, target, hello, ports, alpn }: Htt
     });
     const { names, ...upstream } = await reached;
     if (names !== null) foretold.verified(names);
-    if (client.destroyed) throw new WeirError("WEIR_CLIENT_TLS", "The client left before the server had answered.");
-    return { client, serverName, alpn: tls.alpn ?? "http/1.1", ...stillThere(upstream) };
+    if (socket.destroyed) throw new WeirError("WEIR_CLIENT_TLS", "The client left before the server had answered.");
+    return { client: socket, serverName, alpn: tls.alpn ?? "http/1.1", ...stillThere(upstream) };
   } catch (error) {
     void reached.then(({ server }) => server?.socket.destroy());
     throw error;

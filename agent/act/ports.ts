@@ -4,6 +4,7 @@ import type { Flow } from "../core/flow.ts";
 import type { Operation } from "../core/operation.ts";
 import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
+import type { Unsecured } from "../core/unsecured.ts";
 import type { Decision, Verdict } from "../core/verdict.ts";
 import type { CatalogAnswer, CatalogQuestion, TlsFacts } from "../wire/protocol.ts";
 import type { Anomalies } from "./anomalies.ts";
@@ -97,7 +98,7 @@ export interface SessionPorts {
   /** What a client may be told of a server before it is heard. */
   foretold(flow: Flow, target: Target, serverName: string | null): Foretold;
   terminateClient(
-    socket: Socket,
+    client: Unsecured<Socket>,
     options: {
       leftover: Buffer;
       names: CertificateNames | null;

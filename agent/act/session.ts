@@ -172,8 +172,8 @@ export class Session implements FlowSession {
     socket.on("data", data).on("end", end).on("close", close).on("drain", drain);
     socket.on("error", (error) => this.#socketFailed(side, socket, error));
     // Ours alone: who counts the open connections listens to their close, too.
-    if (side === "client")
-      this.#leaveClient = () => socket.off("data", data).off("end", end).off("close", close).off("drain", drain);
+    const leave = () => socket.off("data", data).off("end", end).off("close", close).off("drain", drain);
+    if (side === "client") this.#leaveClient = leave;
     this.#steer(side);
   }
 

@@ -1,6 +1,7 @@
 /** Ends flows whose identity holds no longer: at once when it is revoked, in a moment when it expires. */
 import type { Flow, Identity } from "../core/flow.ts";
 import type { EntryBody } from "../core/record.ts";
+import type { ReadonlyRoster } from "../core/roster.ts";
 import type { Identities } from "./registry.ts";
 
 const checkMs = 250;
@@ -20,7 +21,7 @@ export interface Guard {
 
 export interface GuardOptions {
   readonly identities: Identities;
-  readonly sessions: ReadonlySet<GuardedSession>;
+  readonly sessions: ReadonlyRoster<GuardedSession>;
   /** Into the session's own record. */
   record(session: string, body: EntryBody): void;
   log(level: "info" | "warn", message: string): void;

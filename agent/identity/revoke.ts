@@ -1,5 +1,6 @@
 /** Revoking, the same for everybody who may: the command, the page, Kafka, the issuer's logout. Each is in the audit. */
 import type { EntryBody } from "../core/record.ts";
+import type { ReadonlyRoster } from "../core/roster.ts";
 import { WeirError } from "../errors.ts";
 import type { Guard, GuardedSession } from "./guard.ts";
 import type { Identities } from "./registry.ts";
@@ -43,7 +44,7 @@ export interface Revoker {
 export interface RevokerOptions {
   readonly identities: Identities;
   readonly guard: Guard;
-  readonly sessions: ReadonlySet<GuardedSession>;
+  readonly sessions: ReadonlyRoster<GuardedSession>;
   note(body: EntryBody): void;
   now(): number;
 }

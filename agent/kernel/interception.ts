@@ -4,7 +4,6 @@
  */
 import { randomInt } from "node:crypto";
 import { Socket } from "node:net";
-import { descriptorOf } from "../core/beneath.ts";
 import type { Endpoint, ProcessInfo } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -46,6 +45,14 @@ export type Scope =
   | { readonly kind: "host" }
   | { readonly kind: "cgroup"; readonly path: string };
 
+/** A connection that was accepted. Its descriptor is asked for only where BPF did not tell where it wanted to go. */
+export interface Arrived {
+  readonly fd: number;
+  /** Port 0: it is gone already. */
+  readonly source: Endpoint;
+  readonly localPort: number;
+}
+
 export interface InterceptionOptions {
   readonly scope: Scope;
   /** Suffix of chains, cgroup and pins: several agents, each in its own network namespace, do not meet. */
@@ -85,7 +92,7 @@ export interface Interception {
   /** SO_MARK of the agent's own upstream sockets. */
   readonly mark: number;
   /** Where an accepted connection wanted to go and who opened it; null: it came by no redirect. */
-  lookup(socket: Socket): Origin | null;
+  lookup(arrived: Arrived): Origin | null;
   /** A marked socket that is connecting. */
   dial(destination: Endpoint): Socket;
   /** The same as a bare descriptor. The caller owns it. */
@@ -294,10 +301,10 @@ export async function startInterception(options: InterceptionOptions): Promise<I
       return known.find((name) => targets.wantsName(name)) ?? known[0] ?? null;
     };
 
-    function lookup(socket: Socket): Origin | null {
-      if (socket.remoteAddress === undefined || socket.remotePort === undefined) return null;
-      const source = { address: canonicalAddress(socket.remoteAddress), port: socket.remotePort };
-      const overBridge = scope.kind === "host" && isPortOf(socket.localPort ?? 0, source.address, bridgePorts);
+    function lookup(arrived: Arrived): Origin | null {
+      if (arrived.source.port === 0) return null;
+      const source = { address: canonicalAddress(arrived.source.address), port: arrived.source.port };
+      const overBridge = scope.kind === "host" && isPortOf(arrived.localPort, source.address, bridgePorts);
       const flow = overBridge ? null : (bpf?.takeFlow(cookie, source) ?? null);
       if (flow !== null) {
         const { destination, uid, gid, comm, startNs, ppid, execId, cgroupId } = flow;
@@ -311,8 +318,7 @@ export async function startInterception(options: InterceptionOptions): Promise<I
         };
       }
       const seen = packets.takeRedirected(source);
-      const fd = descriptorOf(socket);
-      const destination = fd < 0 ? null : originalDestination(fd);
+      const destination = originalDestination(arrived.fd);
       if (destination === null || isOwnListener(destination)) return null;
       const owner = overBridge
         ? containers.find("tcp", source, destination)

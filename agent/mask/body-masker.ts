@@ -16,24 +16,35 @@ const prefilteredBytesMin = 256;
 const prefilteredBytesMax = 1_536;
 
 export function createBodyMasker(plan: MaskPlan): BodyMasker {
-  const scanner = scannerOf(plan, "latin1");
-  return {
-    push(bytes) {
-      if (bytes.length === 0) return bytes;
-      const text = bytes.toString("latin1", 0, bytes.length);
-      let seen = -1;
-      if (bytes.length >= prefilteredBytesMin && bytes.length <= prefilteredBytesMax) {
-        const whole = Buffer.from(scanner.kept + text, "latin1");
-        seen = mayMatch(whole, 0, whole.length);
-      }
-      return Buffer.from(scanner.push(text, false, seen), "latin1");
-    },
-    end: () => Buffer.from(scanner.push("", true), "latin1"),
-    get masked() {
-      return scanner.masked;
-    },
-    get held() {
-      return scanner.held;
-    },
-  };
+  return new BytesMasker(scannerOf(plan, "latin1"));
+}
+
+class BytesMasker implements BodyMasker {
+  readonly #scanner: ReturnType<typeof scannerOf>;
+
+  constructor(scanner: ReturnType<typeof scannerOf>) {
+    this.#scanner = scanner;
+  }
+
+  get masked(): number {
+    return this.#scanner.masked;
+  }
+  get held(): number {
+    return this.#scanner.held;
+  }
+
+  push(bytes: Buffer): Buffer {
+    if (bytes.length === 0) return bytes;
+    const text = bytes.toString("latin1", 0, bytes.length);
+    let seen = -1;
+    if (bytes.length >= prefilteredBytesMin && bytes.length <= prefilteredBytesMax) {
+      const whole = Buffer.from(this.#scanner.kept + text, "latin1");
+      seen = mayMatch(whole, 0, whole.length);
+    }
+    return Buffer.from(this.#scanner.push(text, false, seen), "latin1");
+  }
+
+  end(): Buffer {
+    return Buffer.from(this.#scanner.push("", true), "latin1");
+  }
 }

@@ -21,17 +21,36 @@ export interface StreamMasker {
 
 /** A masker costs four small arrays: one for each text of a reply. */
 export function createStreamMasker(plan: MaskPlan): StreamMasker {
-  const scanner = scannerOf(plan, "utf16");
-  return {
-    push: (text) => (text === "" ? "" : scanner.push(text, false)),
-    end: () => scanner.push("", true),
-    save: () => scanner.save(),
-    restore: (state) => scanner.restore(state as never),
-    get masked() {
-      return scanner.masked;
-    },
-    get held() {
-      return scanner.held;
-    },
-  };
+  return new TextMasker(scannerOf(plan, "utf16"));
+}
+
+class TextMasker implements StreamMasker {
+  readonly #scanner: ReturnType<typeof scannerOf>;
+
+  constructor(scanner: ReturnType<typeof scannerOf>) {
+    this.#scanner = scanner;
+  }
+
+  get masked(): number {
+    return this.#scanner.masked;
+  }
+  get held(): number {
+    return this.#scanner.held;
+  }
+
+  push(text: string): string {
+    return text === "" ? "" : this.#scanner.push(text, false);
+  }
+
+  end(): string {
+    return this.#scanner.push("", true);
+  }
+
+  save(): unknown {
+    return this.#scanner.save();
+  }
+
+  restore(state: unknown): void {
+    this.#scanner.restore(state as never);
+  }
 }

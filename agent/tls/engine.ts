@@ -3,6 +3,8 @@
  * needs a stream of Node's), everywhere else, and where the operator says so. Both say and refuse the same.
  */
 import type { Socket } from "node:net";
+import { streamOf, type Unsecured } from "../core/unsecured.ts";
+import { type Arrived, HeardConnection } from "./native/heard-connection.ts";
 import { hasNativeTls, hub } from "./native/hub.ts";
 import type { SecureSocket } from "./native/secure-socket.ts";
 import * as byNode from "./terminate.ts";
@@ -16,7 +18,9 @@ export type SecuredUpstream = upstreamByNode.SecuredUpstream<Socket>;
 
 export interface TlsEngine {
   readonly name: "native" | "node";
-  terminateClient(socket: Socket, options: byNode.TerminateOptions): Promise<Terminated>;
+  /** For what the client says first. */
+  listenTo(arrived: Arrived): Socket | HeardConnection;
+  terminateClient(client: Unsecured<Socket>, options: byNode.TerminateOptions): Promise<Terminated>;
   secureUpstream(socket: Socket, options: upstreamByNode.UpstreamTlsOptions): Promise<SecuredUpstream>;
   /** Dials and secures in one; null: this engine, or what is offered, needs a connected socket. */
   connectUpstream(dial: Dial, options: upstreamByNode.UpstreamTlsOptions): Promise<SecuredUpstream> | null;
@@ -29,7 +33,8 @@ export function openTlsEngine(wanted: "native" | "node"): TlsEngine {
   if (wanted === "node" || !hasNativeTls())
     return {
       name: "node",
-      terminateClient: byNode.terminateClient,
+      listenTo: (arrived) => arrived.socket(),
+      terminateClient: (client, options) => byNode.terminateClient(streamOf(client), options),
       secureUpstream: upstreamByNode.secureUpstream,
       connectUpstream: () => null,
       atTurnEnd: setImmediate,
@@ -38,9 +43,10 @@ export function openTlsEngine(wanted: "native" | "node"): TlsEngine {
   return {
     name: "native",
     atTurnEnd: (run) => engine.atTurnEnd(run),
-    async terminateClient(socket, options) {
-      if (mayBecomeHttp2(options.alpn)) return byNode.terminateClient(socket, options);
-      const terminated = await terminateClientNatively(socket, options);
+    listenTo: (arrived) => new HeardConnection(arrived),
+    async terminateClient(client, options) {
+      if (mayBecomeHttp2(options.alpn)) return byNode.terminateClient(streamOf(client), options);
+      const terminated = await terminateClientNatively(client, options);
       return { ...terminated, socket: asSocket(terminated.socket) };
     },
     async secureUpstream(socket, options) {

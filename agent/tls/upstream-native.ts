@@ -10,7 +10,7 @@ import type { Described } from "./native/addon.ts";
 import { nativeContext } from "./native/context.ts";
 import { handshake } from "./native/handshake.ts";
 import { ConnectError, type SecureSocket } from "./native/secure-socket.ts";
-import { giveUp, type Taken, takeOver } from "./native/take-over.ts";
+import { type Taken, takeOver } from "./native/take-over.ts";
 import {
   chainSentence,
   expectedName,
@@ -145,8 +145,8 @@ async function shake(leg: Leg, context: object, expected: string, alpn: readonly
   try {
     const { fd, read } = await leg.take();
     return await handshake(
-      { context, carrier, fd, serverName: isIP(expected) === 0 ? expected : "", alpn, first: read },
-      { timeoutMs: handshakeMs, late: "it did not finish in time", giveUp, connectMs },
+      { context, base: { carrier, fd }, serverName: isIP(expected) === 0 ? expected : "", alpn, first: read },
+      { timeoutMs: handshakeMs, late: "it did not finish in time", connectMs },
     );
   } catch (cause) {
     carrier?.destroy();

@@ -3,10 +3,12 @@
  * behind the redirection is the real thing: TLS, conversation, policy, record, approvals.
  */
 import { mkdtempSync, rmSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Arrival } from "../../agent/accept/arrival.ts";
 import { unreachable } from "../../agent/accept/dial.ts";
+import { startListeners } from "../../agent/accept/listener.ts";
 import { openAnomalies } from "../../agent/act/anomalies.ts";
 import { openBudgets } from "../../agent/act/budgets.ts";
 import { makeDetectors } from "../../agent/act/detectors.ts";
@@ -17,8 +19,9 @@ import type { FlowSession } from "../../agent/act/session.ts";
 import { openToolPins } from "../../agent/act/tool-pins.ts";
 import { holdIn } from "../../agent/commands/hold-in.ts";
 import type { Endpoint } from "../../agent/core/flow.ts";
+import type { ReadonlyRoster } from "../../agent/core/roster.ts";
 import { joinFlows } from "../../agent/flows.ts";
-import { connectMarked } from "../../agent/kernel/native.ts";
+import { connectMarked, tcpOptions } from "../../agent/kernel/native.ts";
 import { loadPolicy, type Policy } from "../../agent/policy/index.ts";
 import { type ReadEntry, readEntries } from "../../agent/record/read.ts";
 import { openRecorder, type Recorder } from "../../agent/record/recorder.ts";
@@ -38,7 +41,7 @@ export interface Relay {
   readonly recorder: Recorder;
   readonly logs: readonly string[];
   /** That are open. */
-  readonly sessions: ReadonlySet<FlowSession>;
+  readonly sessions: ReadonlyRoster<FlowSession>;
   /** Puts another policy in force. */
   usePolicy(text: string): void;
   /** What is written so far. */
@@ -100,8 +103,7 @@ export async function startRelay({
     ...(largeBodies === undefined ? {} : { largeBodies }),
     log: (_level, message) => void logs.push(message),
   });
-  const accept = (client: Socket): void => {
-    client.on("error", () => {});
+  const accept = (arrival: Arrival): void => {
     const origin = {
       destination: { address: server.host, port: server.port },
       process: null,
@@ -109,16 +111,14 @@ export async function startRelay({
       hostnames: hostname === null ? [] : [hostname],
       via: "redirect" as const,
     };
-    flows.accept(client, origin).catch((error: unknown) => {
+    flows.accept(arrival, origin).catch((error: unknown) => {
       logs.push(`refused: ${String(error)}`);
-      client.destroy();
+      arrival.destroy();
     });
   };
-  const listener = createServer({ noDelay: true, pauseOnConnect: true, allowHalfOpen: true }, accept);
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const address = listener.address();
+  const listeners = await startListeners({ prepare: tcpOptions, onFlow: accept, onFull: (why) => void logs.push(why) });
   return {
-    port: typeof address === "object" && address !== null ? address.port : 0,
+    port: listeners.ports.v4,
     stateDir,
     authority,
     approvals: controller.approvals,
@@ -135,7 +135,7 @@ export async function startRelay({
     },
     async close() {
       await flows.close();
-      await new Promise<void>((resolve) => listener.close(() => resolve()));
+      await listeners.close();
       await controller.close();
       await recorder.close();
       rmSync(stateDir, { recursive: true, force: true });

@@ -31,6 +31,8 @@ export interface TlsAddon {
     first: Uint8Array,
     connecting: boolean,
   ): number;
+  tlsListen(hub: object, fd: number): number;
+  tlsSecure(hub: object, slot: number, context: object, alpn: Uint8Array, first: Uint8Array): void;
   tlsWrite(hub: object, slot: number, bytes: Uint8Array): void;
   tlsDescribe(hub: object, slot: number): Described | null;
   tlsFailure(hub: object, slot: number): Failure | null;

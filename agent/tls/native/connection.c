@@ -55,6 +55,66 @@ static napi_value undo(napi_env env, struct connection *one, int number, const c
 	return throw_errno(env, number, "tlsOpen", detail);
 }
 
+static bool take_alpn(napi_env env, napi_value value, struct bytes *alpn)
+{
+	if (!take_bytes(env, value, "alpn", 0, alpn_bytes_max, alpn))
+		return false;
+	for (size_t at = 0; at < alpn->length; at += 1u + alpn->data[at])
+		if (!alpn->data[at] || at + alpn->data[at] >= alpn->length) {
+			throw_type(env, "alpn must be names, each behind its length");
+			return false;
+		}
+	return true;
+}
+
+/* What the handshake needs, but its memory for OpenSSL. */
+static bool prepare(struct connection *one, const struct context *context, const struct bytes *alpn, const struct bytes *first)
+{
+	one->first = malloc(first->length + 1);
+	if (!one->first)
+		return false;
+	if (first->length)
+		memcpy(one->first, first->data, first->length);
+	one->first_length = first->length;
+	if (alpn->length)
+		memcpy(one->alpn, alpn->data, alpn->length);
+	one->alpn_length = alpn->length;
+	one->server = context->server;
+	return true;
+}
+
+static struct connection *make_connection(struct hub *hub, int fd)
+{
+	struct connection *one = calloc(1, sizeof(*one));
+
+	if (!one || !(one->poll = calloc(1, uv_handle_size(UV_POLL)))) {
+		free(one);
+		return NULL;
+	}
+	one->hub = hub;
+	one->fd = fd;
+	return one;
+}
+
+/* From here on it is closed, not freed. */
+static bool give_slot(struct connection *one)
+{
+	struct hub *hub = one->hub;
+
+	/* It also makes the descriptor one that does not block. */
+	if (uv_poll_init(hub->loop, one->poll, one->fd) != 0)
+		return false;
+	uv_handle_set_data((uv_handle_t *)one->poll, one);
+	one->slot = hub->free_slots[--hub->free_count];
+	hub->connections[one->slot] = one;
+	hub->handles++;
+	memset(state_of(one), 0, state_words * sizeof(int32_t));
+	state_of(one)[state_reading] = 1;
+	return true;
+}
+
+static const char too_many[] = "connectionsMax is reached", no_poll[] = "the descriptor cannot be polled";
+
 /* tlsOpen(hub, context, fd, serverName, alpn, first, connecting): the slot. The fd is taken over when it succeeds. */
 static napi_value tls_open(napi_env env, napi_callback_info info)
 {
@@ -69,41 +129,22 @@ static napi_value tls_open(napi_env env, napi_callback_info info)
 
 	if (!take_arguments(env, info, 7, argv) || !(hub = take_hub(env, argv[0])) || !(context = take_context(env, argv[1])) ||
 	    !take_fd(env, argv[2], &fd) || !take_bytes(env, argv[3], "serverName", 0, server_name_bytes_max, &name) ||
-	    !take_bytes(env, argv[4], "alpn", 0, alpn_bytes_max, &alpn) || !take_bytes(env, argv[5], "first", 0, receive_bytes_max, &first) ||
+	    !take_alpn(env, argv[4], &alpn) || !take_bytes(env, argv[5], "first", 0, receive_bytes_max, &first) ||
 	    !take_bool(env, argv[6], "connecting", &connecting))
 		return NULL;
-	for (size_t at = 0; at < alpn.length; at += 1u + alpn.data[at])
-		if (!alpn.data[at] || at + alpn.data[at] >= alpn.length)
-			return throw_type(env, "alpn must be names, each behind its length");
 	if (name.length)
 		memcpy(host, name.data, name.length);
 	if (strlen(host) != name.length)
 		return throw_type(env, "serverName must have no NUL");
 	if (!hub->free_count)
-		return undo(env, NULL, EMFILE, "connectionsMax is reached");
-	one = calloc(1, sizeof(*one));
-	if (!one || !(one->poll = calloc(1, uv_handle_size(UV_POLL))) || !(one->first = malloc(first.length + 1)))
+		return undo(env, NULL, EMFILE, too_many);
+	one = make_connection(hub, fd);
+	if (!one || !prepare(one, context, &alpn, &first))
 		return undo(env, one, ENOMEM, NULL);
-	one->hub = hub;
-	one->fd = fd;
-	one->server = context->server;
-	if (alpn.length)
-		memcpy(one->alpn, alpn.data, alpn.length);
-	one->alpn_length = alpn.length;
-	if (first.length)
-		memcpy(one->first, first.data, first.length);
-	one->first_length = first.length;
 	if (!secure(one, context, host))
 		return undo(env, one, EINVAL, tls_reason());
-	/* It also makes the descriptor one that does not block. */
-	if (uv_poll_init(hub->loop, one->poll, fd) != 0)
-		return undo(env, one, EBADF, "the descriptor cannot be polled");
-	uv_handle_set_data((uv_handle_t *)one->poll, one);
-	one->slot = hub->free_slots[--hub->free_count];
-	hub->connections[one->slot] = one;
-	hub->handles++;
-	memset(state_of(one), 0, state_words * sizeof(int32_t));
-	state_of(one)[state_reading] = 1;
+	if (!give_slot(one))
+		return undo(env, one, EBADF, no_poll);
 	one->connecting = connecting;
 	one->starting = !connecting;
 	if (connecting)
@@ -111,6 +152,56 @@ static napi_value tls_open(napi_env env, napi_callback_info info)
 	else
 		make_late(one);
 	return number_of(env, one->slot);
+}
+
+/* tlsListen(hub, fd): the slot of a connection whose bytes are told as they come. The fd is taken over when it succeeds. */
+static napi_value tls_listen(napi_env env, napi_callback_info info)
+{
+	struct connection *one;
+	napi_value argv[2];
+	struct hub *hub;
+	int fd;
+
+	if (!take_arguments(env, info, 2, argv) || !(hub = take_hub(env, argv[0])) || !take_fd(env, argv[1], &fd))
+		return NULL;
+	if (!hub->free_count)
+		return undo(env, NULL, EMFILE, too_many);
+	one = make_connection(hub, fd);
+	if (!one)
+		return undo(env, NULL, ENOMEM, NULL);
+	if (!give_slot(one))
+		return undo(env, one, EBADF, no_poll);
+	one->raw = true;
+	set_interest(one);
+	return number_of(env, one->slot);
+}
+
+/* tlsSecure(hub, slot, context, alpn, first): what was listened to begins with `first`, and TLS with it. */
+static napi_value tls_secure(napi_env env, napi_callback_info info)
+{
+	struct connection *one;
+	struct bytes alpn, first;
+	struct context *context;
+	napi_value argv[5];
+	struct hub *hub;
+
+	if (!take_connection(env, info, 5, argv, &hub, &one) || !(context = take_context(env, argv[2])) || !take_alpn(env, argv[3], &alpn) ||
+	    !take_bytes(env, argv[4], "first", 0, receive_bytes_max, &first))
+		return NULL;
+	if (!one || !one->raw || one->failed)
+		return throw_errno(env, EPIPE, "tlsSecure", "the connection was closed");
+	if (!prepare(one, context, &alpn, &first))
+		return throw_errno(env, ENOMEM, "tlsSecure", NULL);
+	if (!secure(one, context, "")) {
+		fail(one, 0, tls_reason());
+		return undefined_of(env);
+	}
+	one->raw = false;
+	one->starting = true;
+	state_of(one)[state_reading] = 1;
+	set_interest(one);
+	make_late(one);
+	return undefined_of(env);
 }
 
 /* tlsWrite(hub, slot, buffer): without a copy. What was noted before has to be flushed first. */
@@ -255,6 +346,8 @@ static napi_value tls_close_fd(napi_env env, napi_callback_info info)
 
 const struct method connection_methods[] = {
 	{ "tlsOpen", tls_open },
+	{ "tlsListen", tls_listen },
+	{ "tlsSecure", tls_secure },
 	{ "tlsWrite", tls_write },
 	{ "tlsDescribe", tls_describe },
 	{ "tlsFailure", tls_failure },

@@ -61,7 +61,8 @@ struct connection {
 	/* On the hub's list of those that have something to tell or to begin which no poll will bring. */
 	struct connection *next_late;
 	int slot, fd, interest;
-	bool late, server, connecting, starting, secured, read_ended, ending, shut, failed, closed;
+	/* `raw`: there is no TLS yet, and what comes is told as it is. */
+	bool late, raw, server, connecting, starting, secured, read_ended, ending, shut, failed, closed;
 	uv_poll_t *poll;
 	SSL *ssl;
 	/* What OpenSSL may read now. */

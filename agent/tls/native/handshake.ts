@@ -1,6 +1,7 @@
 /** Opens a connection of the engine and waits until its handshake is done. */
 import type { Described } from "./addon.ts";
 import { ConnectError, SecureSocket, type SecureSocketOptions } from "./secure-socket.ts";
+import { giveUp } from "./take-over.ts";
 
 export interface HandshakeOptions {
   readonly timeoutMs: number;
@@ -8,8 +9,6 @@ export interface HandshakeOptions {
   readonly late: string;
   /** The kernel is given as long before that. */
   readonly connectMs?: number | undefined;
-  /** Takes the descriptor back when it could not even be opened. */
-  giveUp(fd: number): void;
 }
 
 export interface Shaken {
@@ -19,14 +18,14 @@ export interface Shaken {
 
 export function handshake(
   options: SecureSocketOptions,
-  { timeoutMs, late, connectMs, giveUp }: HandshakeOptions,
+  { timeoutMs, late, connectMs }: HandshakeOptions,
 ): Promise<Shaken> {
   return new Promise((resolve, reject) => {
     let secured: SecureSocket;
     try {
       secured = new SecureSocket(options);
     } catch (error) {
-      giveUp(options.fd);
+      if ("fd" in options.base) giveUp(options.base.fd);
       reject(error as Error);
       return;
     }

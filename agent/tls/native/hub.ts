@@ -68,6 +68,18 @@ export class Hub {
     return slot;
   }
 
+  /** What comes is told as it is until `secure`. */
+  listen(listener: Listener, fd: number): number {
+    const slot = this.addon.tlsListen(this.handle, fd);
+    this.#listeners[slot] = listener;
+    return slot;
+  }
+
+  secure(listener: Listener, slot: number, context: object, alpn: Uint8Array, first: Uint8Array): void {
+    this.addon.tlsSecure(this.handle, slot, context, alpn, first);
+    this.#listeners[slot] = listener;
+  }
+
   /** False: enough waits for the peer; a drain event follows. */
   write(slot: number, bytes: Uint8Array): boolean {
     const { length } = bytes;

@@ -3,20 +3,26 @@
  * close; write, pause, resume, end, destroy. It has no buffers of a stream: bytes go from the engine to the listener.
  */
 import { EventEmitter } from "node:events";
-import type { Socket } from "node:net";
 import { type Beneath, beneath } from "../../core/beneath.ts";
 import type { Described, Failure } from "./addon.ts";
 import { event, hub } from "./hub.ts";
 
+/** What a connection rests on: it lives as long, so that what counts open sockets still counts this one. */
+export interface Carrier {
+  readonly remoteAddress?: string | undefined;
+  readonly remotePort?: number | undefined;
+  readonly allowHalfOpen: boolean;
+  destroy(): void;
+}
+
+/** Where the bytes are: a descriptor that becomes ours, or a connection of the engine's that was listened to. */
+export type Base =
+  /** Without a carrier it is nobody else's, and connecting still. */
+  { readonly carrier: Carrier | null; readonly fd: number } | { readonly carrier: Carrier; readonly slot: number };
+
 export interface SecureSocketOptions {
   readonly context: object;
-  /**
-   * Whose descriptor it is: lives as long as we do, so that what counts open sockets still counts this one. Null: the
-   * descriptor is nobody else's, and is connecting still.
-   */
-  readonly carrier: Socket | null;
-  /** A duplicate of the carrier's; ours to close. */
-  readonly fd: number;
+  readonly base: Base;
   /** Asked for by SNI; "" for none, and on the server's side. */
   readonly serverName: string;
   readonly alpn: readonly string[];
@@ -33,7 +39,7 @@ type Told = (error?: Error | null) => void;
 
 /** Also emits `secure` once, when the handshake is done; nothing can be written before. */
 export class SecureSocket extends EventEmitter {
-  readonly #carrier: Socket | null;
+  readonly #carrier: Carrier | null;
   readonly #slot: number;
   /** Events that came while paused: what one read brought, as no further one is made then. */
   #held: { readonly kind: number; readonly bytes: Buffer | null }[] = [];
@@ -47,11 +53,14 @@ export class SecureSocket extends EventEmitter {
   #needDrain = false;
   #written: Told[] = [];
 
-  constructor({ context, carrier, fd, serverName, alpn, first }: SecureSocketOptions) {
+  constructor({ context, base, serverName, alpn, first }: SecureSocketOptions) {
     super();
-    this.#carrier = carrier;
+    this.#carrier = base.carrier;
     const names = Buffer.concat(alpn.map((name) => Buffer.from([name.length, ...Buffer.from(name, "latin1")])));
-    this.#slot = hub().open(this, context, fd, serverName, names, first, carrier === null);
+    if ("slot" in base) {
+      this.#slot = base.slot;
+      hub().secure(this, base.slot, context, names, first);
+    } else this.#slot = hub().open(this, context, base.fd, serverName, names, first, base.carrier === null);
     // Nobody may listen yet when the peer resets; that must not end the agent.
     this.on("error", () => {});
   }

@@ -168,18 +168,22 @@ static void send_pending(struct connection *one)
 static void receive(struct connection *one)
 {
 	struct hub *hub = one->hub;
+	uint8_t *to = one->raw ? hub->slab + hub->slab_used : hub->cipher_in;
 	ssize_t got;
 
 	do
-		got = recv(one->fd, hub->cipher_in, sizeof(hub->cipher_in), MSG_DONTWAIT);
+		got = recv(one->fd, to, receive_bytes_max, MSG_DONTWAIT);
 	while (got < 0 && errno == EINTR);
-	if (got > 0) {
+	if (got > 0 && one->raw) {
+		add_event(one, event_data, hub->slab_used, (size_t)got);
+		hub->slab_used += (size_t)got;
+	} else if (got > 0) {
 		one->in = hub->cipher_in;
 		one->in_left = (size_t)got;
 		decrypt(one);
 	} else if (got == 0) {
 		one->read_ended = true;
-		if (one->secured)
+		if (one->secured || one->raw)
 			add_event(one, event_end, 0, 0);
 		else
 			fail(one, 0, "the peer closed the connection");

@@ -4,15 +4,8 @@
  */
 import { once } from "node:events";
 import type { Socket } from "node:net";
+import { type Beneath, beneath } from "../../core/beneath.ts";
 import { tlsAddon } from "./addon.ts";
-
-/** What Node keeps beneath a socket: not documented, the same since Node 0.12. */
-interface Beneath {
-  readonly fd: number;
-  readonly writeQueueSize: number;
-  reading: boolean;
-  readStop(): number;
-}
 
 export interface Taken {
   readonly fd: number;
@@ -22,10 +15,9 @@ export interface Taken {
 
 /** Resolves at once unless bytes still wait to be sent. Throws when the socket is closed. */
 export async function takeOver(socket: Socket): Promise<Taken> {
-  const beneath = (): Beneath => {
-    const handle = (socket as Socket & { readonly _handle: Beneath | null })._handle;
-    if (handle === null || handle === undefined || socket.destroyed || handle.fd < 0)
-      throw new Error("the connection was closed");
+  const open = (): Beneath => {
+    const handle = beneath(socket);
+    if (handle === null || socket.destroyed || handle.fd < 0) throw new Error("the connection was closed");
     return handle;
   };
   const pieces: Buffer[] = [];
@@ -33,16 +25,16 @@ export async function takeOver(socket: Socket): Promise<Taken> {
     socket.pause();
     // `read` starts reading anew, so it comes first.
     for (let piece: Buffer | null = socket.read(); piece !== null; piece = socket.read()) pieces.push(piece);
-    const handle = beneath();
+    const handle = open();
     handle.readStop();
     handle.reading = false;
   };
   stop();
-  while (beneath().writeQueueSize > 0) {
+  while (open().writeQueueSize > 0) {
     await Promise.race([new Promise((resolve) => socket.write("", resolve)), once(socket, "close")]);
     stop();
   }
-  const fd = tlsAddon()?.tlsDuplicate(beneath().fd);
+  const fd = tlsAddon()?.tlsDuplicate(open().fd);
   if (fd === undefined) throw new Error("the native addon is missing");
   return { fd, read: Buffer.concat(pieces) };
 }

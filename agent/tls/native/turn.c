@@ -68,6 +68,8 @@ static void tell_late(struct hub *hub)
 			one->in_left = one->first_length;
 			if (!one->server || one->in_left)
 				decrypt(one);
+			if (one->read_ended && !one->secured)
+				fail(one, 0, "the peer closed the connection");
 			free(one->first);
 			one->first = NULL;
 			set_interest(one);

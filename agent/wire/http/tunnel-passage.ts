@@ -30,11 +30,12 @@ export class TunnelPassage {
     const tell = (bytes: Buffer): void => this.#body.tell(bytes);
     this.decisions = tunnel === null ? null : new TunnelDecisions(tunnel, { ...decisions, tell });
     this.#border = isUnreadWebSocket ? new FrameBorder() : null;
-    this.#out = (bytes) => {
+    const counted = (bytes: Buffer): void => {
       if (bytes.length > 0) this.#border?.push(bytes);
       out(bytes);
     };
-    this.#body = new ReplyBody({ reader: tunnel?.reply ?? reader, scrubber, handOut, out: this.#out });
+    this.#out = counted;
+    this.#body = new ReplyBody({ reader: tunnel?.reply ?? reader, scrubber, handOut, out: counted });
   }
 
   get heldBytes(): number {

@@ -97,7 +97,10 @@ class LlmExchange implements DialectExchange {
     const events = api.events?.(call) ?? null;
     this.forward = events === null ? undefined : (verdict, signer = null) => this.#forwarded(events, verdict, signer);
     if (events !== null) this.reads = "first";
-    if (call.api === "realtime" && realtime !== undefined) this.tunnel = (verdict) => this.#realtime(realtime, verdict);
+    if (call.api === "realtime" && realtime !== undefined) {
+      const tunnel = (verdict: Verdict): Tunnel => this.#realtime(realtime, verdict);
+      this.tunnel = tunnel;
+    }
   }
 
   #restore(state: State | null): void {

@@ -10,7 +10,7 @@ const dialler = { dial: (to: { address: string; port: number }) => connect(to.po
 
 test("flows arrive paused on both loopbacks and are counted", async () => {
   const flows: Socket[] = [];
-  const listeners = await startListeners({ onFlow: (socket) => flows.push(socket), onFull: () => {} });
+  const listeners = await startListeners({ onFlow: (arrival) => flows.push(arrival.socket()), onFull: () => {} });
   for (const [address, port] of [
     ["127.0.0.1", listeners.ports.v4],
     ["::1", listeners.ports.v6],

@@ -9,7 +9,11 @@ import { tcpOptions } from "../../../agent/kernel/native.ts";
 
 test("connections have from their listener that nothing is delayed, and keep-alive", async () => {
   const { promise, resolve } = Promise.withResolvers<Socket>();
-  const listeners = await startListeners({ prepare: tcpOptions, onFlow: resolve, onFull: () => {} });
+  const listeners = await startListeners({
+    prepare: tcpOptions,
+    onFlow: (arrival) => resolve(arrival.socket()),
+    onFull: () => {},
+  });
   const client = connect(listeners.ports.v4, "127.0.0.1");
   const taken = await promise;
   try {
@@ -34,7 +38,7 @@ test("beyond what the open files leave room for, a connection is reset, and it i
   const clients: Socket[] = [];
   const listeners = await startListeners({
     descriptorsMax: 212,
-    onFlow: (socket) => void taken.push(socket.resume()),
+    onFlow: (arrival) => void taken.push(arrival.socket().resume()),
     onFull: (reason) => void told.push(reason),
   });
   const open = (): Socket => {

@@ -223,7 +223,7 @@ describe("one side that is gone when the other is ready", () => {
   const hello = { serverName: name, alpn: ["http/1.1"] };
   const opening = (client: Duplex, server: Duplex) =>
     openHttp({
-      socket: new Duplex() as Socket,
+      client: new Duplex() as Socket,
       flow: { destination: { address: "127.0.0.1", port: 443 } } as Flow,
       target: { name: "shop" } as Target,
       hello,

@@ -14,12 +14,13 @@ let heard: Promise<Buffer | string> = Promise.resolve("");
 const listeners = await startListeners({
   bridges: options.scope.kind === "host",
   onFull: (notice) => say({ notice }),
-  onFlow: (socket) => {
+  onFlow: (arrival) => {
     const before = process.hrtime.bigint();
-    const origin = interception.lookup(socket);
+    const origin = interception.lookup(arrival);
     lookupsNs.push(Number(process.hrtime.bigint() - before));
+    const socket = arrival.socket();
     if (options.echo === true) {
-      socket.on("error", () => {}).pipe(socket);
+      socket.pipe(socket);
       return;
     }
     socket.end(`${JSON.stringify(origin)}\n`);

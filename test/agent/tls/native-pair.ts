@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 import { nativeContext } from "../../../agent/tls/native/context.ts";
 import { handshake, type Shaken } from "../../../agent/tls/native/handshake.ts";
 import { hasNativeTls } from "../../../agent/tls/native/hub.ts";
-import { giveUp, takeOver } from "../../../agent/tls/native/take-over.ts";
+import { takeOver } from "../../../agent/tls/native/take-over.ts";
 import { testCa } from "./pki.ts";
 
 export const ca = testCa("Native CA");
@@ -27,13 +27,12 @@ export async function shake(carrier: Socket, server: boolean, asked: Asked = {})
   return handshake(
     {
       context: asked.context ?? (server ? serverContext : clientContext),
-      carrier,
-      fd,
+      base: { carrier, fd },
       serverName: asked.serverName ?? "",
       alpn: asked.alpn ?? [],
       first: read,
     },
-    { timeoutMs: 10_000, late: "too late", giveUp },
+    { timeoutMs: 10_000, late: "too late" },
   );
 }
 
