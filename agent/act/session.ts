@@ -71,7 +71,8 @@ export class Session implements FlowSession {
   /** The decoder has more than it has worked off. */
   #decoderFull = false;
   #stopWork: () => void = () => {};
-  #leaveClient: () => void = () => {};
+  /** Take our listeners off: what a stream of Node's names is kept for longer than it (docs/decisions/0019). */
+  readonly #leave: Record<Side, () => void> = { client: nothing, server: nothing };
   readonly #cancelKeys: Buffer[] = [];
   readonly #desk: Desk;
   readonly #toServer: RecordedQueue;
@@ -169,11 +170,14 @@ export class Session implements FlowSession {
       if (side === "client" && !this.#paused.server) this.#decoder?.resume();
       this.#steer(other(side));
     };
-    socket.on("data", data).on("end", end).on("close", close).on("drain", drain);
-    socket.on("error", (error) => this.#socketFailed(side, socket, error));
+    const failed = (error: Error): void => this.#socketFailed(side, socket, error);
+    socket.on("data", data).on("end", end).on("close", close).on("drain", drain).on("error", failed);
     // Ours alone: who counts the open connections listens to their close, too.
-    const leave = () => socket.off("data", data).off("end", end).off("close", close).off("drain", drain);
-    if (side === "client") this.#leaveClient = leave;
+    const leave = (): void => {
+      socket.off("data", data).off("end", end).off("close", close).off("drain", drain).off("error", failed);
+      socket.on("error", nothing);
+    };
+    this.#leave[side] = leave;
     this.#steer(side);
   }
 
@@ -419,7 +423,7 @@ export class Session implements FlowSession {
 
   async #terminateClient(leftover: Buffer, alpn: readonly string[]): Promise<void> {
     const plain = this.#client;
-    this.#leaveClient();
+    this.#leave.client();
     plain.pause();
     try {
       const { socket, tls } = await this.#ports.terminateClient(plain, {
@@ -587,6 +591,8 @@ export class Session implements FlowSession {
     forgetPeers(this);
     this.#client.destroy();
     this.#server?.destroy();
+    this.#leave.client();
+    this.#leave.server();
     this.#record({
       type: "session-end",
       reason,
@@ -598,6 +604,8 @@ export class Session implements FlowSession {
     this.#resolveDone();
   }
 }
+
+function nothing(): void {}
 
 function other(side: Side): Side {
   return side === "client" ? "server" : "client";
