@@ -5,6 +5,7 @@
  */
 import type { Socket } from "node:net";
 import { beneath } from "../core/beneath.ts";
+import { Roster } from "../core/roster.ts";
 
 /** How often it is looked for them. */
 const watchMs = 5_000;
@@ -19,18 +20,17 @@ export function isGone(socket: Socket): boolean {
   return !socket.destroyed && (beneath(socket)?.getpeername?.({}) ?? 0) < 0;
 }
 
-const watched = new Set<Watched>();
+const watched = new Roster<Watched>();
 let watching: NodeJS.Timeout | null = null;
 
-export function watchPeers(one: Watched): void {
-  watched.add(one);
-  watching ??= setInterval(() => {
-    for (const one of watched) one.dropGone();
-  }, watchMs).unref();
+/** Until what it returns is called. */
+export function watchPeers(one: Watched): () => void {
+  watching ??= setInterval(look, watchMs).unref();
+  return watched.add(one);
 }
 
-export function forgetPeers(one: Watched): void {
-  watched.delete(one);
+function look(): void {
+  for (const one of watched) one.dropGone();
   if (watched.size > 0 || watching === null) return;
   clearInterval(watching);
   watching = null;

@@ -20,7 +20,7 @@ import { Exchange } from "../wire/http/exchange.ts";
 import type { RequestHead } from "../wire/http/message.ts";
 import { plainExchange } from "../wire/http/plain.ts";
 import { Desk } from "./desk.ts";
-import { forgetPeers, isGone, watchPeers } from "./gone-peers.ts";
+import { isGone, watchPeers } from "./gone-peers.ts";
 import { requestHead } from "./http2-heads.ts";
 import { StreamDriver } from "./http2-stream.ts";
 import type { SessionPorts } from "./ports.ts";
@@ -76,6 +76,7 @@ export class Http2Session implements FlowSession {
   #lingerMs = lingerMs;
   #ended = false;
   #resolveDone: () => void = () => {};
+  #unwatch: () => void = () => {};
 
   constructor(options: Http2SessionOptions) {
     this.#options = options;
@@ -117,7 +118,7 @@ export class Http2Session implements FlowSession {
     session.on("stream", (stream, _headers, flags, rawHeaders) => this.#stream(stream, flags, rawHeaders));
     session.on("error", (error) => this.#options.ports.log("info", `${flow.id}: client: ${error.message}`));
     session.on("close", () => this.#close("the client closed the connection"));
-    watchPeers(this);
+    if (!this.#ended) this.#unwatch = watchPeers(this);
   }
 
   /** Ends the session from outside: open requests get their answer, then the connection goes. */
@@ -265,7 +266,7 @@ export class Http2Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    forgetPeers(this);
+    this.#unwatch();
     for (const [session, socket] of this.#servers) drop(session, socket);
     this.#desk.record({
       type: "session-end",

@@ -9,7 +9,7 @@ import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import type { CatalogQuestion, Command, Conversation, Side, TlsFacts, WireEvent } from "../wire/protocol.ts";
 import { Desk } from "./desk.ts";
-import { forgetPeers, isGone, watchPeers } from "./gone-peers.ts";
+import { isGone, watchPeers } from "./gone-peers.ts";
 import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
 import type { CertificateNames, SessionPorts, UpstreamLogin } from "./ports.ts";
 import { RecordedQueue } from "./recorded-queue.ts";
@@ -71,6 +71,7 @@ export class Session implements FlowSession {
   /** The decoder has more than it has worked off. */
   #decoderFull = false;
   #stopWork: () => void = () => {};
+  #unwatch: () => void = nothing;
   /** Take our listeners off: what a stream of Node's names is kept for longer than it (docs/decisions/0019). */
   readonly #leave: Record<Side, () => void> = { client: nothing, server: nothing };
   readonly #cancelKeys: Buffer[] = [];
@@ -120,7 +121,7 @@ export class Session implements FlowSession {
     this.#opening.refresh();
     if (this.#opened !== null) this.#begin(this.#opened);
     this.#listen("client", this.#client);
-    watchPeers(this);
+    if (!this.#ended) this.#unwatch = watchPeers(this);
     // Where the server speaks first, no byte of the client would ever start the conversation.
     if (this.target.protocol === "opaque") this.#feed({ type: "client-bytes", bytes: Buffer.alloc(0) });
   }
@@ -588,7 +589,7 @@ export class Session implements FlowSession {
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    forgetPeers(this);
+    this.#unwatch();
     this.#client.destroy();
     this.#server?.destroy();
     this.#leave.client();

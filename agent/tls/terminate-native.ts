@@ -22,8 +22,7 @@ export async function terminateClientNatively(
 ): Promise<Terminated<SecureSocket>> {
   try {
     const context = contextOf(leaf);
-    const { base, first } =
-      client instanceof HeardConnection ? client.take() : await taken(streamOf(client), leftover);
+    const { base, first } = client instanceof HeardConnection ? client.take() : await taken(streamOf(client), leftover);
     const { secured, described } = await handshake(
       { context, base, serverName: "", alpn, first },
       { timeoutMs: handshakeMs, late: "the client did not finish the handshake" },
