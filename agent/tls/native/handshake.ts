@@ -1,5 +1,6 @@
 /** Opens a connection of the engine and waits until its handshake is done. */
 import type { Described } from "./addon.ts";
+import { hub } from "./hub.ts";
 import { ConnectError, SecureSocket, type SecureSocketOptions } from "./secure-socket.ts";
 import { giveUp } from "./take-over.ts";
 
@@ -26,6 +27,7 @@ export function handshake(
       secured = new SecureSocket(options);
     } catch (error) {
       if ("fd" in options.base) giveUp(options.base.fd);
+      else hub().close(options.base.slot);
       reject(error as Error);
       return;
     }

@@ -22,6 +22,7 @@ export class HeardConnection extends EventEmitter implements Listener {
   readonly #slot: number;
   #read: Buffer = nothing;
   #ours = true;
+  #flowing = true;
 
   constructor(arrived: Arrived) {
     super();
@@ -38,10 +39,12 @@ export class HeardConnection extends EventEmitter implements Listener {
   }
 
   resume(): void {
+    this.#flowing = true;
     if (this.#ours) hub().read(this.#slot, true);
   }
 
   pause(): void {
+    this.#flowing = false;
     if (this.#ours) hub().read(this.#slot, false);
   }
 
@@ -52,14 +55,21 @@ export class HeardConnection extends EventEmitter implements Listener {
 
   socket(): Socket {
     this.destroy();
-    return this.#arrived.socket(this.#read);
+    return this.#arrived.socket(this.#give());
   }
 
   /** For a TLS connection, which it belongs to from then on. Throws when it was closed. */
   take(): { readonly base: Base; readonly first: Buffer } {
     if (!this.#ours) throw new Error("the connection was closed");
     this.#ours = false;
-    return { base: { carrier: this.#arrived, slot: this.#slot }, first: this.#read };
+    return { base: { carrier: this.#arrived, slot: this.#slot }, first: this.#give() };
+  }
+
+  /** Kept here it would keep its whole slab. */
+  #give(): Buffer {
+    const read = this.#read;
+    this.#read = nothing;
+    return read;
   }
 
   /** Of the reading; what arrived stays. */
@@ -71,7 +81,9 @@ export class HeardConnection extends EventEmitter implements Listener {
 
   /** For the hub. */
   onEvent(kind: number, bytes: Buffer | null): void {
-    if (kind === event.data) this.emit("data", bytes);
-    else this.emit(kind === event.end ? "end" : "close");
+    if (kind === event.data) {
+      if (this.#flowing) this.emit("data", bytes);
+      else this.#read = Buffer.concat([this.#read, bytes as Buffer]);
+    } else this.emit(kind === event.end ? "end" : "close");
   }
 }
