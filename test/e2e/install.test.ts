@@ -72,6 +72,15 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     assert.ok(tried > ms * probedShareMin, `only ${tried} probes in ${ms} ms`);
   }
 
+  /** Of this boot; else with what its units said and when. */
+  async function nothingGotOut(before: number, tried: number): Promise<void> {
+    const got = (await world.arrived()) - before;
+    if (got === 0) return;
+    const units = ["weir-firewall", "test-network", "weir"].flatMap((unit) => ["-u", unit]);
+    const { stdout } = await machine.run(["journalctl", "--no-pager", "-b", "-o", "short-monotonic", ...units]);
+    assert.fail(`of ${tried} probes ${got} got out\n${stdout}`);
+  }
+
   async function openNow(): Promise<boolean> {
     const before = await world.arrived();
     const probe = await startProbe(machine.pid(), both);
@@ -219,7 +228,7 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     );
     await governed();
     const { tried } = await probe.stop();
-    assert.equal((await world.arrived()) - before, 0, `of ${tried} probes some got out`);
+    await nothingGotOut(before, tried);
     const order = await machine.must(
       "systemctl",
       "show",
@@ -251,7 +260,7 @@ exec /usr/sbin/iptables-restore "$@"
     await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
     await governed();
     const { tried } = await probe.stop();
-    assert.equal((await world.arrived()) - before, 0, `of ${tried} probes some got out`);
+    await nothingGotOut(before, tried);
     assert.ok(Number(await machine.must("cat", "/run/calls")) > 9, "it failed as often as it should");
     const said = await machine.must("journalctl", "-u", "weir-firewall", "--no-pager");
     assert.match(said, /not closed yet, try 2/);
