@@ -3,8 +3,9 @@
  * thousands remembers the next one as fast as the first. A line that a crash cut off is dropped, as nothing was answered
  * for it yet; other damage is an error, for to begin with nothing would take whatever comes for the first.
  */
-import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, statSync, writeSync } from "node:fs";
 import { readFileOr } from "../errors.ts";
+import { readTextOf } from "./read-text.ts";
 import { replaceFile } from "./replace-file.ts";
 
 /** Of lines that go to the disk in one write when all are written anew. */
@@ -31,7 +32,7 @@ export function openJournal<T>(path: string, asLine: (value: unknown) => T, next
 }
 
 function readLines<T>(path: string, asLine: (value: unknown) => T): { lines: T[]; torn: boolean } {
-  const texts = readText(path).split("\n");
+  const texts = (readTextOf(path) ?? "").split("\n");
   const last = texts.pop() ?? "";
   const lines = texts.map((text) => asLine(JSON.parse(text)));
   if (last === "") return { lines, torn: false };
@@ -42,15 +43,6 @@ function readLines<T>(path: string, asLine: (value: unknown) => T): { lines: T[]
     // Its beginning only.
   }
   return { lines, torn: true };
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
-    throw error;
-  }
 }
 
 function appendTo(path: string): (line: unknown) => void {

@@ -3,8 +3,8 @@
  * to the topic, or takes one away, gives nobody back what he lost.
  */
 import type { KeyObject } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { WeirError, whyUnread } from "../errors.ts";
+import { readTextOf } from "../files/read-text.ts";
 import { replaceFile } from "../files/replace-file.ts";
 import type { FeedMessage } from "../kafka/feed.ts";
 import { asLogout, type LogoutWord, logoutKey, logoutKind } from "../kafka/logout-messages.ts";
@@ -75,13 +75,8 @@ export function linkRevocations(options: RevocationLinkOptions): (message: FeedM
 }
 
 function readVersions(path: string): Map<string, number> {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return new Map();
-    throw error;
-  }
+  const text = readTextOf(path);
+  if (text === null) return new Map();
   try {
     return new Map(Object.entries(JSON.parse(text) as Record<string, number>));
   } catch (cause) {

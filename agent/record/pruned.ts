@@ -4,9 +4,10 @@
  * One JSON line each time; the last one counts.
  */
 import { type KeyObject, sign, verify } from "node:crypto";
-import { closeSync, fdatasyncSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { WeirError } from "../errors.ts";
+import { readTextOf } from "../files/read-text.ts";
 
 export interface OpenSession {
   readonly session: string;
@@ -62,13 +63,8 @@ export function prunedIsSigned(pruned: Pruned, key: KeyObject): boolean {
 
 /** The last line; null when nothing was taken out. Throws WEIR_SPOOL_CORRUPT for one that cannot be read. */
 export function readPruned(stateDir: string): Pruned | null {
-  let text: string;
-  try {
-    text = readFileSync(join(stateDir, prunedFile), "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw error;
-  }
+  const text = readTextOf(join(stateDir, prunedFile));
+  if (text === null) return null;
   // A line without its end was being written when the process was killed: its segment is still there.
   const line = text.slice(0, text.lastIndexOf("\n") + 1).trimEnd();
   const last = line.slice(line.lastIndexOf("\n") + 1);

@@ -2,10 +2,11 @@
  * Receipts: the audit log's signed word that a head is in it, with the proof. The agent keeps them in its state directory,
  * so that a log which forgets the head later, or shows another tree, is caught. One JSON line each.
  */
-import { readFileSync, renameSync, statSync } from "node:fs";
+import { renameSync, statSync } from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { WeirError } from "../errors.ts";
+import { readTextOf } from "../files/read-text.ts";
 import type { Head } from "./heads.ts";
 
 export interface Receipt {
@@ -61,7 +62,7 @@ export async function keepReceipts(dir: string, of: ReceiptsOf, receipts: readon
 /** Oldest first. Throws WEIR_SPOOL_CORRUPT for a line that is no receipt, unless it is the last one, cut short. */
 export function readReceipts(dir: string, of: ReceiptsOf): Receipt[] {
   return [`${files[of]}.1.jsonl`, `${files[of]}.jsonl`].flatMap((name) => {
-    const lines = readOrEmpty(join(dir, name)).split("\n");
+    const lines = (readTextOf(join(dir, name)) ?? "").split("\n");
     return lines.flatMap((line, at) => {
       if (line === "") return [];
       const receipt = parse(line);
@@ -97,13 +98,4 @@ function parse(line: string): Receipt | null {
 
 function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-}
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
-    throw error;
-  }
 }

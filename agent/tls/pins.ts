@@ -1,10 +1,11 @@
 /**
  * Certificates seen at first use (`tls.verify: first-use`), kept over restarts: a line for each in STATE/pins.jsonl.
  */
-import { readFileSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { readFileOr } from "../errors.ts";
 import { openJournal } from "../files/journal.ts";
+import { readTextOf } from "../files/read-text.ts";
 
 /** Servers that are remembered; beyond it a new one is refused, never an old one forgotten. */
 const pinsMax = 100_000;
@@ -60,11 +61,7 @@ function* linesOf(pins: ReadonlyMap<string, string>): Generator<Line> {
 /** Once all pins were one object, written anew for each. Null: there is none, or it was taken over. */
 function readFormer(path: string): [server: string, fingerprint: string][] | null {
   return readFileOr("WEIR_CONFIG_INVALID", path, nextStep, () => {
-    try {
-      return Object.entries(JSON.parse(readFileSync(path, "utf8")) as Record<string, string>);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-      throw error;
-    }
+    const text = readTextOf(path);
+    return text === null ? null : Object.entries(JSON.parse(text) as Record<string, string>);
   });
 }
