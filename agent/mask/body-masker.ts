@@ -1,6 +1,7 @@
 /** The same for a body of text in bytes, cut anywhere, also inside of a character; what is no UTF-8 is looked at too. */
 import type { MaskPlan } from "./plan.ts";
 import { mayMatch } from "./prefilter.ts";
+import { Scanned } from "./scanned.ts";
 import { scannerOf } from "./whole-text.ts";
 
 export interface BodyMasker {
@@ -19,32 +20,19 @@ export function createBodyMasker(plan: MaskPlan): BodyMasker {
   return new BytesMasker(scannerOf(plan, "latin1"));
 }
 
-class BytesMasker implements BodyMasker {
-  readonly #scanner: ReturnType<typeof scannerOf>;
-
-  constructor(scanner: ReturnType<typeof scannerOf>) {
-    this.#scanner = scanner;
-  }
-
-  get masked(): number {
-    return this.#scanner.masked;
-  }
-  get held(): number {
-    return this.#scanner.held;
-  }
-
+class BytesMasker extends Scanned implements BodyMasker {
   push(bytes: Buffer): Buffer {
     if (bytes.length === 0) return bytes;
     const text = bytes.toString("latin1", 0, bytes.length);
     let seen = -1;
     if (bytes.length >= prefilteredBytesMin && bytes.length <= prefilteredBytesMax) {
-      const whole = Buffer.from(this.#scanner.kept + text, "latin1");
+      const whole = Buffer.from(this.scanner.kept + text, "latin1");
       seen = mayMatch(whole, 0, whole.length);
     }
-    return Buffer.from(this.#scanner.push(text, false, seen), "latin1");
+    return Buffer.from(this.scanner.push(text, false, seen), "latin1");
   }
 
   end(): Buffer {
-    return Buffer.from(this.#scanner.push("", true), "latin1");
+    return Buffer.from(this.scanner.push("", true), "latin1");
   }
 }

@@ -3,6 +3,7 @@
  * value leaves with its piece; wherever a value is cut, it leaves as it would have in one piece.
  */
 import type { MaskPlan } from "./plan.ts";
+import { Scanned } from "./scanned.ts";
 import { scannerOf } from "./whole-text.ts";
 
 export interface StreamMasker {
@@ -24,33 +25,20 @@ export function createStreamMasker(plan: MaskPlan): StreamMasker {
   return new TextMasker(scannerOf(plan, "utf16"));
 }
 
-class TextMasker implements StreamMasker {
-  readonly #scanner: ReturnType<typeof scannerOf>;
-
-  constructor(scanner: ReturnType<typeof scannerOf>) {
-    this.#scanner = scanner;
-  }
-
-  get masked(): number {
-    return this.#scanner.masked;
-  }
-  get held(): number {
-    return this.#scanner.held;
-  }
-
+class TextMasker extends Scanned implements StreamMasker {
   push(text: string): string {
-    return text === "" ? "" : this.#scanner.push(text, false);
+    return text === "" ? "" : this.scanner.push(text, false);
   }
 
   end(): string {
-    return this.#scanner.push("", true);
+    return this.scanner.push("", true);
   }
 
   save(): unknown {
-    return this.#scanner.save();
+    return this.scanner.save();
   }
 
   restore(state: unknown): void {
-    this.#scanner.restore(state as never);
+    this.scanner.restore(state as never);
   }
 }
