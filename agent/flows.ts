@@ -94,7 +94,7 @@ export interface Flows {
 export function joinFlows(options: FlowsOptions): Flows {
   const { authority, pins, tls, maskKey, log } = options;
   const sessions = new Roster<FlowSession>();
-  const standing = new Roster<Opened>();
+  const standing = new WeakMap<FlowSession, Standing>();
   const heldNames = new Map<string, () => void>();
   const pinnedClients = rememberPinnedClients();
   const foretold = openForetold();
@@ -332,22 +332,17 @@ export function joinFlows(options: FlowsOptions): Flows {
   }
 
   function run(session: FlowSession, stands: Standing): void {
-    const opened: Opened = { session, stands };
     const leave = sessions.add(session);
-    const leaveStanding = standing.add(opened);
-    void session.done.then(() => {
-      leave();
-      leaveStanding();
-    });
+    standing.set(session, stands);
+    void session.done.then(leave);
     session.start();
     // The policy may have changed since the target was chosen.
-    if (!stands()) endOutdated(opened);
+    if (!stands()) endOutdated(session);
   }
 
   /** Rules name targets: under another policy nothing of it would match any more, its masks included. */
-  function endOutdated(opened: Opened): void {
-    opened.stands = null;
-    const { session } = opened;
+  function endOutdated(session: FlowSession): void {
+    standing.delete(session);
     const reason = "The policy has changed what this connection's target is; connect again.";
     try {
       options.record(session.flow.id, { type: "refused", code: "WEIR_DENIED", reason, flow: null });
@@ -393,7 +388,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     sessions,
     accept,
     policyChanged() {
-      for (const opened of standing) if (opened.stands?.() === false) endOutdated(opened);
+      for (const session of sessions) if (standing.get(session)?.() === false) endOutdated(session);
     },
     async close() {
       const open = [...sessions];
@@ -412,12 +407,6 @@ function decidedBy(rule: string, { verdict }: Decision): Verdict {
 
 /** False: the policy in force would not open the session as it was opened. */
 type Standing = () => boolean;
-
-interface Opened {
-  readonly session: FlowSession;
-  /** null: it does not, and is told so already. */
-  stands: Standing | null;
-}
 
 /** Which destinations a target has besides does not matter to those that are open. */
 function sameTarget(left: Target | null, right: Target | null): boolean {

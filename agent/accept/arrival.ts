@@ -40,12 +40,6 @@ export class Arrival {
   get _handle(): Handle | null {
     return this.#handle;
   }
-  get remoteAddress(): string {
-    return this.source.address;
-  }
-  get remotePort(): number {
-    return this.source.port;
-  }
 
   /** Who reads from a duplicate of the descriptor: is ended before we are. */
   readBy(reader: { destroy(): void }): void {

@@ -33,8 +33,7 @@ export async function terminateClientNatively(
       serverName: described.serverName,
     };
   } catch (cause) {
-    if (client instanceof HeardConnection) client.destroy();
-    else streamOf(client).destroy();
+    client.destroy();
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new WeirError("WEIR_CLIENT_TLS", `The TLS handshake with the client failed: ${reason}`, { cause });
   }

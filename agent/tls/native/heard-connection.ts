@@ -6,6 +6,7 @@ import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import { event, hub, type Listener } from "./hub.ts";
 import type { Base, Carrier } from "./secure-socket.ts";
+import { giveUp } from "./take-over.ts";
 
 /** What arrived and is nobody's yet. */
 export interface Arrived extends Carrier {
@@ -27,12 +28,11 @@ export class HeardConnection extends EventEmitter implements Listener {
   constructor(arrived: Arrived) {
     super();
     this.#arrived = arrived;
-    const { addon } = hub();
-    const fd = addon.tlsDuplicate(arrived.fd);
+    const fd = hub().addon.tlsDuplicate(arrived.fd);
     try {
       this.#slot = hub().listen(this, fd);
     } catch (error) {
-      addon.tlsCloseFd(fd);
+      giveUp(fd);
       throw error;
     }
     arrived.readBy(this);

@@ -9,8 +9,6 @@ import { event, hub } from "./hub.ts";
 
 /** What a connection rests on: it lives as long, so that what counts open sockets still counts this one. */
 export interface Carrier {
-  readonly remoteAddress?: string | undefined;
-  readonly remotePort?: number | undefined;
   readonly allowHalfOpen: boolean;
   destroy(): void;
 }
@@ -81,12 +79,6 @@ export class SecureSocket extends EventEmitter {
   /** For core/beneath.ts, which asks here whether the kernel still knows a peer. */
   get _handle(): Beneath | null {
     return this.#carrier === null ? null : beneath(this.#carrier);
-  }
-  get remoteAddress(): string | undefined {
-    return this.#carrier?.remoteAddress;
-  }
-  get remotePort(): number | undefined {
-    return this.#carrier?.remotePort;
   }
 
   /** Null after destroy. */
