@@ -7,10 +7,11 @@ import type { TargetTls } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import { rememberAgreements, type Server } from "./key-agreements.ts";
 import type { Described } from "./native/addon.ts";
-import { nativeContext } from "./native/context.ts";
+import { nativeContext, resumingContext } from "./native/context.ts";
 import { handshake } from "./native/handshake.ts";
 import { ConnectError, type SecureSocket } from "./native/secure-socket.ts";
 import { type Taken, takeOver } from "./native/take-over.ts";
+import { rememberSessions } from "./resumption.ts";
 import {
   chainSentence,
   expectedName,
@@ -29,6 +30,7 @@ const contextsMax = 200;
 const certificatesMax = 500;
 
 const agreements = rememberAgreements();
+const sessions = rememberSessions(resumingContext);
 
 /** How the server is reached where TLS comes first. */
 export interface Dial {
@@ -78,13 +80,16 @@ async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUps
   const { tls, alpn } = options;
   const expected = expectedName(options);
   const server = { address: options.address, port: options.port, name: expected };
-  const context = settings(leg.carrier, tls, agreements.isClassic(server));
-  const { secured, described } = await shake(leg, context, expected, alpn);
-  agreements.agreed(server, described.postQuantum);
+  const shared = settings(leg.carrier, tls, agreements.isClassic(server));
+  let secured: SecureSocket | null = null;
   try {
+    const shaken = await shake(leg, sessions.contextFor(server, shared), expected, alpn);
+    const { described } = shaken;
+    secured = shaken.secured;
+    agreements.agreed(server, described.postQuantum);
     if (described.peerCertificate === null)
       throw new WeirError("WEIR_UPSTREAM_TLS", `${expected} showed no certificate.`);
-    const { certificate, names, fingerprint } = readCertificate(server, described.peerCertificate);
+    const { certificate, names, fingerprint, notAfterMs } = readCertificate(server, described.peerCertificate);
     if (judgesChain(tls)) {
       const problem = chainProblem(described, certificate, expected, tls.verify === "full");
       if (problem !== null) throw new WeirError("WEIR_UPSTREAM_TLS", problem);
@@ -93,13 +98,15 @@ async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUps
       const refusal = pinProblem(options, expected, fingerprint);
       if (refusal !== null) throw refusal;
     }
+    sessions.accepted(server, shared, notAfterMs);
     return {
       socket: secured,
       tls: { alpn: described.alpn, certificate: described.peerCertificate },
       names,
     };
   } catch (error) {
-    secured.destroy();
+    secured?.destroy();
+    sessions.forget(server);
     throw error instanceof WeirError
       ? error
       : new WeirError("WEIR_UPSTREAM_TLS", `The certificate of ${expected} cannot be read: ${message(error)}`, {
@@ -111,6 +118,7 @@ async function secure(leg: Leg, options: UpstreamTlsOptions): Promise<SecuredUps
 interface ReadCertificate {
   readonly der: Buffer;
   readonly fingerprint: string;
+  readonly notAfterMs: number;
   readonly certificate: PeerCertificate;
   readonly names: SecuredUpstream["names"];
 }
@@ -123,7 +131,8 @@ function readCertificate({ address, port, name }: Server, der: Buffer): ReadCert
   const known = certificates.get(server);
   if (known?.der.equals(der) === true) return known;
   const certificate = new X509Certificate(der).toLegacyObject();
-  const read = { der, fingerprint: hash("sha256", der, "hex"), certificate, names: namesOf(certificate) };
+  const notAfterMs = Date.parse(certificate.valid_to);
+  const read = { der, fingerprint: hash("sha256", der, "hex"), notAfterMs, certificate, names: namesOf(certificate) };
   if (certificates.size >= certificatesMax) certificates.clear();
   certificates.set(server, read);
   return read;

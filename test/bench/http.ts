@@ -18,6 +18,7 @@ import { median, startWeir, stop, usage } from "./process.ts";
 const run = promisify(execFile);
 const weir = resolve(import.meta.dirname, "../../scripts/weir");
 const rounds = Number(process.env["WEIR_BENCH_ROUNDS"] ?? 3);
+const tickets = process.env["WEIR_BENCH_TICKETS"] ?? "on";
 const only = process.argv.slice(2);
 
 type Way = "direct" | "nginx" | "weir";
@@ -173,7 +174,8 @@ async function main(): Promise<void> {
       await startNginx(
         net.b.name,
         join(dir, "origin"),
-        `server { listen ${net.b.address4}:443 ssl http2; root ${dir}; }`,
+        // It gives tickets, as servers do where nobody says otherwise.
+        `server { listen ${net.b.address4}:443 ssl http2; ssl_session_tickets ${tickets}; root ${dir}; }`,
       ),
     );
     const peer = await startNginx(

@@ -13,6 +13,7 @@ export interface TlsAddon {
     groups: string,
     verify: boolean,
   ): object;
+  tlsResuming(context: object): object;
   tlsHub(
     events: Int32Array,
     ops: Int32Array,
@@ -48,6 +49,8 @@ export interface Described {
   readonly version: string;
   /** The key was agreed on by X25519MLKEM768. */
   readonly postQuantum: boolean;
+  /** By a ticket of an earlier connection: certificate and verification are that one's. */
+  readonly resumed: boolean;
   /** X509_V_…; 0 also when the peer showed no certificate. */
   readonly verifyResult: number;
   readonly verifyText: string | null;

@@ -50,6 +50,18 @@ static long cipher_control(BIO *bio, int command, long number, void *pointer)
 	return command == BIO_CTRL_FLUSH;
 }
 
+/* Of TLS 1.2 none: without a new agreement its key would protect later connections as well. 1: the session is ours now. */
+int keep_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct connection *one = BIO_get_data(SSL_get_rbio(ssl));
+
+	if (!one->ticket || SSL_SESSION_get_protocol_version(session) != TLS1_3_VERSION)
+		return 0;
+	SSL_SESSION_free(one->ticket->session);
+	one->ticket->session = session;
+	return 1;
+}
+
 BIO_METHOD *cipher_method(void)
 {
 	BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "weir");

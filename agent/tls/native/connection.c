@@ -20,6 +20,20 @@ static bool take_connection(napi_env env, napi_callback_info info, size_t count,
 	return true;
 }
 
+/* A copy, as OpenSSL lets each be offered once. */
+static bool offer_session(struct connection *one)
+{
+	SSL_SESSION *copy;
+	bool offered;
+
+	if (!one->ticket || !one->ticket->session)
+		return true;
+	copy = SSL_SESSION_dup(one->ticket->session);
+	offered = copy && SSL_set_session(one->ssl, copy) == 1;
+	SSL_SESSION_free(copy);
+	return offered;
+}
+
 static bool secure(struct connection *one, const struct context *context, const char *server_name)
 {
 	BIO *bio;
@@ -37,6 +51,8 @@ static bool secure(struct connection *one, const struct context *context, const 
 		return put_leaf(one->ssl, &context->leaf);
 	}
 	SSL_set_connect_state(one->ssl);
+	if (!offer_session(one))
+		return false;
 	if (*server_name && SSL_ctrl(one->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)server_name) != 1)
 		return false;
 	/* Zero is success here. */
@@ -47,6 +63,7 @@ static napi_value undo(napi_env env, struct connection *one, int number, const c
 {
 	if (one) {
 		SSL_free(one->ssl);
+		drop_ticket(one->ticket);
 		free(one->poll);
 		free(one->first);
 		free(one);
@@ -80,6 +97,7 @@ static bool prepare(struct connection *one, const struct context *context, const
 		memcpy(one->alpn, alpn->data, alpn->length);
 	one->alpn_length = alpn->length;
 	one->server = context->server;
+	one->ticket = hold_ticket(context->ticket);
 	return true;
 }
 
@@ -266,6 +284,7 @@ static napi_value tls_describe(napi_env env, napi_callback_info info)
 	    napi_set_named_property(env, out, "postQuantum",
 				    boolean_of(env, SSL_ctrl(one->ssl, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL) ==
 							    (TLSEXT_nid_unknown | group_x25519_mlkem768))) != 0 ||
+	    napi_set_named_property(env, out, "resumed", boolean_of(env, SSL_session_reused(one->ssl) == 1)) != 0 ||
 	    !set_text(env, out, "verifyText", verify ? X509_verify_cert_error_string(verify) : NULL, NAPI_AUTO_LENGTH) ||
 	    !set_certificate(env, out, "peerCertificate", one->secured ? SSL_get0_peer_certificate(one->ssl) : NULL))
 		return NULL;

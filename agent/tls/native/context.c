@@ -1,7 +1,8 @@
 /*
  * TLS settings that many sockets share: certificate and key, trusted roots, ciphers. Made from PEM; all servers' have one
  * SSL_CTX, as making one takes longer than minting a leaf.
- * TLS 1.2 and 1.3 only. No renegotiation, no compression, no resumption: a ticket costs as much as the handshake saves.
+ * TLS 1.2 and 1.3 only. No renegotiation, no compression. Clients get no ticket: it costs as much as it saves. What a server
+ * gives is resumed where the caller has a context for that server alone (tlsResuming).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,8 +59,24 @@ static void free_certificate(void *certificate)
 	X509_free(certificate);
 }
 
+struct ticket *hold_ticket(struct ticket *ticket)
+{
+	if (ticket)
+		ticket->holders++;
+	return ticket;
+}
+
+void drop_ticket(struct ticket *ticket)
+{
+	if (!ticket || --ticket->holders)
+		return;
+	SSL_SESSION_free(ticket->session);
+	free(ticket);
+}
+
 static void free_context(struct context *context)
 {
+	drop_ticket(context->ticket);
 	X509_free(context->leaf.certificate);
 	EVP_PKEY_free(context->leaf.key);
 	OPENSSL_sk_pop_free(context->leaf.chain, free_certificate);
@@ -72,6 +89,18 @@ static void finalize(napi_env env, void *data, void *hint)
 	(void)env, (void)hint;
 	/* Sockets that still use it hold references of their own. */
 	free_context(data);
+}
+
+/* Takes the context over. */
+static napi_value wrapped(napi_env env, struct context *context)
+{
+	napi_value object;
+
+	if (napi_create_object(env, &object) == 0 && napi_type_tag_object(env, object, &tag) == 0 &&
+	    napi_wrap(env, object, context, finalize, NULL, NULL) == 0)
+		return object;
+	free_context(context);
+	return throw_type(env, "the context could not be wrapped");
 }
 
 /* A key behind a pass phrase is refused: OpenSSL would else ask for it on the terminal. */
@@ -151,12 +180,14 @@ static SSL_CTX *new_settings(bool server, const char *list, const char *suites, 
 		clear_tls_errors();
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_num_tickets(ctx, 0);
-	SSL_CTX_ctrl(ctx, SSL_CTRL_SET_SESS_CACHE_MODE, 0, NULL);
+	SSL_CTX_ctrl(ctx, SSL_CTRL_SET_SESS_CACHE_MODE, server ? 0 : SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL, NULL);
 	SSL_CTX_ctrl(ctx, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
 	/* The chain is judged by the caller, who can say why: the handshake goes on, the result is kept. */
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
 	if (server)
 		SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
+	else
+		SSL_CTX_sess_set_new_cb(ctx, keep_session);
 	return ctx;
 }
 
@@ -200,7 +231,7 @@ static napi_value tls_context(napi_env env, napi_callback_info info)
 	struct bytes cert, key, roots;
 	const char *failed = NULL;
 	struct context *context;
-	napi_value argv[8], object;
+	napi_value argv[8];
 	bool server, verify;
 
 	if (!take_arguments(env, info, 8, argv) || !take_bool(env, argv[0], "server", &server) ||
@@ -227,15 +258,32 @@ static napi_value tls_context(napi_env env, napi_callback_info info)
 	}
 	if (!server && !verify)
 		SSL_CTX_set_cert_verify_callback(context->ctx, unverified, NULL);
-	if (napi_create_object(env, &object) != 0 || napi_type_tag_object(env, object, &tag) != 0 ||
-	    napi_wrap(env, object, context, finalize, NULL, NULL) != 0) {
-		finalize(env, context, NULL);
-		return throw_type(env, "the context could not be wrapped");
+	return wrapped(env, context);
+}
+
+/* tlsResuming(context): the same settings for one server, whose last session (RFC 8446 §2.2) its next connection offers. */
+static napi_value tls_resuming(napi_env env, napi_callback_info info)
+{
+	struct context *of, *context;
+	napi_value argv[1];
+
+	if (!take_arguments(env, info, 1, argv) || !(of = take_context(env, argv[0])))
+		return NULL;
+	if (of->server)
+		return throw_type(env, "context must be a client's");
+	context = calloc(1, sizeof(*context));
+	if (!context || !(context->ticket = calloc(1, sizeof(*context->ticket)))) {
+		free(context);
+		return throw_type(env, "out of memory");
 	}
-	return object;
+	hold_ticket(context->ticket);
+	SSL_CTX_up_ref(of->ctx);
+	context->ctx = of->ctx;
+	return wrapped(env, context);
 }
 
 const struct method context_methods[] = {
 	{ "tlsContext", tls_context },
+	{ "tlsResuming", tls_resuming },
 	{ NULL, NULL },
 };

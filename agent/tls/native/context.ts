@@ -31,6 +31,13 @@ const groups = {
 /** As browsers have it: what derives the keys, over SHA-384 elsewhere, is a fiftieth of a new connection. */
 const first: string = "TLS_AES_128_GCM_SHA256";
 
+/** The same settings for one server, whose last session the next connection offers. */
+export function resumingContext(settings: object): object {
+  const addon = tlsAddon();
+  if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
+  return addon.tlsResuming(settings);
+}
+
 export function nativeContext({
   server,
   certificate,

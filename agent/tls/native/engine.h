@@ -47,9 +47,17 @@ struct leaf {
 	OPENSSL_STACK *chain;
 };
 
+/* The last session of a server, which the next connection to it may resume: shared by its context and connections. */
+struct ticket {
+	size_t holders;
+	SSL_SESSION *session;
+};
+
 struct context {
 	SSL_CTX *ctx;
 	bool server;
+	/* NULL: nothing is resumed. */
+	struct ticket *ticket;
 	/* A server's is put on each of its connections: what else is in its SSL_CTX is the same for all, and dear to make. */
 	struct leaf leaf;
 };
@@ -65,6 +73,7 @@ struct connection {
 	bool late, raw, server, connecting, starting, secured, read_ended, ending, shut, failed, closed;
 	uv_poll_t *poll;
 	SSL *ssl;
+	struct ticket *ticket;
 	/* What OpenSSL may read now. */
 	const uint8_t *in;
 	size_t in_left;
@@ -119,11 +128,14 @@ struct hub {
 /* context.c */
 struct context *take_context(napi_env env, napi_value value); /* NULL: an exception is pending */
 bool put_leaf(SSL *, const struct leaf *);
+struct ticket *hold_ticket(struct ticket *);
+void drop_ticket(struct ticket *);
 const char *tls_reason(void);
 void clear_tls_errors(void);
 
 /* cipher.c: OpenSSL's side */
 BIO_METHOD *cipher_method(void);
+int keep_session(SSL *, SSL_SESSION *);
 int select_alpn(SSL *, const unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *);
 void write_plain(struct connection *, const uint8_t *from, size_t length);
 void end_plain(struct connection *);

@@ -17,6 +17,7 @@ typedef struct bio_method_st BIO_METHOD;
 typedef struct x509_st X509;
 typedef struct x509_store_st X509_STORE;
 typedef struct evp_pkey_st EVP_PKEY;
+typedef struct ssl_session_st SSL_SESSION;
 typedef struct stack_st OPENSSL_STACK;
 typedef int pem_password_cb(char *, int, int, void *);
 
@@ -28,6 +29,10 @@ typedef int pem_password_cb(char *, int, int, void *);
 #define SSL_TLSEXT_ERR_NOACK 3
 #define SSL_KEY_UPDATE_REQUESTED 1
 #define SSL_VERIFY_NONE 0
+#define SSL_SENT_SHUTDOWN 1
+#define SSL_RECEIVED_SHUTDOWN 2
+#define SSL_SESS_CACHE_CLIENT 0x0001
+#define SSL_SESS_CACHE_NO_INTERNAL 0x0300
 #define SSL_OP_NO_TICKET (UINT64_C(1) << 14)
 #define SSL_OP_NO_COMPRESSION (UINT64_C(1) << 17)
 #define SSL_OP_CIPHER_SERVER_PREFERENCE (UINT64_C(1) << 22)
@@ -43,6 +48,7 @@ typedef int pem_password_cb(char *, int, int, void *);
 #define TLSEXT_nid_unknown 0x1000000
 #define group_x25519_mlkem768 0x11ec /* IANA's number */
 #define TLS1_2_VERSION 0x0303
+#define TLS1_3_VERSION 0x0304
 #define TLSEXT_NAMETYPE_host_name 0
 #define BIO_TYPE_SOURCE_SINK 0x0400
 #define BIO_FLAGS_READ 1
@@ -83,6 +89,13 @@ int SSL_do_handshake(SSL *);
 int SSL_read_ex(SSL *, void *, size_t, size_t *);
 int SSL_write_ex(SSL *, const void *, size_t, size_t *);
 int SSL_shutdown(SSL *);
+void SSL_set_shutdown(SSL *, int);
+void SSL_CTX_sess_set_new_cb(SSL_CTX *, int (*)(SSL *, SSL_SESSION *));
+int SSL_set_session(SSL *, SSL_SESSION *);
+int SSL_session_reused(const SSL *);
+SSL_SESSION *SSL_SESSION_dup(const SSL_SESSION *);
+void SSL_SESSION_free(SSL_SESSION *);
+int SSL_SESSION_get_protocol_version(const SSL_SESSION *);
 int SSL_key_update(SSL *, int);
 int SSL_get_error(const SSL *, int);
 long SSL_get_verify_result(const SSL *);

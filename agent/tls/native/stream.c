@@ -268,10 +268,15 @@ void close_connection(struct connection *one)
 		}
 	uv_close((uv_handle_t *)one->poll, on_closed);
 	close(one->fd);
+	/* OpenSSL would take back the session of a connection that ends without a word. What broke TLS has done so before. */
+	if (one->ssl && one->ticket)
+		SSL_set_shutdown(one->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	SSL_free(one->ssl);
+	drop_ticket(one->ticket);
 	free(one->pending);
 	free(one->first);
 	one->ssl = NULL;
+	one->ticket = NULL;
 	one->first = one->pending = NULL;
 	one->pending_length = 0;
 }
