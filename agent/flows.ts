@@ -42,6 +42,7 @@ import type { Pins } from "./tls/pins.ts";
 import { judgesChain, negotiatePostgresTls, plainRefusal } from "./tls/upstream.ts";
 import type { Dial } from "./tls/upstream-native.ts";
 import type { HttpContext } from "./wire/http/context.ts";
+import { beginsHttp2 } from "./wire/http/preface.ts";
 import type { ConversationContext } from "./wire/protocol.ts";
 import { dialects, openTunnel, protocolNamed } from "./wire/registry.ts";
 
@@ -206,7 +207,12 @@ export function joinFlows(options: FlowsOptions): Flows {
       return;
     }
     const client = tls.listenTo(arrival);
-    const hello = await readFirstBytes(client, readClientHello);
+    const first = await readFirstBytes(client, (bytes) => {
+      const read = readClientHello(bytes);
+      // Nothing more is waited for where nobody will speak HTTP.
+      return read !== null || known === null ? read : beginsHttp2(bytes);
+    });
+    const hello = typeof first === "boolean" ? null : first;
     serverName = hello?.serverName ?? null;
     const target = choose();
     const stands = standsAs(target);
@@ -234,12 +240,13 @@ export function joinFlows(options: FlowsOptions): Flows {
       own = { ...ports, decide: (...asked) => refuse(decidedBy("credential", judge(...asked)), error.message) };
       return null;
     });
-    const grpcDescriptors = await descriptors.of(flow, target, serverName);
-    const opened = await openHttp({ client, flow, target, hello, ports: own, alpn: ["h2", "http/1.1"] }).catch(
-      (error: unknown) => {
-        throw refusedCertificate(error, flow, server);
-      },
-    );
+    const grpcDescriptors = await descriptors.of(flow, target, hello);
+    const opened = await openHttp({
+      ...{ client, flow, target, hello, http2: first === true, ports: own },
+      alpn: ["h2", "http/1.1"],
+    }).catch((error: unknown) => {
+      throw refusedCertificate(error, flow, server);
+    });
     if (hello !== null) pinnedClients.accepted(flow, server);
     const masking = { maskKey, custom: options.detectors().custom };
     const http: HttpContext = {

@@ -1,11 +1,13 @@
 /** Fetches what says what a gRPC target's messages are: a file, read again when it changes, or the server's reflection. */
 import { readFileSync, statSync } from "node:fs";
 import { connect } from "node:http2";
+import type { Socket } from "node:net";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import { readDescriptorSet } from "../wire/grpc/descriptors.ts";
 import { reflect } from "./grpc-reflection.ts";
+import { dialPlainly } from "./http-opening.ts";
 import type { SessionPorts } from "./ports.ts";
 
 export const descriptorBytesMax = 16 * 1024 * 1024;
@@ -15,11 +17,12 @@ const reflectedMs = 10 * 60_000;
 const reflectedMax = 200;
 
 export interface GrpcDescriptorSets {
-  /** null: the target names none. Rejects with WEIR_CONFIG_INVALID when what it names cannot be had. */
-  of(flow: Flow, target: Target, serverName: string | null): Promise<Buffer | null>;
+  /** null: the target names none. Rejects with WEIR_CONFIG_INVALID when what it names cannot be had. `hello` null: the client has no TLS. */
+  of(flow: Flow, target: Target, hello: Hello | null): Promise<Buffer | null>;
 }
 
-type Ports = Pick<SessionPorts, "dialSecurely">;
+type Ports = Pick<SessionPorts, "dial" | "dialSecurely" | "plainRefusal">;
+type Hello = { readonly serverName: string | null };
 
 export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
   const files = new Map<string, { readonly stamp: string; readonly bytes: Buffer }>();
@@ -42,12 +45,12 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
     }
   }
 
-  function fromServer(flow: Flow, target: Target, serverName: string | null): Promise<Buffer> {
+  function fromServer(flow: Flow, target: Target, hello: Hello | null): Promise<Buffer> {
     const { address, port } = flow.destination;
-    const key = JSON.stringify([target.name, address, port, serverName]);
+    const key = JSON.stringify([target.name, address, port, hello === null ? "plain" : [hello.serverName]]);
     const known = reflected.get(key);
     if (known !== undefined && known.untilMs > Date.now()) return known.bytes;
-    const bytes = ask(flow, target, serverName);
+    const bytes = ask(flow, target, hello);
     reflected.delete(key);
     if (reflected.size >= reflectedMax) reflected.delete(reflected.keys().next().value as string);
     reflected.set(key, { untilMs: Date.now() + reflectedMs, bytes });
@@ -55,15 +58,20 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
     return bytes;
   }
 
-  async function ask(flow: Flow, target: Target, serverName: string | null): Promise<Buffer> {
-    const authority = serverName ?? flow.hostname ?? flow.destination.address;
+  async function connected(flow: Flow, target: Target, hello: Hello | null): Promise<Socket> {
+    if (hello === null) return dialPlainly(ports, flow, target);
+    const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], hello.serverName);
+    if (tls.alpn === "h2") return socket;
+    socket.destroy();
+    throw new Error("the server does not speak HTTP/2");
+  }
+
+  async function ask(flow: Flow, target: Target, hello: Hello | null): Promise<Buffer> {
+    const authority = hello?.serverName ?? flow.hostname ?? flow.destination.address;
     try {
-      const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], serverName);
-      if (tls.alpn !== "h2") {
-        socket.destroy();
-        throw new Error("the server does not speak HTTP/2");
-      }
-      const session = connect(`https://${authority}`, { createConnection: () => socket });
+      const socket = await connected(flow, target, hello);
+      const scheme = hello === null ? "http" : "https";
+      const session = connect(`${scheme}://${authority}`, { createConnection: () => socket });
       session.on("error", () => {});
       try {
         const bytes = await reflect(session, descriptorBytesMax);
@@ -79,9 +87,9 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
   }
 
   return {
-    async of(flow, target, serverName) {
+    async of(flow, target, hello) {
       if (target.grpc === undefined) return null;
-      return target.grpc.from === "file" ? fromFile(target.grpc.path) : fromServer(flow, target, serverName);
+      return target.grpc.from === "file" ? fromFile(target.grpc.path) : fromServer(flow, target, hello);
     },
   };
 }

@@ -18,6 +18,8 @@ export interface HttpOpening {
   readonly target: Target;
   /** null: the client speaks plain HTTP. */
   readonly hello: { readonly serverName: string | null; readonly alpn: readonly string[] } | null;
+  /** Of plain HTTP: it began with HTTP/2's preface. */
+  readonly http2: boolean;
   readonly ports: SessionPorts;
   /** Application protocols that can be carried on, of those the client offers. */
   readonly alpn: readonly string[];
@@ -33,13 +35,13 @@ export interface OpenedHttp extends Opened {
 const turnsToConnect = 2;
 
 /** A server that cannot be reached or trusted is no error here: the client is told in HTTP. */
-export async function openHttp({ client, flow, target, hello, ports, alpn }: HttpOpening): Promise<OpenedHttp> {
+export async function openHttp({ client, flow, target, hello, http2, ports, alpn }: HttpOpening): Promise<OpenedHttp> {
   const serverName = hello?.serverName ?? null;
   const offered = hello === null ? [] : hello.alpn.filter((name) => alpn.includes(name));
   const reached = dialUpstream({ flow, target, hello, ports, offered });
   if (hello === null) {
     const { server, failure } = await reached;
-    return { client: streamOf(client), serverName, alpn: "http/1.1", server, failure };
+    return { client: streamOf(client), serverName, alpn: http2 ? "h2" : "http/1.1", server, failure };
   }
   const foretold = ports.foretold(flow, target, serverName);
   // Which of two protocols it is, the server chooses.
@@ -82,24 +84,29 @@ async function dialUpstream({
   ports,
   offered,
 }: Pick<HttpOpening, "flow" | "target" | "hello" | "ports"> & { offered: readonly string[] }) {
-  let socket: Socket | null = null;
   try {
-    if (hello === null) {
-      socket = await ports.dial(flow, target);
-      const refusal =
-        plainRefusal(target) ?? (target.tls.verify === "first-use" ? ports.plainRefusal(flow, target) : null);
-      if (refusal !== null) throw refusal;
-      socket.on("error", () => {});
-      return { server: { socket, tls: null }, names: null, failure: null };
-    }
+    if (hello === null)
+      return { server: { socket: await dialPlainly(ports, flow, target), tls: null }, names: null, failure: null };
     const secured = await ports.dialSecurely(flow, target, offered, hello.serverName);
     return { server: { socket: secured.socket, tls: secured.tls }, names: secured.names, failure: null };
   } catch (error) {
-    socket?.destroy();
     const code = error instanceof WeirError ? error.code : "WEIR_UPSTREAM_UNREACHABLE";
     const message = error instanceof Error ? error.message : String(error);
     return { server: null, names: null, failure: { code, message } };
   }
+}
+
+/** Throws a WeirError. */
+export async function dialPlainly(
+  ports: Pick<SessionPorts, "dial" | "plainRefusal">,
+  flow: Flow,
+  target: Target,
+): Promise<Socket> {
+  const refusal = plainRefusal(target) ?? (target.tls.verify === "first-use" ? ports.plainRefusal(flow, target) : null);
+  if (refusal !== null) throw refusal;
+  const socket = await ports.dial(flow, target);
+  socket.on("error", () => {});
+  return socket;
 }
 
 /** A client that speaks plain HTTP is carried on so, but no credential of ours goes in plain text. */

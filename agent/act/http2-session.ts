@@ -21,6 +21,7 @@ import type { RequestHead } from "../wire/http/message.ts";
 import { plainExchange } from "../wire/http/plain.ts";
 import { Desk } from "./desk.ts";
 import { isGone, watchPeers } from "./gone-peers.ts";
+import { dialPlainly } from "./http-opening.ts";
 import { requestHead } from "./http2-heads.ts";
 import { StreamDriver } from "./http2-stream.ts";
 import type { SessionPorts } from "./ports.ts";
@@ -197,8 +198,9 @@ export class Http2Session implements FlowSession {
   }
 
   async #dial(): Promise<ClientHttp2Session> {
-    const { ports, flow, target, opened } = this.#options;
+    const { ports, flow, target, opened, http } = this.#options;
     try {
+      if (http.scheme === "http") return this.#connect(await dialPlainly(ports, flow, target));
       const secured = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
       if (!this.#ended && secured.tls.alpn === "h2") return this.#connect(secured.socket);
       secured.socket.destroy();
@@ -211,7 +213,7 @@ export class Http2Session implements FlowSession {
   }
 
   #connect(socket: Socket): ClientHttp2Session {
-    const session = connect("https://upstream", {
+    const session = connect(`${this.#options.http.scheme}://upstream`, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: farWindowBytes, maxHeaderListSize: headerListBytesMax },
       ...asTheyCome,

@@ -336,7 +336,10 @@ rules:
       session.on("goaway", (number, _last, text) => resolve([number, String(text)])),
     );
     assert.equal(reason, constants.NGHTTP2_HTTP_1_1_REQUIRED);
-    assert.match(why, /^Weir: HTTP\/2 is carried in TLS with ALPN only .*\(WEIR_UNSUPPORTED\)$/);
+    assert.match(
+      why,
+      /^Weir: HTTP\/2 begins a connection: in TLS it is agreed on by ALPN first; .*\(WEIR_UNSUPPORTED\)$/,
+    );
     session.destroy();
   });
 

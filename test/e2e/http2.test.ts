@@ -6,9 +6,12 @@ import {
   connect,
   constants,
   createSecureServer,
+  createServer,
   type Http2SecureServer,
+  type Http2Server,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from "node:http2";
 import { type AddressInfo, connect as connectPlain } from "node:net";
 import { tmpdir } from "node:os";
@@ -25,50 +28,51 @@ interface Answer {
   readonly reset: number;
 }
 
-describe("HTTP/2", () => {
-  let server: Http2SecureServer;
-  let relay: Relay;
-  let client: ClientHttp2Session;
-  const dir = mkdtempSync(join(tmpdir(), "weir-h2-"));
-  const sessions = new Set<ServerHttp2Session>();
-  let reached: string[] = [];
-  let port = 0;
+for (const scheme of ["https", "http"] as const)
+  describe(`HTTP/2 of ${scheme}`, () => {
+    let server: Http2SecureServer | Http2Server;
+    let relay: Relay;
+    let client: ClientHttp2Session;
+    const dir = mkdtempSync(join(tmpdir(), "weir-h2-"));
+    const sessions = new Set<ServerHttp2Session>();
+    let reached: string[] = [];
+    let port = 0;
 
-  before(async () => {
-    const ca = testCa("Origin CA");
-    writeFileSync(join(dir, "ca.pem"), ca.pem);
-    server = createSecureServer(ca.issue({ dns: ["api.internal"] }));
-    server.on("session", (session) => {
-      sessions.add(session);
-      session.on("close", () => sessions.delete(session));
-    });
-    server.on("stream", (stream, headers) => {
-      stream.on("error", () => {});
-      reached.push(`${headers[":method"]} ${headers[":path"]}`);
-      let bytes = 0;
-      stream.on("data", (part: Buffer) => {
-        bytes += part.length;
+    before(async () => {
+      const ca = testCa("Origin CA");
+      writeFileSync(join(dir, "ca.pem"), ca.pem);
+      server = scheme === "https" ? createSecureServer(ca.issue({ dns: ["api.internal"] })) : createServer();
+      server.on("session", (session: ServerHttp2Session) => {
+        sessions.add(session);
+        session.on("close", () => sessions.delete(session));
       });
-      stream.on("end", () => {
-        if (headers[":path"] === "/reset") {
-          stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-          return;
-        }
-        if (headers[":path"] === "/trailers-only") {
-          stream.respond({ ":status": 200, "grpc-status": "7" }, { endStream: true });
-          return;
-        }
-        stream.respond({ ":status": 200, "content-type": "text/plain" }, { waitForTrailers: true });
-        stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
-        stream.end(headers[":path"] === "/big" ? "y".repeat(5_000_000) : `${bytes} bytes, card 4111111111111111`);
+      server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+        stream.on("error", () => {});
+        reached.push(`${headers[":method"]} ${headers[":path"]}`);
+        let bytes = 0;
+        stream.on("data", (part: Buffer) => {
+          bytes += part.length;
+        });
+        stream.on("end", () => {
+          if (headers[":path"] === "/reset") {
+            stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+            return;
+          }
+          if (headers[":path"] === "/trailers-only") {
+            stream.respond({ ":status": 200, "grpc-status": "7" }, { endStream: true });
+            return;
+          }
+          stream.respond({ ":status": 200, "content-type": "text/plain" }, { waitForTrailers: true });
+          stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+          stream.end(headers[":path"] === "/big" ? "y".repeat(5_000_000) : `${bytes} bytes, card 4111111111111111`);
+        });
       });
-    });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    port = (server.address() as AddressInfo).port;
-    relay = await startRelay({
-      hostname: null,
-      server: { host: "127.0.0.1", port },
-      policy: `apiVersion: weir/v1
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      port = (server.address() as AddressInfo).port;
+      relay = await startRelay({
+        hostname: scheme === "https" ? null : "api.internal",
+        server: { host: "127.0.0.1", port },
+        policy: `apiVersion: weir/v1
 targets:
   api: { protocol: http, hosts: [api.internal], ports: [${port}], tls: { verify: full, ca: ${join(dir, "ca.pem")} } }
 rules:
@@ -76,120 +80,119 @@ rules:
   - { name: ask-first, match: { path: /payments }, verdict: hold, reason: "Somebody looks." }
   - { name: cards, match: { path: /card }, mask: [{ detector: credit-card }] }
 `,
-    });
-    client = open();
-  });
-
-  after(async () => {
-    client?.destroy();
-    await relay?.close();
-    for (const session of sessions) session.destroy();
-    await new Promise((resolve) => server.close(resolve));
-    rmSync(dir, { recursive: true, force: true });
-  });
-
-  const open = (): ClientHttp2Session => {
-    const session = connect(`https://api.internal:${port}`, {
-      createConnection: () =>
-        connectTls({
-          socket: connectPlain(relay.port, "127.0.0.1"),
-          servername: "api.internal",
-          ca: readFileSync(relay.authority.caPath),
-          ALPNProtocols: ["h2"],
-        }),
-    });
-    session.on("error", () => {});
-    return session;
-  };
-
-  const ask = (method: string, path: string, body = "", session = client): Promise<Answer> =>
-    new Promise((resolve) => {
-      const stream = session.request({ ":method": method, ":path": path }, { endStream: body === "" });
-      let headers: IncomingHttpHeaders = {};
-      let trailers: IncomingHttpHeaders = {};
-      let text = "";
-      stream.on("response", (got) => {
-        headers = got;
       });
-      stream.on("trailers", (got) => {
-        trailers = got;
-      });
-      stream.on("data", (part: Buffer) => {
-        text += part.toString();
-      });
-      stream.on("error", () => {});
-      stream.on("close", () => resolve({ headers, trailers, body: text, reset: stream.rstCode }));
-      if (body !== "") stream.end(body);
+      client = open();
     });
 
-  test("bodies and trailers pass both ways", async () => {
-    const answer = await ask("POST", "/x", "z".repeat(2_000_000));
-    assert.equal(answer.headers[":status"], 200);
-    assert.equal(answer.trailers["grpc-status"], "0");
-    assert.match(answer.body, /^2000000 bytes/);
-    assert.equal((await ask("GET", "/big")).body.length, 5_000_000);
-    assert.equal((await ask("GET", "/trailers-only")).headers["grpc-status"], "7");
-  });
+    after(async () => {
+      client?.destroy();
+      await relay?.close();
+      for (const session of sessions) session.destroy();
+      await new Promise((resolve) => server.close(resolve));
+      rmSync(dir, { recursive: true, force: true });
+    });
 
-  test("fifty streams at once, one of them denied, one masked", async () => {
-    reached = [];
-    const answers = await Promise.all(
-      Array.from({ length: 50 }, (_, at) =>
-        at === 7 ? ask("DELETE", "/x") : at === 8 ? ask("GET", "/card") : ask("POST", `/n${at}`, "a".repeat(at + 1)),
-      ),
-    );
-    for (const [at, answer] of answers.entries()) {
-      if (at === 7) assert.equal(answer.headers["weir-rule"], "no-deletes");
-      else if (at === 8) assert.equal(answer.body, "0 bytes, card ****************");
-      else assert.match(answer.body, new RegExp(`^${at + 1} bytes, card 4111111111111111$`));
-    }
-    assert.ok(!reached.includes("DELETE /x"));
-  });
+    const open = (): ClientHttp2Session => {
+      const session = connect(`${scheme}://api.internal:${port}`, {
+        createConnection: () => {
+          const socket = connectPlain(relay.port, "127.0.0.1");
+          if (scheme === "http") return socket;
+          const ca = readFileSync(relay.authority.caPath);
+          return connectTls({ socket, servername: "api.internal", ca, ALPNProtocols: ["h2"] });
+        },
+      });
+      session.on("error", () => {});
+      return session;
+    };
 
-  test("a stream the server resets is reset, the others go on", async () => {
-    const answer = await ask("GET", "/reset");
-    assert.ok(answer.reset !== 0 || Number(answer.headers[":status"]) === 502);
-    assert.equal((await ask("GET", "/after")).headers[":status"], 200);
-  });
+    const ask = (method: string, path: string, body = "", session = client): Promise<Answer> =>
+      new Promise((resolve) => {
+        const stream = session.request({ ":method": method, ":path": path }, { endStream: body === "" });
+        let headers: IncomingHttpHeaders = {};
+        let trailers: IncomingHttpHeaders = {};
+        let text = "";
+        stream.on("response", (got) => {
+          headers = got;
+        });
+        stream.on("trailers", (got) => {
+          trailers = got;
+        });
+        stream.on("data", (part: Buffer) => {
+          text += part.toString();
+        });
+        stream.on("error", () => {});
+        stream.on("close", () => resolve({ headers, trailers, body: text, reset: stream.rstCode }));
+        if (body !== "") stream.end(body);
+      });
 
-  test("a held request does not hold the others, and runs on a new connection when the server's is gone", async () => {
-    const waiting = ask("POST", "/payments", "amount=1");
-    const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
-    while (pending() === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
-    assert.equal((await ask("GET", "/meanwhile")).headers[":status"], 200);
-    assert.ok(!reached.includes("POST /payments"));
-    for (const session of sessions) session.destroy();
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    relay.approvals.decide(pending()?.id as string, "approved", "tester", "fine");
-    assert.match((await waiting).body, /^8 bytes/);
-  });
+    test("bodies and trailers pass both ways", async () => {
+      const answer = await ask("POST", "/x", "z".repeat(2_000_000));
+      assert.equal(answer.headers[":status"], 200);
+      assert.equal(answer.trailers["grpc-status"], "0");
+      assert.match(answer.body, /^2000000 bytes/);
+      assert.equal((await ask("GET", "/big")).body.length, 5_000_000);
+      assert.equal((await ask("GET", "/trailers-only")).headers["grpc-status"], "7");
+    });
 
-  test("a client that leaves withdraws what it asked for, and nothing of it runs", async () => {
-    const own = open();
-    const waiting = ask("POST", "/payments", "amount=2", own);
-    const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
-    while (pending() === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
-    own.destroy();
-    await waiting;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    reached = [];
-    relay.approvals.decide(pending()?.id as string, "approved", "tester", "too late");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    assert.deepEqual(reached, []);
-  });
+    test("fifty streams at once, one of them denied, one masked", async () => {
+      reached = [];
+      const answers = await Promise.all(
+        Array.from({ length: 50 }, (_, at) =>
+          at === 7 ? ask("DELETE", "/x") : at === 8 ? ask("GET", "/card") : ask("POST", `/n${at}`, "a".repeat(at + 1)),
+        ),
+      );
+      for (const [at, answer] of answers.entries()) {
+        if (at === 7) assert.equal(answer.headers["weir-rule"], "no-deletes");
+        else if (at === 8) assert.equal(answer.body, "0 bytes, card ****************");
+        else assert.match(answer.body, new RegExp(`^${at + 1} bytes, card 4111111111111111$`));
+      }
+      assert.ok(!reached.includes("DELETE /x"));
+    });
 
-  test("a record that takes nothing new: no stream reaches the server, whatever stood before it", async () => {
-    const own = open();
-    assert.equal((await ask("GET", "/recorded", "", own)).headers[":status"], 200);
-    reached = [];
-    relay.recorder.limit("It is full.");
-    const answers = await Promise.all([ask("GET", "/unrecorded", "", own), ask("POST", "/unrecorded", "x", own)]);
-    for (const { headers, reset } of answers) assert.ok(Number(headers[":status"]) !== 200 || reset !== 0);
-    assert.ok(relay.logs.some((line) => line.includes("WEIR_SPOOL_FULL: It is full.")));
-    relay.recorder.limit(null);
-    const after = open();
-    assert.equal((await ask("GET", "/again", "", after)).headers[":status"], 200);
-    assert.deepEqual(reached, ["GET /again"]);
-    after.destroy();
+    test("a stream the server resets is reset, the others go on", async () => {
+      const answer = await ask("GET", "/reset");
+      assert.ok(answer.reset !== 0 || Number(answer.headers[":status"]) === 502);
+      assert.equal((await ask("GET", "/after")).headers[":status"], 200);
+    });
+
+    test("a held request does not hold the others, and runs on a new connection when the server's is gone", async () => {
+      const waiting = ask("POST", "/payments", "amount=1");
+      const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
+      while (pending() === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.equal((await ask("GET", "/meanwhile")).headers[":status"], 200);
+      assert.ok(!reached.includes("POST /payments"));
+      for (const session of sessions) session.destroy();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      relay.approvals.decide(pending()?.id as string, "approved", "tester", "fine");
+      assert.match((await waiting).body, /^8 bytes/);
+    });
+
+    test("a client that leaves withdraws what it asked for, and nothing of it runs", async () => {
+      const own = open();
+      const waiting = ask("POST", "/payments", "amount=2", own);
+      const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
+      while (pending() === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+      own.destroy();
+      await waiting;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      reached = [];
+      relay.approvals.decide(pending()?.id as string, "approved", "tester", "too late");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assert.deepEqual(reached, []);
+    });
+
+    test("a record that takes nothing new: no stream reaches the server, whatever stood before it", async () => {
+      const own = open();
+      assert.equal((await ask("GET", "/recorded", "", own)).headers[":status"], 200);
+      reached = [];
+      relay.recorder.limit("It is full.");
+      const answers = await Promise.all([ask("GET", "/unrecorded", "", own), ask("POST", "/unrecorded", "x", own)]);
+      for (const { headers, reset } of answers) assert.ok(Number(headers[":status"]) !== 200 || reset !== 0);
+      assert.ok(relay.logs.some((line) => line.includes("WEIR_SPOOL_FULL: It is full.")));
+      relay.recorder.limit(null);
+      const after = open();
+      assert.equal((await ask("GET", "/again", "", after)).headers[":status"], 200);
+      assert.deepEqual(reached, ["GET /again"]);
+      after.destroy();
+    });
   });
-});

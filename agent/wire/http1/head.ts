@@ -1,6 +1,7 @@
 /** Request line, status line and fields of HTTP/1.1 (RFC 9112 §3-§6), read strictly. */
 import { PeerError } from "../../errors.ts";
 import { type BodyLength, Headers, type RequestHead, type ResponseHead } from "../http/message.ts";
+import { prefaceLine } from "../http/preface.ts";
 
 const fieldsMax = 256;
 const targetCharactersMax = 32 * 1024;
@@ -9,14 +10,12 @@ const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
 const control = /[\0-\x08\x0a-\x1f\x7f]/;
 
-/** The first line of a connection of HTTP/2 (RFC 9113 §3.4), here one that agreed on no HTTP/2 by TLS. */
-const http2Preface = "PRI * HTTP/2.0";
-const noPlainHttp2 = "HTTP/2 is carried in TLS with ALPN only (gRPC: secure credentials); without, use HTTP/1.1";
+const noSuchHttp2 = "HTTP/2 begins a connection: in TLS it is agreed on by ALPN first; else use HTTP/1.1";
 
 export function requestLine(text: string, raw: Buffer, scheme: "http" | "https"): RequestHead {
   const lines = headLines(text);
   const line = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])$/.exec(lines[0] as string);
-  if (line === null && lines[0] === http2Preface) throw new PeerError("WEIR_UNSUPPORTED", noPlainHttp2);
+  if (line === null && lines[0] === prefaceLine) throw new PeerError("WEIR_UNSUPPORTED", noSuchHttp2);
   if (line === null) throw invalid(lines[0] as string, "the request line is none of HTTP/1.1");
   const [, method, target, minor] = line as unknown as [string, string, string, string];
   if (target.length > targetCharactersMax)

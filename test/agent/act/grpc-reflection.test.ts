@@ -106,29 +106,41 @@ describe("descriptors of gRPC targets", () => {
         tls: { alpn: "h2" },
       }),
     } as unknown as SessionPorts);
+  const hello = { serverName: null };
   const flow = { destination: { address: "127.0.0.1", port: 1 }, hostname: null } as unknown as Flow;
   const of = (grpc?: GrpcDescriptors): Target => ({ name: "t", ...(grpc === undefined ? {} : { grpc }) }) as Target;
 
   test("a server is asked once, again after an error, and its word is remembered", async () => {
     const sets = open();
     version = "none";
-    await assert.rejects(sets.of(flow, of({ from: "reflection" }), null), /WEIR|does not say what its messages are/);
+    await assert.rejects(sets.of(flow, of({ from: "reflection" }), hello), /WEIR|does not say what its messages are/);
     version = "v1";
-    const first = await sets.of(flow, of({ from: "reflection" }), null);
+    const first = await sets.of(flow, of({ from: "reflection" }), hello);
     const asked = calls;
-    assert.equal(await sets.of(flow, of({ from: "reflection" }), null), first);
+    assert.equal(await sets.of(flow, of({ from: "reflection" }), hello), first);
     assert.equal(calls, asked);
-    assert.equal(await sets.of(flow, of(), null), null);
+    assert.equal(await sets.of(flow, of(), hello), null);
+  });
+
+  test("a server of a client without TLS is asked without", async () => {
+    version = "v1";
+    const { port } = server.address() as AddressInfo;
+    const plain = openGrpcDescriptors({
+      dial: async () => connect(port, "127.0.0.1"),
+      plainRefusal: () => null,
+    } as unknown as SessionPorts);
+    const target = { ...of({ from: "reflection" }), tls: { verify: "full" } } as Target;
+    assert.deepEqual(await plain.of(flow, target, null), await open().of(flow, target, hello));
   });
 
   test("a file is read again when it changes; what is no set is refused with its path", async () => {
     const path = join(dir, "set.desc");
     writeFileSync(path, set);
     const sets = open();
-    const first = await sets.of(flow, of({ from: "file", path }), null);
-    assert.equal(await sets.of(flow, of({ from: "file", path }), null), first);
+    const first = await sets.of(flow, of({ from: "file", path }), hello);
+    assert.equal(await sets.of(flow, of({ from: "file", path }), hello), first);
     appendFileSync(path, "not a set");
-    await assert.rejects(sets.of(flow, of({ from: "file", path }), null), /set\.desc cannot be used/);
+    await assert.rejects(sets.of(flow, of({ from: "file", path }), hello), /set\.desc cannot be used/);
     await assert.rejects(sets.of(flow, of({ from: "file", path: join(dir, "none") }), null), /none cannot be used/);
   });
 });

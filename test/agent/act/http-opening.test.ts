@@ -227,6 +227,7 @@ describe("one side that is gone when the other is ready", () => {
       flow: { destination: { address: "127.0.0.1", port: 443 } } as Flow,
       target: { name: "shop" } as Target,
       hello,
+      http2: false,
       alpn: ["http/1.1"],
       ports: {
         foretold: () => ({ names: { commonName: name, dns: [name], ip: [] }, verified() {} }),
