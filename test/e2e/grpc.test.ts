@@ -32,7 +32,7 @@ const grpcTarget = (caFile: string, descriptors: boolean): string => `
   grpc:
     protocol: grpc
     hosts: [grpc.internal]
-    ports: [443]
+    ports: [80, 443]
     tls: { verify: full, ca: ${caFile} }
 ${descriptors ? `    grpc: { descriptors: ${descriptorsFile} }` : ""}`;
 
@@ -69,8 +69,9 @@ async function startThrough(
   }
 }
 
-const interopWords = (name: string): string[] => [
-  ...[grpcClient, "-use_tls", "-server_host", "grpc.internal", "-server_port", "443", "-test_case", name],
+const interopWords = (name: string, tls = true): string[] => [
+  ...[grpcClient, ...(tls ? ["-use_tls"] : []), "-server_host", "grpc.internal"],
+  ...["-server_port", tls ? "443" : "80", "-test_case", name],
 ];
 
 const directly = (pair: NamespacePair, server: GoServer, words: readonly string[]): Promise<Ran> =>
@@ -80,31 +81,35 @@ const directly = (pair: NamespacePair, server: GoServer, words: readonly string[
     }),
   );
 
-describe("gRPC's interop cases", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
-  let through: Through;
+for (const tls of [true, false])
+  describe(`gRPC's interop cases, ${tls ? "in TLS" : "with insecure credentials"}`, {
+    skip: needsRoot ?? goToolsMissing(false) ?? false,
+  }, () => {
+    let through: Through;
 
-  before(async () => {
-    through = await startThrough("grpc", startGrpcServer, (caFile) => [grpcTarget(caFile, false), " []"]);
-  });
-
-  after(() => through?.remove());
-
-  for (const name of interopCases) {
-    test(name, async () => {
-      const { agent, pair, server } = through;
-      const direct = await directly(pair, server, interopWords(name));
-      assert.equal(direct.code, 0, direct.stderr);
-      const ran = await agent.run(server.withNames(interopWords(name)));
-      assert.equal(ran.code, 0, ran.stderr + agent.output());
+    before(async () => {
+      const start = (space: Namespace): Promise<GoServer> => startGrpcServer(space, tls);
+      through = await startThrough(tls ? "grpc" : "grpcplain", start, (caFile) => [grpcTarget(caFile, false), " []"]);
     });
-  }
 
-  test("each was an operation of its service and method", async () => {
-    const { stdout } = await through.agent.weir(["export"]);
-    for (const call of ["EmptyCall", "UnaryCall", "StreamingInputCall", "FullDuplexCall"])
-      assert.ok(stdout.includes(`grpc grpc.internal:443 grpc.testing.TestService/${call}`), call);
+    after(() => through?.remove());
+
+    for (const name of interopCases) {
+      test(name, async () => {
+        const { agent, pair, server } = through;
+        const direct = await directly(pair, server, interopWords(name, tls));
+        assert.equal(direct.code, 0, direct.stderr);
+        const ran = await agent.run(server.withNames(interopWords(name, tls)));
+        assert.equal(ran.code, 0, ran.stderr + agent.output());
+      });
+    }
+
+    test("each was an operation of its service and method", async () => {
+      const { stdout } = await through.agent.weir(["export"]);
+      for (const call of ["EmptyCall", "UnaryCall", "StreamingInputCall", "FullDuplexCall"])
+        assert.ok(stdout.includes(`grpc grpc.internal:${tls ? 443 : 80} grpc.testing.TestService/${call}`), call);
+    });
   });
-});
 
 describe("gRPC messages by their descriptors", { skip: needsRoot ?? goToolsMissing(false) ?? false }, () => {
   const rules = `
@@ -241,13 +246,14 @@ describe("h2spec", { skip: needsRoot ?? goToolsMissing(true) ?? false, concurren
   }
 
   /** Of an origin alone, and of the agent before it. */
-  async function compare(tag: string, waitS: number, start: (space: Namespace) => Promise<GoServer>) {
+  async function compare(tag: string, waitS: number, start: (space: Namespace) => Promise<GoServer>, tls = true) {
     const { pair, server, agent, remove } = await startThrough(tag, start, (caFile) => [
-      `\n  h2: { protocol: http, hosts: [h2.internal], ports: [443], tls: { verify: full, ca: ${caFile} } }`,
+      `\n  h2: { protocol: http, hosts: [h2.internal], ports: [80, 443], tls: { verify: full, ca: ${caFile} } }`,
       " []",
     ]);
     try {
-      const words = [h2spec, "-h", "h2.internal", "-p", "443", "-t", "-k", "-o", String(waitS)];
+      const port = tls ? ["-p", "443", "-t", "-k"] : ["-p", "80"];
+      const words = [h2spec, "-h", "h2.internal", ...port, "-o", String(waitS)];
       const alone = read(await directly(pair, server, words));
       return { alone, through: read(await agent.run(server.withNames(words))) };
     } finally {
@@ -265,9 +271,11 @@ describe("h2spec", { skip: needsRoot ?? goToolsMissing(true) ?? false, concurren
   });
 
   // Frames end at Weir: what it keeps of them is what its own HTTP/2 keeps, whatever stands behind.
-  test("before nginx, no more fails than with nginx alone", async (context) => {
-    const { alone, through } = await compare("h2nginx", 1, startNginx);
-    context.diagnostic(`nginx alone: ${alone.total}; through Weir: ${through.total}`);
-    assert.ok(through.failed.length <= alone.failed.length, through.failed.join("\n"));
-  });
+  for (const tls of [true, false])
+    test(`before nginx ${tls ? "in" : "without"} TLS, no more fails than with nginx alone`, async (context) => {
+      const start = (space: Namespace): Promise<GoServer> => startNginx(space, tls);
+      const { alone, through } = await compare(tls ? "h2nginx" : "h2cnginx", 1, start, tls);
+      context.diagnostic(`nginx alone: ${alone.total}; through Weir: ${through.total}`);
+      assert.ok(through.failed.length <= alone.failed.length, through.failed.join("\n"));
+    });
 });

@@ -1,7 +1,7 @@
 /**
  * Programs in Go that nobody of this project wrote, built by scripts/interop, and the servers they talk to: gRPC's
- * interop server, and nginx (Debian) and node:http2 as origins of HTTP/2. All in the servers' network namespace, behind TLS, under
- * names that a hosts file in a private mount namespace leads to them.
+ * interop server, and nginx (Debian) and node:http2 as origins of HTTP/2. All in the servers' network namespace, on 443 in TLS or on
+ * 80 without, under names that a hosts file in a private mount namespace leads to them.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -34,12 +34,17 @@ export interface GoServer {
   stop(): Promise<void>;
 }
 
-/** gRPC's interop server on 443, as `grpc.internal`. */
-export function startGrpcServer(namespace: Namespace): Promise<GoServer> {
-  return startServer(namespace, "grpc.internal", ({ cert, key }) => [
-    ...[grpcServer, "-port", "443", "-use_tls"],
-    ...["-tls_cert_file", cert, "-tls_key_file", key],
-  ]);
+/** gRPC's interop server, as `grpc.internal`. */
+export function startGrpcServer(namespace: Namespace, tls = true): Promise<GoServer> {
+  return startServer(
+    namespace,
+    "grpc.internal",
+    ({ cert, key }) =>
+      tls
+        ? [grpcServer, "-port", "443", "-use_tls", "-tls_cert_file", cert, "-tls_key_file", key]
+        : [grpcServer, "-port", "80"],
+    tls,
+  );
 }
 
 /** A server of the same service whose replies are full of values (test/support/grpc-masks), as `grpc.internal`. */
@@ -53,9 +58,9 @@ export function startNodeHttp2(namespace: Namespace): Promise<GoServer> {
   return startServer(namespace, "h2.internal", ({ cert, key }) => [process.execPath, program, cert, key]);
 }
 
-/** nginx on 443, as `h2.internal`: answers every path with a little text, and takes bodies. */
-export function startNginx(namespace: Namespace): Promise<GoServer> {
-  return startServer(namespace, "h2.internal", ({ dir: own, cert, key }) => {
+/** nginx, as `h2.internal`: answers every path with a little text, and takes bodies. */
+export function startNginx(namespace: Namespace, tls = true): Promise<GoServer> {
+  const words = ({ dir: own, cert, key }: Files): string[] => {
     mkdirSync(join(own, "logs"));
     const config = join(own, "nginx.conf");
     writeFileSync(
@@ -66,14 +71,15 @@ http {
   access_log off; client_body_temp_path ${own}/body; proxy_temp_path ${own}/proxy;
   fastcgi_temp_path ${own}/fastcgi; uwsgi_temp_path ${own}/uwsgi; scgi_temp_path ${own}/scgi;
   server {
-    listen 443 ssl http2; ssl_certificate ${cert}; ssl_certificate_key ${key};
+    ${tls ? `listen 443 ssl http2; ssl_certificate ${cert}; ssl_certificate_key ${key}` : "listen 80 http2"};
     location / { default_type text/plain; return 200 "a little text\n"; }
   }
 }
 `,
     );
     return [nginx, "-p", own, "-c", config];
-  });
+  };
+  return startServer(namespace, "h2.internal", words, tls);
 }
 
 interface Files {
@@ -82,7 +88,12 @@ interface Files {
   readonly key: string;
 }
 
-async function startServer(space: Namespace, name: string, words: (files: Files) => string[]): Promise<GoServer> {
+async function startServer(
+  space: Namespace,
+  name: string,
+  words: (files: Files) => string[],
+  tls = true,
+): Promise<GoServer> {
   const own = mkdtempSync(join(tmpdir(), "weir-go-"));
   const ca = testCa("Weir test servers");
   const files = { dir: own, cert: join(own, "cert.pem"), key: join(own, "key.pem") };
@@ -101,7 +112,7 @@ async function startServer(space: Namespace, name: string, words: (files: Files)
     rmSync(own, { recursive: true, force: true });
   };
   try {
-    await listening(child, space);
+    await listening(child, space, tls ? 443 : 80);
   } catch (error) {
     await stop();
     throw error;
@@ -115,7 +126,7 @@ async function startServer(space: Namespace, name: string, words: (files: Files)
   };
 }
 
-async function listening(child: ChildProcess, space: Namespace): Promise<void> {
+async function listening(child: ChildProcess, space: Namespace, port: number): Promise<void> {
   let said = "";
   child.stderr?.on("data", (bytes: Buffer) => {
     said += bytes.toString();
@@ -123,7 +134,7 @@ async function listening(child: ChildProcess, space: Namespace): Promise<void> {
   for (let at = 0; at < 100; at += 1) {
     if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}: ${said}`);
     const open = execFileSync("nsenter", [`--net=/run/netns/${space.name}`, "ss", "-ltn"], { encoding: "utf8" });
-    if (/:443\s/.test(open)) return;
+    if (new RegExp(`:${port}\\s`).test(open)) return;
     await sleep(100);
   }
   throw new Error(`the server does not listen: ${said}`);
