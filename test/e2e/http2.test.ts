@@ -181,6 +181,31 @@ rules:
       assert.deepEqual(reached, []);
     });
 
+    if (scheme === "http")
+      test("a client without TLS that begins in pieces is told apart by what it says", async () => {
+        const settings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        const http2 = Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), settings]);
+        const http1 = Buffer.from("PRIVATE / HTTP/1.1\r\nHost: other.internal\r\n\r\n");
+        /** The first bytes of the answer. */
+        const answerTo = (bytes: Buffer, cut: number): Promise<Buffer> =>
+          new Promise((resolve, reject) => {
+            const socket = connectPlain({ port: relay.port, host: "127.0.0.1", noDelay: true });
+            socket.once("error", reject);
+            socket.once("data", (first) => {
+              socket.destroy();
+              resolve(first);
+            });
+            socket.write(bytes.subarray(0, cut), () => setTimeout(() => socket.write(bytes.subarray(cut)), 5));
+          });
+        for (let cut = 1; cut < 26; cut += 1) {
+          const [two, one] = await Promise.all([answerTo(http2, cut), answerTo(http1, cut)]);
+          assert.equal(two[3], 4, `cut at ${cut}: a frame of SETTINGS`);
+          assert.match(one.toString(), /^HTTP\/1\.1 4/, `cut at ${cut}`);
+        }
+        const broken = Buffer.concat([http2.subarray(0, 20), Buffer.from("XX\r\n\r\n")]);
+        assert.match((await answerTo(broken, 5)).toString("latin1"), /^HTTP\/1\.1 400|HTTP\/2 begins a connection/);
+      });
+
     test("a record that takes nothing new: no stream reaches the server, whatever stood before it", async () => {
       const own = open();
       assert.equal((await ask("GET", "/recorded", "", own)).headers[":status"], 200);

@@ -26,7 +26,6 @@ export function ownResponseBytes(response: OwnResponse, method: string, close: b
   return method === "HEAD" || response.body.length === 0 ? bytes : Buffer.concat([bytes, response.body]);
 }
 
-/** A short one in one piece: it costs less to copy it than to carry three. */
 /** The same for who speaks HTTP/2: SETTINGS, and GOAWAY with HTTP_1_1_REQUIRED and the reason (RFC 9113 §6.8). */
 export function http2RefusalBytes(message: string): Buffer {
   const reason = Buffer.from(message, "utf8");
@@ -38,6 +37,7 @@ export function http2RefusalBytes(message: string): Buffer {
   return Buffer.concat([frames, reason]);
 }
 
+/** A short one in one piece: it costs less to copy it than to carry three. */
 export function chunk(bytes: Buffer): Buffer[] {
   const { length } = bytes;
   if (length === 0) return [];
