@@ -450,10 +450,21 @@ export class StreamDriver implements ExchangeSink {
     this.#decoder?.destroy();
     this.#stopWork();
     this.#waiting = [];
-    // What the client still sends of a refused request is not wanted.
-    if (!this.#client.destroyed && !this.#client.readableEnded) this.#client.resume();
+    this.#unwanted();
     // Nor is what the server still sends of an answer that is over.
     if (this.#server !== null && !(reusable && this.#server.writableEnded)) this.#server.close(NGHTTP2_CANCEL);
+  }
+
+  /** What the client still sends of a request that was answered: it is told so behind the answer (RFC 9113 §8.1). */
+  #unwanted(): void {
+    const client = this.#client;
+    if (client.destroyed || client.readableEnded) return;
+    client.resume();
+    const stop = this.#safely(() => {
+      if (!client.readableEnded && !client.closed) this.#giveUp(NGHTTP2_NO_ERROR);
+    });
+    if (client.writableFinished) stop();
+    else client.once("finish", stop);
   }
 
   #steerClient(): void {

@@ -149,6 +149,27 @@ rules:
       assert.ok(!reached.includes("DELETE /x"));
     });
 
+    test("who is refused while it uploads gets the answer, and is told to stop", async () => {
+      const stream = client.request({ ":method": "DELETE", ":path": "/x" }, { endStream: false });
+      let status = 0;
+      let body = "";
+      stream.on("response", (headers) => {
+        status = Number(headers[":status"]);
+      });
+      stream.on("data", (part: Buffer) => {
+        body += part.toString();
+      });
+      const more = (): void => {
+        while (!stream.closed && stream.write("x".repeat(64 * 1024)));
+      };
+      stream.on("drain", more);
+      more();
+      await new Promise((resolve) => stream.on("close", resolve));
+      assert.deepEqual([status, stream.rstCode], [403, constants.NGHTTP2_NO_ERROR]);
+      assert.match(body, /Nothing is deleted from here/);
+      assert.equal((await ask("GET", "/after")).headers[":status"], 200);
+    });
+
     test("a stream the server resets is reset, the others go on", async () => {
       const answer = await ask("GET", "/reset");
       assert.ok(answer.reset !== 0 || Number(answer.headers[":status"]) === 502);
