@@ -9,6 +9,7 @@ import type { PolicyInForce, PolicySource } from "../../agent/act/policy-in-forc
 import { type AgentConfig, readConfig, readPolicyFiles } from "../../agent/config.ts";
 import { policyMessage } from "../../agent/kafka/policy-messages.ts";
 import { givenBy, openStartPolicy } from "../../agent/policy-source.ts";
+import { until } from "../support/until.ts";
 
 const keys = generateKeyPairSync("ed25519");
 const open: PolicyInForce[] = [];
@@ -89,7 +90,7 @@ test("the host's own files count until the first one comes, and not behind it", 
   // A list that it names with its whole path is read anew when it changes; the host's own policy is not.
   writeFileSync(file, text("other"));
   writeFileSync(list, "ada\neve\n");
-  while (!told.some((line) => line.endsWith(" 2"))) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => told.some((line) => line.endsWith(" 2")));
   assert.deepEqual(targets(again), ["orders"]);
 });
 

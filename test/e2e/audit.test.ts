@@ -10,6 +10,7 @@ import { cosignatureKeyType, formatVerifier } from "../../controller/audit/note.
 import { payloadsOf, writePayloads } from "../agent/record/sample.ts";
 import { startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+import { until } from "../support/until.ts";
 
 describe("the audit log of a real agent", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
   let net: NamespacePair;
@@ -45,12 +46,6 @@ describe("the audit log of a real agent", { skip: process.getuid?.() === 0 ? fal
     return text;
   };
   const refused = () => agent.run(["curl", "-s", "--max-time", "5", `http://${net.b.address4}:81/`]);
-  const until = async (good: () => Promise<boolean>): Promise<void> => {
-    for (let tries = 0; !(await good()); tries += 1) {
-      assert.ok(tries < 300, agent.output());
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  };
 
   test("numbers and health while it runs", async () => {
     await refused();

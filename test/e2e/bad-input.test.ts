@@ -15,6 +15,7 @@ import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
 import { type Relay, startRelay } from "../support/relay.ts";
+import { until } from "../support/until.ts";
 
 const exec = promisify(execFile);
 const needsRoot = process.getuid?.() === 0 ? false : "needs root";
@@ -535,13 +536,6 @@ function listen(server: Server): Promise<number> {
       resolve(typeof address === "object" && address !== null ? address.port : 0);
     }),
   );
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await holds()); tries += 1) {
-    if (tries > 150) throw new Error("what was awaited did not come");
-    await sleep(50);
-  }
 }
 
 function residentMb(pid: number): { now: number; peak: number } {

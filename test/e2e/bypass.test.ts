@@ -158,8 +158,7 @@ describe("ways around Weir", { skip: process.getuid?.() === 0 ? false : "needs r
     test(`root in the job ${name}: put back, closed again, recorded`, async () => {
       const before = await restored();
       assert.equal((await sh(script)).code, 0);
-      for (let at = 0; at < 100 && (await restored()) === before; at += 1) await sleep(50);
-      assert.ok((await restored()) > before, "recorded");
+      await until(async () => (await restored()) > before);
       assert.equal(await isOpen(), false);
       await sh("iptables -D OUTPUT -j ACCEPT; ip6tables -D OUTPUT -j ACCEPT");
     });
@@ -266,3 +265,5 @@ const attach = `
 import ctypes, errno, sys
 libc = ctypes.CDLL(None, use_errno=True)
 print("attached" if libc.ptrace(16, int(sys.argv[1]), 0, 0) == 0 else errno.errorcode[ctypes.get_errno()])`;
+
+import { until } from "../support/until.ts";

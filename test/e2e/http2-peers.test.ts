@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls, createServer, type Server } from "node:tls";
 import { testCa } from "../agent/tls/pki.ts";
 import { type Relay, startRelay } from "../support/relay.ts";
+import { until } from "../support/until.ts";
 
 const data = 0;
 const headers = 1;
@@ -274,18 +275,16 @@ rules:
       const stream = client.request({ ":method": "POST", ":path": "/x" }, { endStream: false });
       stream.on("error", () => {});
       stream.write(upload);
-      for (let at = 0; !heard.includes(`${data}`) && at < 500; at += 1) await sleep(10);
+      await until(() => heard.includes(`${data}`));
       // The window that the server gave is used up.
       if (upload.length > 1_000) await sleep(200);
       // Node's own client would end what it resets.
       Object.assign(stream, { end: () => stream });
       stream.close(constants.NGHTTP2_NO_ERROR);
-      for (let at = 0; !heard.includes(`${reset}`) && at < 500; at += 1) await sleep(10);
-      assert.ok(heard.includes(`${reset}`));
+      await until(() => heard.includes(`${reset}`));
       assert.ok(!heard.some((frame) => frame.endsWith("end")));
       client.destroy();
-      for (let at = 0; relay.sessions.size > 0 && at < 500; at += 1) await sleep(10);
-      assert.equal(relay.sessions.size, 0);
+      await until(() => relay.sessions.size === 0);
     });
 
   test("of connections that the server gave up none is left behind", async () => {
@@ -308,7 +307,7 @@ rules:
       assert.equal((await first).status, 204);
     }
     session.destroy();
-    while (sockets.size > before) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => sockets.size <= before);
   });
 
   test("a connection's window is not what all streams wait for, on either side", async () => {

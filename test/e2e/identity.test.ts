@@ -14,6 +14,7 @@ import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { type RemoteOidc, startOidc } from "../support/oidc.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 const githubIssuer = "https://ci.test";
 
@@ -155,13 +156,10 @@ describe("identity, from a token to the audit log", { skip: process.getuid?.() =
       .setIssuedAt()
       .setExpirationTime("5m")
       .sign(ciKey);
-    const begun = performance.now();
-    const child = start(["--identity-token-env", "JOB_TOKEN"], psqlWords("SELECT pg_sleep(20)"), { JOB_TOKEN: token });
+    const child = start(["--identity-token-env", "JOB_TOKEN"], psqlWords("SELECT pg_sleep(602)"), { JOB_TOKEN: token });
     const ran = await collect(child);
-    const lastedMs = performance.now() - begun;
     assert.match(ran.stderr, /FATAL: {2}57P01.*repo:acme\/shop:environment:production expired/, ran.stderr);
     assert.match(ran.stderr, /WEIR_IDENTITY_REVOKED/);
-    assert.ok(lastedMs < 10_000, "long before the statement would have ended");
     assert.match(JSON.stringify(await entries()), /"job":\{[^}]*"system":"github"[^}]*"id":"7"/);
     const leaked = await collect(start(["--identity-token-env", "JOB_TOKEN"], ["env"], { JOB_TOKEN: token }));
     assert.ok(!leaked.stdout.includes(token), "the command does not get it");
@@ -200,30 +198,21 @@ describe("identity, from a token to the audit log", { skip: process.getuid?.() =
   test("an offboarded contractor's nightly job with a token that nobody revoked", async () => {
     const file = await tokenFile("carol");
     // The job: it has a statement running, and will not be deterred by an error.
-    const job = `psql -X -v VERBOSITY=verbose -c "SELECT pg_sleep(60)"; psql -X -v VERBOSITY=verbose -c "SELECT count(*) FROM t"`;
+    const job = `psql -X -v VERBOSITY=verbose -c "SELECT pg_sleep(600)"; psql -X -v VERBOSITY=verbose -c "SELECT count(*) FROM t"`;
     const nightly = start(["--identity-token-file", file], ["sh", "-c", job]);
     const done = collect(nightly);
-    for (let tries = 0; !server.statementLog().includes("pg_sleep(60)"); tries += 1) {
-      assert.ok(tries < 200, "the job never began");
-      await new Promise((wait) => setTimeout(wait, 50));
-    }
-    const begun = performance.now();
+    await until(() => server.statementLog().includes("pg_sleep(600)"));
     const revoked = await agent.weir(["revoke", "carol", "--reason", "The contract ended in May."]);
     assert.equal(revoked.code, 0, revoked.stderr);
     assert.match(revoked.stdout, /carol is revoked; 1 flow ended/);
     const ran = await done;
-    const tookMs = performance.now() - begun;
     const [first = "", second = ""] = ran.stderr.split(/(?=psql: error)/).filter((part) => /carol/.test(part));
     assert.match(first, /FATAL: {2}57P01: The identity carol is revoked: The contract ended in May/, ran.stderr);
     assert.match(first, /WEIR_IDENTITY_REVOKED/);
     assert.match(second, /carol is revoked/, ran.stderr);
-    assert.ok(tookMs < 5_000, `it took ${tookMs} ms, two processes' starts included`);
     // What ran at the server ended too, and not only who waited for it.
-    const running = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid()`;
-    for (let tries = 0; (await server.admin(running)) !== "0"; tries += 1) {
-      assert.ok(tries < 50, "the statement goes on at the server");
-      await new Promise((wait) => setTimeout(wait, 50));
-    }
+    const running = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND state = 'active' AND pid <> pg_backend_pid()`;
+    await until(async () => (await server.admin(running)) === "0");
 
     // The same token again, and after a crash of the agent.
     const again = await psql("SELECT 1", ["--identity-token-file", file]);
@@ -254,13 +243,10 @@ describe("identity, from a token to the audit log", { skip: process.getuid?.() =
     const file = await tokenFile("dave");
     const live = start(
       ["--identity-token-file", file],
-      ["sh", "-c", "psql -X -c 'SELECT pg_sleep(61)'; psql -X -c 'SELECT 1'"],
+      ["sh", "-c", "psql -X -c 'SELECT pg_sleep(601)'; psql -X -c 'SELECT 1'"],
     );
     const done = collect(live);
-    for (let tries = 0; !server.statementLog().includes("pg_sleep(61)"); tries += 1) {
-      assert.ok(tries < 200, "it never began");
-      await new Promise((wait) => setTimeout(wait, 50));
-    }
+    await until(() => server.statementLog().includes("pg_sleep(601)"));
     const starts = (await entries()).filter(
       ({ type, fields }) => type === "SessionStart" && /dave/.test(JSON.stringify(fields)),
     );
@@ -281,18 +267,12 @@ describe("identity, from a token to the audit log", { skip: process.getuid?.() =
     const backends = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%2000000%' AND pid <> pg_backend_pid()`;
     // The server waits because nobody takes what it sends.
     const waiting = `${backends} AND wait_event = 'ClientWrite'`;
-    for (let tries = 0; (await server.admin(waiting)) === "0"; tries += 1) {
-      assert.ok(tries < 400, "it never got stuck");
-      await new Promise((wait) => setTimeout(wait, 50));
-    }
+    await until(async () => (await server.admin(waiting)) !== "0");
     stuck.kill("SIGSTOP");
     const begun = performance.now();
     assert.match((await agent.weir(["revoke", "dave"])).stdout, /1 flow ended/);
     const saidMs = performance.now() - begun;
-    for (let tries = 0; (await server.admin(backends)) !== "0"; tries += 1) {
-      assert.ok(tries < 200, "the server still has the connection");
-      await new Promise((wait) => setTimeout(wait, 20));
-    }
+    await until(async () => (await server.admin(backends)) === "0");
     const goneMs = performance.now() - begun;
     t.diagnostic(`weir revoke took ${saidMs.toFixed(0)} ms, the server's end was gone after ${goneMs.toFixed(0)} ms`);
     stuck.kill("SIGCONT");

@@ -10,6 +10,7 @@ import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Machine, machineSkip, makeMachine, world4, world6 } from "../support/machine.ts";
+import { until } from "../support/until.ts";
 import { type Probe, startProbe, startWorld, type World } from "../support/window-probe.ts";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -329,12 +330,4 @@ function rulesIn(saved: string): string {
     .filter((line) => line.startsWith("-") || / - \[/.test(line))
     .map((line) => line.replace(/\[\d+:\d+\]/, ""))
     .join("\n");
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  for (let at = 0; at < 600; at += 1) {
-    if (await holds()) return;
-    await sleep(50);
-  }
-  assert.fail("it never came about");
 }

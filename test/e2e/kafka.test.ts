@@ -10,12 +10,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { SignJWT } from "jose";
 import { collect, type Ran, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
 import { startKafka, type TestKafka } from "../support/kafka.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 /** On loopback in the namespace, as browsers and the controller reach it. */
 const issuer = "http://127.0.0.1:9400";
@@ -154,13 +154,6 @@ describe("agent and controller over Kafka", { skip: process.getuid?.() === 0 ? f
     await net?.remove();
     if (dir !== undefined) rmSync(dir, { recursive: true, force: true });
   });
-
-  async function until(what: () => boolean | Promise<boolean>): Promise<void> {
-    for (let tries = 0; !(await what()); tries += 1) {
-      assert.ok(tries < 1_200, `never: ${what}\n${said}\n${agent?.output()}`);
-      await sleep(50);
-    }
-  }
 
   function psql(sql: string): { readonly done: Promise<Ran>; readonly firstRowAt: Promise<number> } {
     const words = ["psql", "-X", "-A", "-t", "-v", "VERBOSITY=verbose", "-c", sql];

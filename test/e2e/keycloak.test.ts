@@ -15,6 +15,7 @@ import { collect, startTestAgent, type TestAgent, weirCommand } from "../support
 import { type Keycloak, keycloakMissing, passwordOf, startKeycloak } from "../support/keycloak.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 const missing = existsSync("/usr/bin/chromium") ? keycloakMissing() : "chromium is not installed";
 const skip = process.getuid?.() === 0 ? (missing ?? false) : "needs root";
@@ -131,10 +132,7 @@ describe("Keycloak", { skip }, () => {
     return ["--identity-token-file", file];
   };
   const began = async (sql: string): Promise<void> => {
-    for (let tries = 0; !server.statementLog().includes(sql); tries += 1) {
-      assert.ok(tries < 2_400, `${sql} never began`);
-      await sleep(50);
-    }
+    await until(() => server.statementLog().includes(sql));
   };
   const userId = async (login: string): Promise<string> => {
     const [user] = (await keycloak.admin("GET", `/users?exact=true&username=${login}`)) as { id: string }[];
@@ -236,10 +234,7 @@ describe("Keycloak", { skip }, () => {
   test("its administrator's logout ends the session of the page", async () => {
     assert.equal((await status(bob)).person?.subject, "bob");
     await keycloak.admin("POST", `/users/${await userId("bob")}/logout`);
-    for (let tries = 0; (await status(bob)).person !== null; tries += 1) {
-      assert.ok(tries < 1_200, "bob is still signed in");
-      await sleep(50);
-    }
+    await until(async () => (await status(bob)).person === null);
     assert.equal((await status(alice)).person?.subject, "alice", "nobody else's");
   });
 
@@ -247,10 +242,10 @@ describe("Keycloak", { skip }, () => {
     const page = await as("bob", "Sign in by SAML");
     assert.equal((await status(page)).person?.subject, "bob");
     await keycloak.admin("POST", `/users/${await userId("bob")}/logout`);
-    for (let tries = 0; (await status(page)).person !== null; tries += 1) {
-      assert.ok(tries < 1_200, `bob is still signed in: ${agent.output().slice(-2_000)}`);
-      await sleep(50);
-    }
+    await until(
+      async () => (await status(page)).person === null,
+      () => agent.output().slice(-2_000),
+    );
     assert.equal((await status(alice)).person?.subject, "alice", "nobody else's");
   });
 

@@ -26,6 +26,7 @@ import { open, redactOf, verdictOf } from "../agent/wire/llm/exchange.ts";
 import { dyingBodies } from "../support/dying-bodies.ts";
 import { type Origin, startOrigin } from "../support/origin.ts";
 import { type Relay, type RelayOptions, startRelay } from "../support/relay.ts";
+import { until } from "../support/until.ts";
 
 const email = "ada.lovelace@example.com";
 const chat = "/v1/chat/completions";
@@ -402,10 +403,7 @@ describe("long bodies", () => {
     const body = prompt(`please ask ${prose(mebi / 2)}`);
     const said = post("openai", chat, body);
     const pending = () => relay.approvals.list().find(({ status }) => status === "pending");
-    for (let tries = 0; pending() === undefined; tries += 1) {
-      assert.ok(tries < 10_000, "it is not held");
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await until(() => pending() !== undefined);
     relay.approvals.decide(pending()?.id as string, "approved", "tester", "fine");
     assert.equal((await said).body, choices(`To ${email}.`));
     assert.equal(origin.reached.at(-1)?.body.toString(), redacted(body));

@@ -22,6 +22,7 @@ import { largeBodyBytesMin } from "../../agent/wire/http/large-body.ts";
 import { testCa } from "../agent/tls/pki.ts";
 import { dyingBodies } from "../support/dying-bodies.ts";
 import { type Relay, type RelayOptions, startRelay } from "../support/relay.ts";
+import { until } from "../support/until.ts";
 
 const mebi = 1024 * 1024;
 const email = "ada.lovelace@example.com";
@@ -169,10 +170,6 @@ rules:
       stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
       stream.end(Buffer.concat(frames));
     };
-  }
-
-  async function until(is: () => boolean): Promise<void> {
-    while (!is()) await new Promise((done) => setTimeout(done, 5));
   }
 
   /** The approval that is waited for. */

@@ -5,13 +5,13 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { startNginx } from "../bench/nginx.ts";
 import { stop } from "../bench/process.ts";
 import { startTestAgent, type TestAgent } from "../support/agent.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 const exec = promisify(execFile);
 
@@ -67,8 +67,7 @@ describe("many connections, one after the other", { skip: process.getuid?.() ===
   const untilClosed = async (port: number): Promise<void> => {
     const open = async (): Promise<string> =>
       (await exec("nsenter", [`--net=/run/netns/${net.a.name}`, "ss", "-Htn", "dport", "=", `:${port}`])).stdout;
-    for (let waited = 0; (await open()) !== "" && waited < 100; waited += 1) await sleep(200);
-    assert.equal(await open(), "");
+    await until(async () => (await open()) === "");
   };
 
   for (const sslmode of ["disable", "require"]) {

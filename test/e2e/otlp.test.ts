@@ -7,6 +7,7 @@ import { type NamedOrigin, startNamedOrigin } from "../support/named-origin.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { type OtlpReceiver, otlpMissing, type ReceivedSpan, startOtlpReceiver } from "../support/otlp.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 const skip = process.getuid?.() === 0 ? (otlpMissing() ?? false) : "needs root";
 const traceId = "0af7651916cd43dd8448eb211c80319c";
@@ -100,10 +101,7 @@ rules:
     for (const canary of canaries) assert.ok(!text.includes(canary), canary);
     await receiver.stop();
     assert.equal((await psql("SELECT 42")).stdout.trim(), "42");
-    for (let tries = 0; !/otlp: .* does not take/.test(agent.output()); tries += 1) {
-      assert.ok(tries < 200, agent.output());
-      await new Promise((wait) => setTimeout(wait, 50));
-    }
+    await until(() => /otlp: .* does not take/.test(agent.output()), agent.output);
     assert.equal((await psql("SELECT 43")).stdout.trim(), "43");
   });
 });

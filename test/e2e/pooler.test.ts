@@ -6,9 +6,9 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { clientEnvironment, startPostgres } from "../support/postgres.ts";
 import { startRelay } from "../support/relay.ts";
+import { until } from "../support/until.ts";
 
 const skip = existsSync("/usr/sbin/pgbouncer") ? false : "there is no pgbouncer: run scripts/setup --dev";
 
@@ -44,10 +44,8 @@ rules: [{ name: pii, match: { target: db }, mask: [{ column: customers.ssn, with
       execFile("psql", ["-XAt", ...words], { env }, (_error, stdout, stderr) => done(stdout + stderr));
     });
   try {
-    for (let tries = 0; !(await listens(port)); tries += 1) {
-      assert.ok(tries < 100 && pooler.exitCode === null, "pgbouncer did not start");
-      await sleep(50);
-    }
+    await until(() => pooler.exitCode !== null || listens(port));
+    assert.equal(pooler.exitCode, null, "pgbouncer did not start");
     assert.equal(await psql("SELECT ssn, name FROM customers"), "*******4399|Ada\n");
     assert.match(await psql("SELECT n FROM v"), /masks customers\.ssn, and column "n" comes from a view over it/);
     for (const tries of [1, 2]) {

@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { collect, filesWith, type Ran, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
 import { clientEnvironment, type Postgres, startPostgres } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
 
 const exec = promisify(execFile);
 
@@ -436,14 +437,6 @@ with psycopg.connect(autocommit=True) as c:
     return id;
   }
 });
-
-async function until(reached: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 200; tries += 1) {
-    if (await reached()) return;
-    await sleep(100);
-  }
-  assert.fail("it did not come");
-}
 
 /** pg_dump of newer versions writes a random key in \restrict lines. */
 function withoutRandom(dump: string): string {

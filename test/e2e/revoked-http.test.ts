@@ -11,6 +11,7 @@ import { after, before, describe, test } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { testCa } from "../agent/tls/pki.ts";
 import { type Relay, startRelay } from "../support/relay.ts";
+import { until } from "../support/until.ts";
 
 const reason = "The identity carol is revoked: left.";
 
@@ -66,11 +67,7 @@ describe("revoked over HTTP", () => {
     for (const session of relay.sessions) session.terminate("WEIR_IDENTITY_REVOKED", reason);
   };
   const operationSeen = async (path: string): Promise<void> => {
-    const seen = (): boolean => JSON.stringify(relay.entries().map(({ fields }) => fields)).includes(path);
-    for (let tries = 0; !seen(); tries += 1) {
-      assert.ok(tries < 200, "the request never came");
-      await new Promise((wait) => setTimeout(wait, 10));
-    }
+    await until(() => JSON.stringify(relay.entries().map(({ fields }) => fields)).includes(path));
   };
 
   test("HTTP/1.1: 403 with the reason, then the connection closes", async () => {
@@ -126,10 +123,7 @@ describe("revoked over HTTP", () => {
     const [, upgraded, early] = (await once(asked, "upgrade")) as [IncomingMessage, Socket, Buffer];
     const pieces: Buffer[] = [early];
     upgraded.on("data", (piece: Buffer) => pieces.push(piece));
-    for (let tries = 0; Buffer.concat(pieces).length < 7; tries += 1) {
-      assert.ok(tries < 200, "the server's frame never came");
-      await new Promise((wait) => setTimeout(wait, 10));
-    }
+    await until(() => Buffer.concat(pieces).length >= 7);
     revoke();
     if (!upgraded.destroyed) await once(upgraded, "close");
     const bytes = Buffer.concat(pieces);

@@ -9,7 +9,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type ConnectionOptions, connect, createSecureContext, type TLSSocket } from "node:tls";
 import { promisify } from "node:util";
 import { openHttp } from "../../../agent/act/http-opening.ts";
@@ -18,6 +17,7 @@ import type { Flow } from "../../../agent/core/flow.ts";
 import type { Target } from "../../../agent/core/target.ts";
 import { hasNativeTls } from "../../../agent/tls/native/hub.ts";
 import { type Relay, startRelay } from "../../support/relay.ts";
+import { until } from "../../support/until.ts";
 import { testCa } from "../tls/pki.ts";
 
 const own = testCa("the shop's");
@@ -247,10 +247,6 @@ describe("one side that is gone when the other is ready", () => {
     assert.equal(server.destroyed, true);
   });
 });
-
-async function until(reached: () => boolean): Promise<void> {
-  while (!reached()) await sleep(5);
-}
 
 type Pair = ReturnType<ReturnType<typeof testCa>["issue"]>;
 

@@ -6,6 +6,7 @@ import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openPolicy } from "../../../agent/act/policy-in-force.ts";
 import { readPolicyFiles } from "../../../agent/config.ts";
+import { until } from "../../support/until.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "weir-in-force-"));
 const file = join(dir, "policy.yaml");
@@ -28,11 +29,6 @@ async function open(reads: () => void) {
     rejected: (problems) => told.push(problems),
   });
   return { policy, told };
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 500 && !holds(); tries += 1) await sleep(10);
-  assert.ok(holds());
 }
 
 test("a change while the agent starts is told once it can be, and not before", async (t) => {

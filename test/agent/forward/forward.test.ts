@@ -13,6 +13,7 @@ import { hecSink } from "../../../agent/forward/hec.ts";
 import { resentBytesMax, syslogSink } from "../../../agent/forward/syslog.ts";
 import { readTarget } from "../../../agent/forward/target.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
+import { until } from "../../support/until.ts";
 import { fill, sampleLog, tempDir } from "../record/sample.ts";
 
 let certificates = "";
@@ -72,10 +73,6 @@ function forward(t: TestContext, options: Partial<ForwarderOptions> & Pick<Forwa
   const forwarder = startForwarder({ format: "ocsf", name: null, sinceMs: 0, log: () => {}, ...options });
   t.after(() => forwarder.close());
   return forwarder;
-}
-
-async function until(good: () => boolean): Promise<void> {
-  while (!good()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 const seqOf = (message: string): number => Number(/ seq="(\d+)" /.exec(message)?.[1]);

@@ -11,6 +11,7 @@ import { type GuardedSession, guardSessions } from "../../../agent/identity/guar
 import { openIdentities } from "../../../agent/identity/registry.ts";
 import { createRevoker } from "../../../agent/identity/revoke.ts";
 import type { Proven } from "../../../agent/identity/verify.ts";
+import { until } from "../../support/until.ts";
 import { tempDir } from "../tls/pki.ts";
 import { issuerName, issuerOf, makeKey, nowMs, type TestKey } from "./issuer.ts";
 
@@ -326,7 +327,7 @@ test("an identity that expires ends its flows by itself, and who logs in does no
   await new Promise((done) => setTimeout(done, 300));
   assert.equal(ended.length, 0);
   state.now += 60_000;
-  for (let tries = 0; ended.length === 0 && tries < 100; tries += 1) await new Promise((done) => setTimeout(done, 20));
+  await until(() => ended.length > 0);
   assert.deepEqual(
     ended.map((line) => line.split(" ")[0]),
     ["a"],

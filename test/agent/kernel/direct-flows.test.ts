@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { until } from "../../support/until.ts";
 import { makeHost, type NetnsAgent, type NetnsHost, peer4, peer6, target } from "./netns-host.ts";
 
 const isRoot = process.getuid?.() === 0;
@@ -183,11 +183,6 @@ describe("connections past the agent", { skip: isRoot ? false : "needs root" }, 
     await agent.close();
   });
 });
-
-async function until(holds: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 500 && !holds(); tries += 1) await sleep(20);
-  assert.ok(holds());
-}
 
 function endedOf(agent: NetnsAgent): string {
   return agent.events.map(({ ended }) => ended ?? "").join(", ");

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { closedRules } from "../../../agent/kernel/firewall-rules.ts";
 import { watchFirewall } from "../../../agent/kernel/firewall-watch.ts";
+import { until } from "../../support/until.ts";
 
 /** A firewall that counts its changes, as nf_tables does. */
 function host() {
@@ -42,11 +43,6 @@ function host() {
       onNotice: (text: string) => void state.notices.push(text),
     },
   };
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  for (let at = 0; at < 200 && !holds(); at += 1) await sleep(10);
-  assert.ok(holds());
 }
 
 test("a rule that is gone is put back and named; a change of others' rules is looked at and left", async () => {

@@ -6,9 +6,9 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { chainNames } from "../../../agent/kernel/firewall-rules.ts";
 import type { Origin } from "../../../agent/kernel/interception.ts";
+import { until } from "../../support/until.ts";
 import { legacyProgram, makeHost, type NetnsHost, peer4, peer6, peerServers, target } from "./netns-host.ts";
 
 const skip =
@@ -50,8 +50,7 @@ describe("interception with the legacy iptables", { skip }, () => {
     const agent = await host.agent(options);
     const rules = counted("legacy");
     host.sh("for p in iptables ip6tables; do for t in filter nat mangle; do $p -w -t $t -F; done; done");
-    for (let tries = 0; tries < 100 && counted("legacy") !== rules; tries += 1) await sleep(100);
-    assert.equal(counted("legacy"), rules);
+    await until(() => counted("legacy") === rules, host.saved);
     assert.deepEqual((await host.client(agent, attempts)).slice(2), [refused, refused]);
     const orphan = await host.held(agent, attempts);
     await agent.kill();

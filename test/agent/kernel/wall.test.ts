@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
+import { until } from "../../support/until.ts";
 import { makeHost, type NetnsAgent, type NetnsHost, peer4, peer6, peerServers } from "./netns-host.ts";
 
 const options = { scope: { kind: "host" }, targets: [], egress: "deny", onFailure: "closed", resolvers: [peer4] };
@@ -43,8 +44,7 @@ describe("rules that are gone", { skip: process.getuid?.() === 0 ? false : "need
   });
 
   test("put back by the agent, whose own connections go out again", async () => {
-    for (let at = 0; at < 200 && !host.saved().includes("REJECT"); at += 1)
-      await new Promise((done) => setTimeout(done, 20));
+    await until(() => host.saved().includes("REJECT"));
     assert.equal(await agent.ask({ do: "dial", destination: { address: peer4, port: 8080 } }), "real");
     const { bpf } = await agent.ask<{ bpf: { walled: number } }>({ do: "stats" });
     assert.ok(bpf.walled >= 4, String(bpf.walled));

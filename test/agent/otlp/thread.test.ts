@@ -4,6 +4,7 @@ import { type TestContext, test } from "node:test";
 import { startOtlp } from "../../../agent/otlp/thread.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
 import { otlpMissing, startOtlpReceiver } from "../../support/otlp.ts";
+import { until } from "../../support/until.ts";
 import { fill, flow, operation, result, sessionA, sessionEnd, tempDir } from "../record/sample.ts";
 
 const skip = otlpMissing() ?? false;
@@ -70,7 +71,7 @@ test("a receiver that is not there: the record goes on, and the end does not wai
   recorder.append(sessionA, operation(1, "SELECT 1"));
   recorder.append(sessionA, result(1, 1));
   recorder.flush();
-  for (let tries = 0; said.length === 0 && tries < 400; tries += 1) await new Promise((wait) => setTimeout(wait, 25));
+  await until(() => said.length > 0);
   assert.match(said[0] ?? "", /warn: otlp: http:\/\/127\.0\.0\.1:1 does not take .*ECONNREFUSED/);
   await recorder.close();
   await otlp.close();

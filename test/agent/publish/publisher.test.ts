@@ -13,6 +13,7 @@ import { readEntries } from "../../../agent/record/read.ts";
 import { openRecorder } from "../../../agent/record/recorder.ts";
 import { segmentPath, segmentsOf, writeFrame } from "../../../agent/record/segment.ts";
 import { verifyLog } from "../../../agent/record/verify.ts";
+import { until } from "../../support/until.ts";
 import { fill, flow, onlySegment, operation, payloadsOf, result, sampleLog, tempDir } from "../record/sample.ts";
 
 class ListTransport implements Transport {
@@ -44,13 +45,6 @@ function publish(t: TestContext, stateDir: string): { transport: ListTransport; 
   const publisher = openPublisher({ stateDir, transport, log: (_, message) => void logs.push(message) });
   t.after(() => publisher.close());
   return { transport, publisher, logs };
-}
-
-async function until(what: () => boolean): Promise<void> {
-  for (let tries = 0; !what(); tries += 1) {
-    assert.ok(tries < 1_000, `never: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }
 
 test("entries go to their topics, with the agent and its heads among the checkpoints", async (t) => {

@@ -13,6 +13,7 @@ import { operation, payloadsOf, sessionEnd, tempDir } from "../../agent/record/s
 import { startKafka, type TestKafka } from "../../support/kafka.ts";
 import { readTopic } from "../../support/kafka-read.ts";
 import { MemorySink } from "../../support/memory-sink.ts";
+import { until } from "../../support/until.ts";
 
 /** A store that several controllers share, as a database is; away while it is told so. */
 class SharedSink extends MemorySink {
@@ -32,13 +33,6 @@ before(async () => {
   await createTopics(kafka.settings, { partitions: 4, replicas: 1 });
 });
 after(() => kafka?.stop());
-
-async function until(what: () => boolean): Promise<void> {
-  for (let tries = 0; !what(); tries += 1) {
-    assert.ok(tries < 3_000, `never: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 test("a rebalance, poison and a store that is away lose and double nothing", async (t) => {
   const dir = tempDir(t);

@@ -10,6 +10,7 @@ import { createSignIn, type SignInOptions } from "../../../controller/identity/s
 import { signInsInMemory } from "../../../controller/store/sqlite-sign-ins.ts";
 import { Browser } from "../../support/browser.ts";
 import { signIn as fillIn, startOidcHere } from "../../support/oidc-server.ts";
+import { until } from "../../support/until.ts";
 
 /** A page with one route to read and one that changes something, as the real one has. */
 async function openPage(t: TestContext, settings: (origin: string) => Promise<SignInSettings>) {
@@ -263,9 +264,11 @@ test("the provider's back-channel logout ends the session here", async (t) => {
   // At the provider's own end-session page.
   let page = await browser.go(`${provider.issuer}/session/end`);
   page = await browser.submit(page, { logout: "yes" });
-  for (let tries = 0; loggedOut.length === 0 && tries < 100; tries += 1)
-    await new Promise((done) => setTimeout(done, 20));
-  assert.equal(loggedOut.length, 1, page.text.slice(0, 300));
+  await until(
+    () => loggedOut.length > 0,
+    () => page.text.slice(0, 300),
+  );
+  assert.equal(loggedOut.length, 1);
   const [{ issuer, sid }] = loggedOut as [{ issuer: string; sid: string }];
   assert.equal(issuer, provider.issuer);
   assert.ok(sid.length > 0);

@@ -13,6 +13,7 @@ import type { Approval } from "../../../controller/approvals/store.ts";
 import { slackBody } from "../../../controller/notify/messages.ts";
 import { createNotifier } from "../../../controller/notify/notifier.ts";
 import { type Channel, readNotifySettings } from "../../../controller/notify/settings.ts";
+import { until } from "../../support/until.ts";
 
 const approval: Approval = {
   id: "abcdefgh",
@@ -74,10 +75,6 @@ function notifier(channel: Channel, pauseMs = 5) {
     pauseMs,
   });
   return { ...made, logged };
-}
-
-async function until(what: () => boolean): Promise<void> {
-  while (!what()) await new Promise((done) => setTimeout(done, 5));
 }
 
 test("a webhook is signed over id, time and body, and follows the decision", async (t) => {

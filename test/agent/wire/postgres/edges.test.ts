@@ -4,6 +4,7 @@ import { execFile, spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { serialize } from "pg-protocol";
 import { clientEnvironment, type Postgres, startPostgres } from "../../../support/postgres.ts";
+import { until } from "../../../support/until.ts";
 import { startProxy, type TestProxy } from "./proxy.ts";
 import { type Heard, logIn } from "./raw-client.ts";
 
@@ -47,7 +48,7 @@ async function interrupted(sql: string, when: () => Promise<boolean>): Promise<s
     output += bytes;
   });
   const gone = new Promise<void>((resolve) => child.once("close", () => resolve()));
-  while (!(await when())) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(when);
   child.kill("SIGINT");
   await gone;
   return output;
@@ -88,9 +89,7 @@ test("FunctionCall is an operation of its own", async () => {
   const head = Buffer.from([0x46, 0, 0, 0, body.length + 4]);
   client.send(Buffer.concat([head, body]), serialize.query("SELECT 1"));
   // pg-protocol knows no FunctionCallResponse, so only the record is looked at.
-  for (let tries = 0; tries < 100 && !proxy.records.some(isCall); tries += 1)
-    await new Promise((go) => setTimeout(go, 10));
-  assert.ok(proxy.records.some(isCall));
+  await until(() => proxy.records.some(isCall));
   client.end();
 });
 const isCall = (body: TestProxy["records"][number]): boolean =>

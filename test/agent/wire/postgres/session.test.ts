@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { serialize } from "pg-protocol";
 import { type Postgres, startPostgres } from "../../../support/postgres.ts";
+import { until } from "../../../support/until.ts";
 import { startProxy, type TestProxy } from "./proxy.ts";
 import { type Heard, logIn, type RawClient } from "./raw-client.ts";
 
@@ -191,8 +192,7 @@ test("a client that leaves withdraws what is held", async () => {
   client.send(serialize.query("DELETE FROM guarded"));
   await client.until("notice");
   client.end();
-  for (let tries = 0; proxy.holds.at(-1)?.withdrawn === null && tries < 100; tries += 1)
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => proxy.holds.at(-1)?.withdrawn !== null);
   assert.match(String(proxy.holds.at(-1)?.withdrawn), /client/);
 });
 
