@@ -22,7 +22,8 @@ import type { SessionTail } from "../../controller/consume/session-chain.ts";
 import { nameOf, type RecordSink } from "../../controller/consume/sink.ts";
 import { openSqliteStore } from "../../controller/store/sqlite.ts";
 import { operation, result } from "../agent/record/sample.ts";
-import { countOf, freePorts, startKafka } from "../support/kafka.ts";
+import { freePorts } from "../support/free-ports.ts";
+import { countOf, startKafka } from "../support/kafka.ts";
 import { MemorySink } from "../support/memory-sink.ts";
 
 const { values } = parseArgs({

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Machine, machineSkip, makeMachine, world4, world6 } from "../support/machine.ts";
@@ -241,6 +241,24 @@ describe("the package on a machine", { skip: machineSkip() }, () => {
     );
     const [network, firewall] = order.trim().split(/\s+/).map(Number);
     assert.ok((firewall as number) <= (network as number), "the firewall stood before the network");
+  });
+
+  test("what confines the closing cannot be made: closed all the same, from the first packet of the boot", async () => {
+    const dropIn = "/etc/systemd/system/weir-firewall.service.d/unmakeable.conf";
+    machine.write(dropIn, "[Service]\nBindReadOnlyPaths=/none/such\n");
+    await machine.cut();
+    const before = await world.arrived();
+    const boot = machine.boot();
+    await until(async () => machine.pid() !== 0);
+    const probe = await startProbe(machine.pid(), both);
+    await boot;
+    await until(async () => (await machine.run(["systemctl", "is-active", "weir"])).stdout.trim() === "active");
+    await governed();
+    const { tried } = await probe.stop();
+    await nothingGotOut(before, tried);
+    assert.match(await machine.must("journalctl", "-b", "-u", "weir-firewall", "--no-pager"), /step NAMESPACE/);
+    assert.equal((await machine.must("systemctl", "is-active", "weir-firewall")).trim(), "active");
+    await machine.must("rm", "-r", dirname(dropIn));
   });
 
   test("a firewall command that hangs, then fails: the boot waits, and no packet gets out", async () => {

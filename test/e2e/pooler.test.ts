@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { freePort } from "../support/free-ports.ts";
 import { clientEnvironment, startPostgres } from "../support/postgres.ts";
 import { startRelay } from "../support/relay.ts";
 import { until } from "../support/until.ts";
@@ -75,15 +76,5 @@ function listens(port: number): Promise<boolean> {
     const socket = connect(port, "127.0.0.1");
     socket.once("connect", () => told(true)).once("error", () => told(false));
     socket.once("connect", () => socket.destroy());
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((free) => {
-    const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => free(typeof address === "object" && address !== null ? address.port : 0));
-    });
   });
 }

@@ -1,12 +1,12 @@
 /** A real Apache Kafka (KRaft), one broker or three on loopback, started for one test and ended by its pids. */
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { kafkajsClient } from "../../agent/kafka/kafkajs.ts";
 import type { KafkaSettings } from "../../agent/kafka/transport.ts";
+import { freePorts } from "./free-ports.ts";
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "../..");
@@ -276,27 +276,6 @@ function makeCertificates(dir: string): void {
 function clientCertificate(dir: string, options: KafkaOptions): { cert?: string; key?: string } {
   if (options.tls !== "mutual") return {};
   return { cert: readFileSync(join(dir, "client.crt"), "utf8"), key: readFileSync(join(dir, "client.key"), "utf8") };
-}
-
-/** Different ones: each is held until all are found. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.once("error", reject);
-          server.listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => {
-    const address = server.address();
-    return typeof address === "object" && address !== null ? address.port : 0;
-  });
-  await Promise.all(servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))));
-  return ports;
 }
 
 /** How many messages a topic holds. */

@@ -10,6 +10,7 @@ import { createRequire } from "node:module";
 import { type AddressInfo, connect, createServer as createTcp, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { createSecureContext, createServer as createTls, type SecureContext, type TLSSocket } from "node:tls";
+import { freePort } from "./free-ports.ts";
 import { customers, type SeenMessage } from "./mcp-customers.ts";
 
 export interface McpServerOptions {
@@ -122,9 +123,7 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
 }
 
 async function startEverything(transport: "streamableHttp" | "sse"): Promise<number> {
-  const free = createTcp();
-  const port = await listen(free);
-  await new Promise((done) => free.close(done));
+  const port = await freePort();
   const child = spawn(process.execPath, [everything, transport], {
     // `get-env` answers with the whole environment: let there be little in it.
     env: { PORT: String(port), PATH: "/usr/bin:/bin", GREETING: "hello" },

@@ -5,7 +5,8 @@ import { createTopics } from "../../../agent/kafka/admin.ts";
 import { murmur2 } from "../../../agent/kafka/murmur2.ts";
 import { type KafkaSettings, openTransport, type TransportName } from "../../../agent/kafka/transport.ts";
 import { type CuttingProxy, startCuttingProxy } from "../../support/cutting-proxy.ts";
-import { freePorts, startKafka, type TestKafka } from "../../support/kafka.ts";
+import { freePorts } from "../../support/free-ports.ts";
+import { startKafka, type TestKafka } from "../../support/kafka.ts";
 import { readTopic } from "../../support/kafka-read.ts";
 import { assertComplete, numbered, plan, sendAll } from "../../support/numbered.ts";
 

@@ -1,13 +1,12 @@
 /** The real page with sign-in: who may approve is who the issuer says, and the printed address goes on. */
 import assert from "node:assert/strict";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
 import { test } from "node:test";
 import type { Decided } from "../../../controller/approvals/store.ts";
 import { createController } from "../../../controller/main.ts";
 import { sessionA } from "../../agent/record/sample.ts";
 import { tempDir } from "../../agent/tls/pki.ts";
 import { Browser } from "../../support/browser.ts";
+import { freePort } from "../../support/free-ports.ts";
 import { signIn, startOidcHere } from "../../support/oidc-server.ts";
 
 const summary = {
@@ -16,14 +15,6 @@ const summary = {
   ...{ text: "DELETE FROM users", rule: "ask-first", reason: "deletes are asked for" },
 };
 const limits = { timeoutMs: 60_000, onTimeout: "deny" } as const;
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((ready) => probe.listen(0, "127.0.0.1", ready));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((closed) => probe.close(closed));
-  return port;
-}
 
 test("approvals by people who signed in: their groups count, nobody approves his own, and the record names them", async (t) => {
   const port = await freePort();

@@ -1,24 +1,16 @@
 /** People sign in to the page at a real provider, in a real browser; approvers are who the rule says, and nobody his own. */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Page } from "playwright-core";
 import { createController } from "../../../controller/main.ts";
+import { freePort } from "../../support/free-ports.ts";
 import { startOidcHere } from "../../support/oidc-server.ts";
 import { openBrowser } from "./browser.ts";
 
 const skip = existsSync("/usr/bin/chromium") ? false : "chromium is not installed: apt-get install chromium";
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
-  const { port } = server.address() as { port: number };
-  await new Promise((closed) => server.close(closed));
-  return port;
-}
 
 async function open(t: TestContext) {
   const stateDir = mkdtempSync(join(tmpdir(), "weir-signin-"));
