@@ -223,11 +223,12 @@ describe("bad peers through a real agent", { skip: needsRoot }, () => {
   test("a stopped agent is not passed around: a connect waits, and nothing reaches the server", async () => {
     // The shell is governed before the agent stops, since `weir run` itself asks the agent.
     const child = agent.start(
-      ["sh", "-c", `echo inside >&2; sleep 1; psql -X -Atc "SELECT 'aro' || 'und'"; echo ended >&2`],
+      ["sh", "-c", `echo inside >&2; read go; psql -X -Atc "SELECT 'aro' || 'und'"; echo ended >&2`],
       { env: clientEnvironment(server) },
     );
     await new Promise((resolve) => child.child.stderr?.once("data", resolve));
     process.kill(agent.pid, "SIGSTOP");
+    child.child.stdin?.end("\n");
     try {
       await sleep(2_000);
       assert.doesNotMatch(server.statementLog(), /SELECT 'aro'/);

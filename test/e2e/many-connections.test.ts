@@ -94,9 +94,12 @@ describe("many connections, one after the other", { skip: process.getuid?.() ===
 
   test("and the limit is one, when they are open at once", async () => {
     const env = clientEnvironment(server, { PGSSLMODE: "require" });
-    const atOnce = `for i in $(seq ${most + 5}); do psql -XqAtc "SELECT pg_sleep(2)" & done; wait`;
-    const ran = await agent.run(["sh", "-c", atOnce], { env });
-    assert.match(ran.stderr, /connection to server at .* failed/);
-    assert.match(agent.output(), new RegExp(`${most} connections are open, the most there can be`));
+    const atOnce = `for i in $(seq ${most + 5}); do psql -XqAtc "SELECT pg_sleep(600)" & done; wait`;
+    const { done } = agent.start(["sh", "-c", atOnce], { env });
+    await until(() => agent.output().includes(`${most} connections are open, the most there can be`));
+    const asleep = "FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    await until(async () => (await server.admin(`SELECT count(*) ${asleep}`)) === String(most));
+    await server.admin(`SELECT pg_terminate_backend(pid) ${asleep}`);
+    assert.match((await done).stderr, /connection to server at .* failed/);
   });
 });

@@ -131,7 +131,7 @@ async function listening(child: ChildProcess, space: Namespace, port: number): P
   child.stderr?.on("data", (bytes: Buffer) => {
     said += bytes.toString();
   });
-  for (let at = 0; at < 100; at += 1) {
+  for (let at = 0; at < 1_200; at += 1) {
     if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}: ${said}`);
     const open = execFileSync("nsenter", [`--net=/run/netns/${space.name}`, "ss", "-ltn"], { encoding: "utf8" });
     if (new RegExp(`:${port}\\s`).test(open)) return;

@@ -11,7 +11,7 @@ import { freePorts } from "./free-ports.ts";
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "../..");
 const libs = join(root, "build/kafka/libs/*");
-const readyWithinMs = 60_000;
+const readyWithinMs = 180_000;
 
 export interface KafkaOptions {
   readonly brokers?: 1 | 3;

@@ -14,7 +14,7 @@ export const debianRoot = resolve(import.meta.dirname, "../../build/debian-root"
 export const world4 = "10.232.0.2";
 export const world6 = "fd00:232::2";
 export const machine4 = "10.232.0.1";
-const bootSecondsMax = 60;
+const bootSecondsMax = 240;
 
 /** Why such a machine cannot run here; false when it can. */
 export function machineSkip(): string | false {

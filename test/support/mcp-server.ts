@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRequire } from "node:module";
-import { type AddressInfo, connect, createServer as createTcp, type Server, type Socket } from "node:net";
+import { type AddressInfo, connect, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { createSecureContext, createServer as createTls, type SecureContext, type TLSSocket } from "node:tls";
 import { freePort } from "./free-ports.ts";

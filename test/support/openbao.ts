@@ -37,7 +37,7 @@ export async function startOpenbao(namespace: Namespace, token: string): Promise
     return (await collect(spawn("nsenter", [...inside, ...curl]))).code === 0;
   };
   for (let at = 0; !(await ask("sys/health")); at += 1) {
-    if (at === 100 || child.exitCode !== null) throw new Error("OpenBao does not answer");
+    if (at === 1_200 || child.exitCode !== null) throw new Error("OpenBao does not answer");
     await sleep(100);
   }
   return {

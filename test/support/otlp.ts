@@ -81,7 +81,7 @@ export interface OtlpReceiver {
   stop(): Promise<void>;
 }
 
-const waitMax = 600;
+const waitMax = 2_400;
 
 export async function startOtlpReceiver(namespace?: string, port = 0): Promise<OtlpReceiver> {
   const dir = mkdtempSync(join(tmpdir(), "weir-otlp-"));

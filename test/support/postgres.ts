@@ -124,7 +124,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       await admin("SELECT 1");
       break;
     } catch (error) {
-      if (tries < 100 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 100));
+      if (tries < 1_200 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 100));
       else {
         const log = readFileSync(statementLogPath, "utf8");
         await stop();
