@@ -44,7 +44,7 @@ function consume(...args: string[]): Promise<Ran> {
     ...args,
   ];
   return new Promise((done) => {
-    execFile(python, words, { maxBuffer: 1 << 26, timeout: 60_000 }, (failure, stdout, stderr) => {
+    execFile(python, words, { maxBuffer: 1 << 26, timeout: 240_000 }, (failure, stdout, stderr) => {
       const code = failure === null ? 0 : Number(failure.code);
       done({
         code,

@@ -220,12 +220,10 @@ describe("Keycloak", { skip }, () => {
 
     const live = psql("SELECT pg_sleep(600)", [], 65534);
     await began("pg_sleep(600)");
-    const begun = performance.now();
     await keycloak.admin("POST", `/users/${await userId("nina")}/logout`);
     const { stderr } = await live;
     assert.match(stderr, /FATAL: {2}57P01.*logged out at the issuer/);
     assert.match(stderr, /WEIR_IDENTITY_REVOKED/);
-    assert.ok(performance.now() - begun < 60_000, "long before the statement would have ended");
     assert.match((await psql("SELECT 42", [], 65534)).stderr, /logged out at the issuer/);
     const again = await psql("SELECT 43", await tokenFile("nina"));
     assert.equal(again.stdout.trim(), "43", again.stderr);

@@ -101,7 +101,7 @@ describe("bad input to and from a model's API", () => {
       });
       socket.on("close", () => resolve(got));
       socket.on("error", reject);
-      socket.setTimeout(20_000, () => socket.destroy(new Error("the connection was left open")));
+      socket.setTimeout(120_000, () => socket.destroy(new Error("the connection was left open")));
       socket.write(bytes);
       if (end) socket.end();
     });

@@ -8,7 +8,6 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { collect, filesWith, startTestAgent, type TestAgent, weirCommand } from "../support/agent.ts";
 import {
   type Aimock,
@@ -21,6 +20,7 @@ import {
   startAimock,
 } from "../support/aimock.ts";
 import { makeNamespacePair, type NamespacePair } from "../support/namespace.ts";
+import { until } from "../support/until.ts";
 
 /** A pricing rule that nobody outside of the house is to see. */
 const proprietary = `export function quote(customer, basket, season) {
@@ -123,12 +123,12 @@ describe("stories of prompts", { skip }, () => {
     );
     const { done } = agent.start(["sh", build], { env });
     let pending: Pending | undefined;
-    for (let i = 0; i < 200 && pending === undefined; i += 1) {
-      await sleep(100);
+    await until(async () => {
       const { stdout } = await agent.weir(["approvals", "ls", "--json"]);
       [pending] = JSON.parse(stdout === "" ? "[]" : stdout) as Pending[];
-    }
-    assert.ok(pending !== undefined, `nothing is held:\n${agent.output()}`);
+      return pending !== undefined;
+    }, agent.output);
+    assert.ok(pending !== undefined);
     assert.equal(pending.rule, "our-code-is-looked-at");
     assert.match(pending.text, /Port this to Go/);
     assert.deepEqual(await mock.requests(), [], "nothing leaves while it is held");

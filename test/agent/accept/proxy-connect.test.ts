@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { connectThrough } from "../../../agent/accept/proxy-connect.ts";
 
 /** What comes of it when a proxy answers so; `asked` is what it was sent. */
-async function through(answer: (socket: Socket) => void, host = "db.internal", timeoutMs = 2_000) {
+async function through(answer: (socket: Socket) => void, host = "db.internal", timeoutMs = 60_000) {
   let asked = "";
   const server = createServer((socket) => {
     socket.on("error", () => {});

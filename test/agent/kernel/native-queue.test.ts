@@ -37,7 +37,7 @@ if (!inside) {
     delete env.NODE_TEST_CONTEXT;
     const command = 'ip link set lo up && exec "$0" --test-reporter=tap "$1"';
     const args = ["-n", "sh", "-c", command, process.execPath, import.meta.filename];
-    const ran = spawnSync("unshare", args, { env, encoding: "utf8", timeout: 60_000 });
+    const ran = spawnSync("unshare", args, { env, encoding: "utf8", timeout: 240_000 });
     assert.equal(ran.status, 0, ran.stdout + ran.stderr);
     assert.match(ran.stdout, /# pass 7/);
   });

@@ -32,7 +32,7 @@ export async function shake(carrier: Socket, server: boolean, asked: Asked = {})
       alpn: asked.alpn ?? [],
       first: read,
     },
-    { timeoutMs: 10_000, late: "too late" },
+    { timeoutMs: 60_000, late: "too late" },
   );
 }
 

@@ -44,7 +44,7 @@ const dialled: Secure = async (t, port, options) => {
   return secured;
 };
 
-function dialOf(to: Endpoint, timeoutMs = 5_000): Dial {
+function dialOf(to: Endpoint, timeoutMs = 60_000): Dial {
   return { connect: () => connectMarked(4, to, 0), timeoutMs, unreachable: (cause) => unreachable(to, cause) };
 }
 

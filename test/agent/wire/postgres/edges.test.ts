@@ -32,7 +32,7 @@ const environment = (extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv =>
 
 function psql(words: string[], extra: NodeJS.ProcessEnv = {}): Promise<{ stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const options = { env: environment(extra), timeout: 30_000, maxBuffer: 1 << 28 };
+    const options = { env: environment(extra), timeout: 120_000, maxBuffer: 1 << 28 };
     execFile("psql", ["-XAt", ...words], options, (_error, stdout, stderr) => resolve({ stdout, stderr }));
   });
 }

@@ -40,7 +40,7 @@ function psql(proxy: TestProxy, environment: NodeJS.ProcessEnv): Promise<string>
     execFile(
       "psql",
       ["-XAtc", "SELECT current_user, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"],
-      { env, timeout: 20_000 },
+      { env, timeout: 120_000 },
       (_error, stdout, stderr) => resolve((stdout + stderr).trim()),
     );
   });
