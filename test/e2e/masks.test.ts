@@ -37,7 +37,7 @@ describe("masks", () => {
     governed = await startGovernedPostgres(
       `
       CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text UNIQUE CHECK (ssn <> 'x'), note text, secret_number int);
-      INSERT INTO customers VALUES (1, 'Ada', '${ssn}', 'card ${spaced}', 777123), (2, 'Grace', '219-09-9998', 'none', 888456);
+      INSERT INTO customers VALUES (1, 'Ada', '${ssn}', 'card ${spaced}', 1777123999), (2, 'Grace', '219-09-9998', 'none', 888456);
       CREATE TABLE cards (id int, t text, v varchar(30), c char(30), n numeric, i8 bigint, f float8, j json, jb jsonb, a text[], ai bigint[], b bytea, x xml);
       INSERT INTO cards VALUES (1, '${card}', '${card}', '${card}', ${card}, ${card}, ${card}, '{"c": "${card}", "n": ${card}}', '{"c": "${card}", "n": ${card}}', ARRAY['a','${card}'], ARRAY[1,${card}], '${card}', '<c>${card}</c>');
       CREATE VIEW v AS SELECT id, ssn AS other_name FROM customers;
@@ -64,7 +64,7 @@ describe("masks", () => {
 
   function clean(output: string, what: string): void {
     const printed = output.replaceAll(what, "");
-    for (const raw of [card, spaced, "536-90-4", "536904399", "777123"]) {
+    for (const raw of [card, spaced, "536-90-4", "536904399", "1777123999"]) {
       assert.ok(!printed.includes(raw), `${raw} came through: ${what}\n${output}`);
     }
   }
@@ -289,14 +289,15 @@ print(c.execute("SELECT 6").fetchone())`;
       .slice(before)
       .filter(({ type }) => type === "Rows");
     assert.ok(kept.length >= 6, String(kept.length));
-    const text = JSON.stringify(kept);
+    // The plans alone: a time stamp beside them may have four digits of anything.
+    const text = JSON.stringify(kept.map(({ fields }) => fields["rows"]));
     assert.match(text, /Scan on customers/);
     for (const raw of ["536-90", "4399", "4111"]) assert.ok(!text.includes(raw), `${raw}: ${text}`);
   });
 
   test("no raw value is below the state directory, nor in the agent's log", () => {
     assert.ok(relay.entries().some(({ type }) => type === "Rows"));
-    for (const raw of [card, spaced, ssn, "536-90", "777123"]) {
+    for (const raw of [card, spaced, ssn, "536-90", "1777123999"]) {
       assert.deepEqual(filesWith(relay.stateDir, raw), [], raw);
       assert.ok(!relay.logs.join("\n").includes(raw));
     }

@@ -162,9 +162,12 @@ export function filesWith(dir: string, text: string): string[] {
   const found: string[] = [];
   for (const entry of readdirSync(dir, { recursive: true }) as string[]) {
     const path = join(dir, entry);
-    // What is written beside and renamed, by an agent that runs, may be gone by now.
-    if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) continue;
-    if (readFileSync(path).includes(text)) found.push(path);
+    try {
+      if (statSync(path).isFile() && readFileSync(path).includes(text)) found.push(path);
+    } catch (error) {
+      // What is written beside and renamed, by an agent that runs, may be gone by now.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
   }
   return found;
 }
