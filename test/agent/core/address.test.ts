@@ -77,7 +77,7 @@ test("networks", () => {
 });
 
 test("what is no address to Node is none here, and canonical text is read as the same bytes", () => {
-  const seed = Number(process.env.WEIR_FUZZ_SEED ?? Date.now() % 0xffffffff);
+  const seed = Number(process.env.WEIR_FUZZ_SEED ?? 1);
   const next = randomOf(seed);
   const pieces = ["0", "1", "f", "00", "25", "255", "ffff", "abcde", ":", ":", ":", "::", ".", "1.2.3.4", "%", " "];
   let addresses = 0;

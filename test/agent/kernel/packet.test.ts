@@ -84,7 +84,7 @@ test("addresses: canonical text, mapped ones, networks", () => {
 });
 
 test("junk gives null or a reading, never a throw", () => {
-  const seed = Number(process.env.WEIR_FUZZ_SEED ?? Date.now() % 0xffffffff);
+  const seed = Number(process.env.WEIR_FUZZ_SEED ?? 1);
   const next = randomOf(seed);
   let read = 0;
   for (let round = 0; round < 20_000; round++) {
