@@ -37,6 +37,7 @@ import type { Store } from "../../controller/store/store.ts";
 import { fill, sessionA, sessionB } from "../agent/record/sample.ts";
 import { startKafka, type TestKafka, users } from "../support/kafka.ts";
 import { readTopic } from "../support/kafka-read.ts";
+import { until as untilHeld } from "../support/until.ts";
 
 interface Revoked {
   readonly what: string;
@@ -126,11 +127,8 @@ after(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function until(what: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await what()); tries += 1) {
-    assert.ok(tries < 4_500, `never: ${what}\n${logs.join("\n")}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+function until(what: () => boolean | Promise<boolean>): Promise<void> {
+  return untilHeld(what, () => logs.join("\n"));
 }
 
 const summary = {

@@ -28,6 +28,7 @@ import { startKafka, type TestKafka } from "../support/kafka.ts";
 import { readTopic } from "../support/kafka-read.ts";
 import { type Oidc, signIn, startOidcHere } from "../support/oidc-server.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
+import { until as untilHeld } from "../support/until.ts";
 import { assertion, idpIssuer, idpPublicKey, logoutRequest, questionIn, response, signed } from "./identity/idp.ts";
 
 type Which = 0 | 1;
@@ -136,11 +137,8 @@ async function startBalancer(): Promise<Server> {
   return server;
 }
 
-async function until(what: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await what()); tries += 1) {
-    assert.ok(tries < 1_500, `never: ${what}\n${logs.join("\n")}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+function until(what: () => boolean | Promise<boolean>): Promise<void> {
+  return untilHeld(what, () => logs.join("\n"));
 }
 
 function at(which: Which, browser: Browser, path: string, init: RequestInit = {}) {
