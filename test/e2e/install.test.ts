@@ -15,8 +15,8 @@ import { type Probe, startProbe, startWorld, type World } from "../support/windo
 
 const root = resolve(import.meta.dirname, "../..");
 const both = [world4, world6];
-/** Not half of what was meant: a probe that hardly ran has seen nothing. */
-const probedShareMin = 0.5;
+/** Of one in a millisecond: a probe that hardly ran has seen nothing. On a loaded machine it runs less. */
+const probedShareMin = 0.1;
 
 const morePolicy = `apiVersion: weir/v1
 targets:
