@@ -11,7 +11,7 @@ import { descriptorOf } from "../core/beneath.ts";
 import { WeirError } from "../errors.ts";
 import { agentMetrics } from "../health/agent-metrics.ts";
 import { type HealthSource, startHealth } from "../health/server.ts";
-import { peerCredentials } from "../kernel/native.ts";
+import { endNow, peerCredentials } from "../kernel/native.ts";
 import { type Agent, startAgent } from "../main.ts";
 import type { OtlpThread } from "../otlp/thread.ts";
 import { keepCompiled } from "./compile-cache.ts";
@@ -130,6 +130,8 @@ export async function serve(
   await otlp?.close();
   await kafka.close();
   await controller.close();
+  // Where no resolver answers, Node would wait for its threads that ask, for as long as they try: 10 s and more for each.
+  if (process.getActiveResourcesInfo().includes("GetAddrInfoReqWrap")) endNow(0);
   return 0;
 }
 

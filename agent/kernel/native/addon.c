@@ -9,7 +9,7 @@ exported int32_t node_api_module_get_api_version_v1(void)
 exported napi_value napi_register_module_v1(napi_env env, napi_value exports)
 {
 	const struct method *tables[] = { bpf_methods, queue_methods, socket_methods, owner_methods,
-					  link_methods, watch_methods };
+					  link_methods, watch_methods, end_methods };
 	napi_value function;
 
 	for (size_t at = 0; at < sizeof(tables) / sizeof(*tables); at++)

@@ -75,6 +75,7 @@ export interface Addon {
   unwatchRules(): void;
   links(): string;
   closeFd(fd: number): void;
+  endNow(code: number): never;
 }
 
 const path = join(import.meta.dirname, "../../../build/weir.node");

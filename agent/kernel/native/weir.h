@@ -36,6 +36,6 @@ struct method {
 	napi_callback call;
 };
 extern const struct method bpf_methods[], queue_methods[], socket_methods[], owner_methods[], link_methods[],
-	watch_methods[];
+	watch_methods[], end_methods[];
 
 #endif
