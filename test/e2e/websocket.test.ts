@@ -94,8 +94,9 @@ rules:
     rmSync(dir, { recursive: true, force: true });
   });
 
-  const open = async (host: string, path = "/", options: object = {}): Promise<Ws> => {
-    const ws = new WebSocket(`wss://${host}:${port}${path}`, {
+  /** Not open yet: the first message may come with what opens it. */
+  const dial = (host: string, path = "/", options: object = {}): Ws =>
+    new WebSocket(`wss://${host}:${port}${path}`, {
       ...options,
       createConnection: () =>
         connectTls({
@@ -104,6 +105,8 @@ rules:
           ca: readFileSync(relay.authority.caPath),
         }),
     });
+  const open = async (host: string, path?: string, options?: object): Promise<Ws> => {
+    const ws = dial(host, path, options);
     await new Promise<void>((resolve, reject) => {
       ws.on("open", resolve);
       ws.on("error", reject);
@@ -181,14 +184,7 @@ rules:
           ws.close(1000);
         };
         const got: string[] = [];
-        const ws = new WebSocket(`wss://${host}:${port}/`, {
-          createConnection: () =>
-            connectTls({
-              socket: connectPlain(relay.port, "127.0.0.1"),
-              servername: host,
-              ca: readFileSync(relay.authority.caPath),
-            }),
-        });
+        const ws = dial(host);
         ws.on("message", (data) => got.push(data.toString()));
         await closed(ws);
         assert.deepEqual(
@@ -216,7 +212,7 @@ rules:
       ws.send("card 4111 1111 ", { fin: false });
       ws.send("1111 1111, bye", { fin: true });
     };
-    const ws = await open("ws.internal");
+    const ws = dial("ws.internal");
     const got: string[] = [];
     await new Promise<void>((resolve) =>
       ws.on("message", (data) => {
