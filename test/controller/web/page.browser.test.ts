@@ -225,6 +225,8 @@ test("the policy in force: its version, who has it, and its text, which stays te
   await go(page, "agents", "Agents");
   await page.click("section.card a >> nth=0");
   await page.waitForSelector("h2:text-is('Policy')");
+  // The heading is there before what is asked for.
+  await page.waitForSelector("section.policy >> nth=2");
   const cards = await page.locator("section.policy").allTextContents();
   assert.match(cards[0] ?? "", /default, version 8Published; no agent has said.*by root on desk.*signed bykey-1/s);
   assert.match(cards[1] ?? "", /default, version 7in force onrunner-1modeenforcedigest(ab){32}.*p\.yaml/s);
@@ -251,6 +253,7 @@ test("the record is verified, and how each agent is", { skip }, async (t) => {
   await page.click("text=Verify the record");
   await page.waitForSelector("output:has-text('OK:')");
   await go(page, "agents", "Agents");
+  await page.waitForSelector("section.card >> nth=2");
   const cards = await page.locator("section.card").allTextContents();
   assert.match(cards[0] ?? "", /alive, heard \d+ s ago.*version 7 of default/s);
   assert.match(cards[1] ?? "", /runner-<b>2<\/b>SILENT for 5 min.*The record cannot be written\./s);
