@@ -198,18 +198,24 @@ export class Http2Session implements FlowSession {
   }
 
   async #dial(): Promise<ClientHttp2Session> {
-    const { ports, flow, target, opened, http } = this.#options;
     try {
-      if (http.scheme === "http") return this.#connect(await dialPlainly(ports, flow, target));
-      const secured = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
-      if (!this.#ended && secured.tls.alpn === "h2") return this.#connect(secured.socket);
-      secured.socket.destroy();
+      const { socket, speaksHttp2 } = await this.#reach();
+      if (!this.#ended && speaksHttp2) return this.#connect(socket);
+      socket.destroy();
       if (this.#ended) throw clientGone();
       throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The server does not speak HTTP/2 any more.");
     } catch (error) {
       this.#upstream = null;
       throw error;
     }
+  }
+
+  async #reach(): Promise<{ socket: Socket; speaksHttp2: boolean }> {
+    const { ports, flow, target, opened, http } = this.#options;
+    // Without TLS nobody can say what they speak; the client's word for it has to do.
+    if (http.scheme === "http") return { socket: await dialPlainly(ports, flow, target), speaksHttp2: true };
+    const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
+    return { socket, speaksHttp2: tls.alpn === "h2" };
   }
 
   #connect(socket: Socket): ClientHttp2Session {

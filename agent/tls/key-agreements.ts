@@ -5,12 +5,17 @@
  */
 const serversMax = 4_000;
 const rememberedMs = 600_000;
+const anyName = "";
 
 export interface Server {
   readonly address: string;
   readonly port: number;
   /** That is verified. */
   readonly name: string;
+}
+
+export function keyOf({ address, port, name }: Server): string {
+  return `${address} ${port} ${name}`;
 }
 
 export interface KeyAgreements {
@@ -34,13 +39,12 @@ export function rememberAgreements(now: () => number = Date.now): KeyAgreements 
   }
 
   return {
-    isClassic({ address, port, name }) {
-      const found = recall(`${address} ${port} ${name}`) ?? recall(`${address} ${port}`);
-      return found?.classic === true;
+    isClassic(server) {
+      return (recall(keyOf(server)) ?? recall(keyOf({ ...server, name: anyName })))?.classic === true;
     },
-    agreed({ address, port, name }, postQuantum) {
-      remember(`${address} ${port} ${name}`, !postQuantum);
-      remember(`${address} ${port}`, !postQuantum);
+    agreed(server, postQuantum) {
+      remember(keyOf(server), !postQuantum);
+      remember(keyOf({ ...server, name: anyName }), !postQuantum);
     },
   };
 }

@@ -2,7 +2,7 @@
  * Sessions that the next connection to the same server resumes (RFC 8446 §2.2): its keys are agreed on anew, its certificate
  * is not shown again. What was found out about the certificate goes on to count, so not for long, and not beyond its end.
  */
-import type { Server } from "./key-agreements.ts";
+import { keyOf, type Server } from "./key-agreements.ts";
 
 const serversMax = 500;
 /** From the full handshake on, however often it is resumed. */
@@ -26,11 +26,10 @@ interface Remembered {
 /** `derive` makes a context for one server. */
 export function rememberSessions(derive: (settings: object) => object, now: () => number = Date.now): Resumption {
   const known = new Map<string, Remembered>();
-  const nameOf = ({ address, port, name }: Server): string => `${address} ${port} ${name}`;
 
   return {
     contextFor(server, settings) {
-      const key = nameOf(server);
+      const key = keyOf(server);
       const found = known.get(key);
       if (found !== undefined && found.settings === settings && now() < found.untilMs) return found.context;
       const context = derive(settings);
@@ -39,11 +38,11 @@ export function rememberSessions(derive: (settings: object) => object, now: () =
       return context;
     },
     accepted(server, settings, notAfterMs) {
-      const found = known.get(nameOf(server));
+      const found = known.get(keyOf(server));
       if (found?.settings === settings && notAfterMs < found.untilMs) found.untilMs = notAfterMs;
     },
     forget(server) {
-      known.delete(nameOf(server));
+      known.delete(keyOf(server));
     },
   };
 }

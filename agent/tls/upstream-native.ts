@@ -5,7 +5,7 @@ import { isIP, type Socket } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { TargetTls } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
-import { rememberAgreements, type Server } from "./key-agreements.ts";
+import { keyOf, rememberAgreements, type Server } from "./key-agreements.ts";
 import type { Described } from "./native/addon.ts";
 import { nativeContext, resumingContext } from "./native/context.ts";
 import { handshake } from "./native/handshake.ts";
@@ -126,15 +126,15 @@ interface ReadCertificate {
 /** The last one of each server: what a certificate says never changes, whether it is accepted is judged each time. */
 const certificates = new Map<string, ReadCertificate>();
 
-function readCertificate({ address, port, name }: Server, der: Buffer): ReadCertificate {
-  const server = `${address} ${port} ${name}`;
-  const known = certificates.get(server);
+function readCertificate(server: Server, der: Buffer): ReadCertificate {
+  const key = keyOf(server);
+  const known = certificates.get(key);
   if (known?.der.equals(der) === true) return known;
   const certificate = new X509Certificate(der).toLegacyObject();
   const notAfterMs = Date.parse(certificate.valid_to);
   const read = { der, fingerprint: hash("sha256", der, "hex"), notAfterMs, certificate, names: namesOf(certificate) };
   if (certificates.size >= certificatesMax) certificates.clear();
-  certificates.set(server, read);
+  certificates.set(key, read);
   return read;
 }
 

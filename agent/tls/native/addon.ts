@@ -1,6 +1,7 @@
 /** Loads build/weir-tls.node and says what is in it. It is absent where Node does not export OpenSSL's symbols. */
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { WeirError } from "../../errors.ts";
 
 export interface TlsAddon {
   tlsContext(
@@ -75,4 +76,11 @@ export function tlsAddon(): TlsAddon | null {
     loaded = null;
   }
   return loaded;
+}
+
+/** The same for who cannot do without; throws WEIR_ADDON_MISSING. */
+export function neededAddon(): TlsAddon {
+  const addon = tlsAddon();
+  if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
+  return addon;
 }

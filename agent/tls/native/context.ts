@@ -1,7 +1,6 @@
 /** TLS settings for the engine, from PEM, with the ciphers that Node uses. */
 import { DEFAULT_CIPHERS, getCACertificates } from "node:tls";
-import { WeirError } from "../../errors.ts";
-import { tlsAddon } from "./addon.ts";
+import { neededAddon } from "./addon.ts";
 
 export interface ContextOptions {
   readonly server: boolean;
@@ -33,9 +32,7 @@ const first: string = "TLS_AES_128_GCM_SHA256";
 
 /** The same settings for one server, whose last session the next connection offers. */
 export function resumingContext(settings: object): object {
-  const addon = tlsAddon();
-  if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
-  return addon.tlsResuming(settings);
+  return neededAddon().tlsResuming(settings);
 }
 
 export function nativeContext({
@@ -46,12 +43,10 @@ export function nativeContext({
   verify = true,
   classicFirst,
 }: ContextOptions): object {
-  const addon = tlsAddon();
-  if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
   const ciphers = DEFAULT_CIPHERS.split(":");
   const suites = ciphers.filter((name) => name.startsWith("TLS_"));
   const trusted = roots ?? (server || !verify ? "" : getCACertificates("default").join("\n"));
-  return addon.tlsContext(
+  return neededAddon().tlsContext(
     server,
     Buffer.from(certificate ?? ""),
     Buffer.from(key ?? ""),

@@ -2,8 +2,7 @@
  * The memory that the engine in C and this side share, and the one call in which it tells several events.
  * The numbers are those of engine.h.
  */
-import { WeirError } from "../../errors.ts";
-import { type TlsAddon, tlsAddon } from "./addon.ts";
+import { neededAddon, type TlsAddon, tlsAddon } from "./addon.ts";
 
 /** Both legs of every flow, and some. */
 const connectionsMax = 32_768;
@@ -225,9 +224,6 @@ export function hasNativeTls(): boolean {
 }
 
 export function hub(): Hub {
-  if (shared !== null) return shared;
-  const addon = tlsAddon();
-  if (addon === null) throw new WeirError("WEIR_ADDON_MISSING");
-  shared = new Hub(addon);
+  shared ??= new Hub(neededAddon());
   return shared;
 }
