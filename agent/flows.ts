@@ -117,6 +117,7 @@ export function joinFlows(options: FlowsOptions): Flows {
     dialSecurely,
     secureUpstream: (socket, target, flow, alpn, serverName = null) =>
       tls.secureUpstream(socket, upstreamTls(target, flow, alpn, serverName)),
+    openUpstream,
     negotiatePostgresTls,
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
@@ -380,7 +381,6 @@ export function joinFlows(options: FlowsOptions): Flows {
     return protocolNamed(target.protocol).open(context);
   }
 
-  /** A connection of the agent's own to a PostgreSQL flow's server, secured as the target says. */
   async function openUpstream(flow: Flow, target: Target): Promise<Socket> {
     const socket = await ports.dial(flow, target);
     if ((await negotiatePostgresTls(socket)) === "S")

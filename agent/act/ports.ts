@@ -91,6 +91,8 @@ export interface SessionPorts {
     alpn: readonly string[],
     serverName?: string | null,
   ): Promise<SecuredUpstream>;
+  /** A connection of the agent's own to a PostgreSQL flow's server, secured as the target says. */
+  openUpstream(flow: Flow, target: Target): Promise<Socket>;
   /** "S" or "N": the server's answer to an SSLRequest. */
   negotiatePostgresTls(socket: Socket): Promise<"S" | "N">;
   /** Why this server may not be used in plain text; null: it may. */

@@ -23,6 +23,8 @@ const lastWordMs = 1_000;
 
 /** A client that connects and does not log in is let go after this; PostgreSQL's own authentication_timeout. */
 const openingMs = 60_000;
+/** A server closes the connection of a CancelRequest as soon as it has read it. */
+const cancelMs = 10_000;
 
 /** What runs a flow to its end. */
 export interface FlowSession {
@@ -471,20 +473,13 @@ export class Session implements FlowSession {
       return;
     }
     try {
-      let socket = await this.#ports.dial(this.flow, this.target);
-      if ((await this.#ports.negotiatePostgresTls(socket)) === "S") {
-        socket = (await this.#ports.secureUpstream(socket, this.target, this.flow, ["postgresql"])).socket;
-      } else {
-        const refusal = this.#ports.plainRefusal(this.flow, this.target);
-        if (refusal !== null) {
-          socket.destroy();
-          throw refusal;
-        }
-      }
-      socket.on("error", () => socket.destroy());
+      const socket = await this.#ports.openUpstream(this.flow, this.target);
+      socket.on("error", nothing);
       socket.resume();
       socket.end(cancelRequest(key));
+      const late = setTimeout(() => socket.destroy(), cancelMs);
       await new Promise<void>((resolve) => socket.once("close", () => resolve()));
+      clearTimeout(late);
     } catch (error) {
       this.#ports.log("warn", `${this.flow.id}: cancel: ${error instanceof Error ? error.message : String(error)}`);
     }

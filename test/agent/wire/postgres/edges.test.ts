@@ -1,6 +1,8 @@
 /** What comes seldom: cancels, replication, FunctionCall, notifications, huge values, masks without a masker. */
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { serialize } from "pg-protocol";
 import { clientEnvironment, type Postgres, startPostgres } from "../../../support/postgres.ts";
@@ -60,6 +62,37 @@ test("Ctrl-C cancels what runs on the server", async () => {
       "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' AND wait_event = 'PgSleep'",
     )) === "1";
   assert.match(await interrupted("SELECT pg_sleep(30)", running), /canceling statement due to user request/);
+});
+
+test("a server that keeps a cancel's connection open keeps neither it nor the client", async () => {
+  const heard: Buffer[] = [];
+  const open = new Set<Socket>();
+  const silent = createServer({ allowHalfOpen: true }, (socket) => {
+    open.add(socket);
+    socket.on("error", () => {}).on("close", () => open.delete(socket));
+    socket.on("data", (bytes) => {
+      heard.push(bytes);
+      // The answer to the SSLRequest.
+      if (heard.length === 1) socket.write("N");
+    });
+  });
+  await once(silent.listen(0, "127.0.0.1"), "listening");
+  const relay = await startProxy({ server: { host: "127.0.0.1", port: (silent.address() as AddressInfo).port } });
+  try {
+    const cancel = Buffer.from("0000001004d2162e000000070000002a", "hex");
+    const client = connect(relay.port, relay.host);
+    client.write(cancel);
+    await once(client.resume(), "close");
+    assert.deepEqual(heard[1], cancel);
+    // Whether anybody is there still is told to who writes.
+    await until(() => {
+      for (const socket of open) socket.write("?");
+      return open.size === 0;
+    });
+  } finally {
+    await relay.close();
+    silent.close();
+  }
 });
 
 test("Ctrl-C withdraws what is held, and the server never hears of it", async () => {

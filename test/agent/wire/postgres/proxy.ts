@@ -114,6 +114,7 @@ export async function startProxy(options: ProxyOptions): Promise<TestProxy> {
     dialSecurely: async (flow, target, alpn) => secure(await dial(), target, flow, alpn),
     secureUpstream: secure,
     foretold: () => ({ names: null, verified() {} }),
+    openUpstream,
     negotiatePostgresTls,
     plainRefusal: (flow, target) =>
       plainRefusal({ tls: target.tls, hostname: flow.hostname, ...flow.destination, pins }),
