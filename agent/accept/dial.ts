@@ -1,5 +1,6 @@
 /** Connects to the server a flow wanted, by a socket that no redirect takes. */
 import type { Socket } from "node:net";
+import { bracketed } from "../core/address.ts";
 import type { Endpoint } from "../core/flow.ts";
 import { WeirError } from "../errors.ts";
 
@@ -39,9 +40,9 @@ export function dialUpstream(dialler: Dialler, destination: Endpoint, timeoutMs 
 }
 
 export function unreachable({ address, port }: Endpoint, cause: NodeJS.ErrnoException): WeirError {
-  const to = address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
   const reason = words[cause.code ?? ""] ?? cause.message;
-  return new WeirError("WEIR_UPSTREAM_UNREACHABLE", `The server ${to} could not be reached: ${reason}.`, { cause });
+  const text = `The server ${bracketed(address)}:${port} could not be reached: ${reason}.`;
+  return new WeirError("WEIR_UPSTREAM_UNREACHABLE", text, { cause });
 }
 
 const words: Readonly<Record<string, string>> = {

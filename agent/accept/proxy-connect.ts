@@ -3,6 +3,7 @@
  * What goes through the tunnel is verified and governed as without it.
  */
 import type { Socket } from "node:net";
+import { bracketed } from "../core/address.ts";
 import { WeirError } from "../errors.ts";
 
 const answerMsMax = 10_000;
@@ -15,7 +16,7 @@ export function connectThrough(
   to: { readonly host: string; readonly port: number },
   timeoutMs = answerMsMax,
 ): Promise<void> {
-  const authority = `${to.host.includes(":") ? `[${to.host}]` : to.host}:${to.port}`;
+  const authority = `${bracketed(to.host)}:${to.port}`;
   return new Promise((resolve, reject) => {
     let got = Buffer.alloc(0);
     const done = (problem: string | null): void => {

@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { connect } from "node:http2";
 import type { Socket } from "node:net";
+import { bracketed } from "../core/address.ts";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
@@ -67,7 +68,7 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
   }
 
   async function ask(flow: Flow, target: Target, hello: Hello | null): Promise<Buffer> {
-    const authority = hello?.serverName ?? flow.hostname ?? flow.destination.address;
+    const authority = hello?.serverName ?? flow.hostname ?? bracketed(flow.destination.address);
     try {
       const socket = await connected(flow, target, hello);
       const scheme = hello === null ? "http" : "https";

@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildDetectors } from "../act/custom-detectors.ts";
 import { makeDetectors } from "../act/detectors.ts";
-import { parseAddress } from "../core/address.ts";
+import { parseAddress, unbracketed } from "../core/address.ts";
 import { WeirError, whyUnread } from "../errors.ts";
 import type { AskedRequest } from "../policy/case-facts.ts";
 import { type Asking, askingOf, type Describe, readCases, runCase } from "../policy/cases.ts";
@@ -186,7 +186,7 @@ function targetOf(policy: Policy, http: string | undefined): string | null | und
   const url = /^[A-Z]+ (https?:\/\/[^/?#\s]+)/.exec(http ?? "")?.[1];
   if (url === undefined || !URL.canParse(url)) return undefined;
   const { protocol, hostname, port } = new URL(url);
-  const host = hostname.replace(/^\[|\]$/g, "");
+  const host = unbracketed(hostname);
   const isAddress = parseAddress(host) !== null;
   const to = { address: isAddress ? host : "", hostname: isAddress ? null : host };
   return findTarget(policy, { ...to, port: Number(port) || (protocol === "https:" ? 443 : 80) })?.name ?? null;

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { freshName, openOwnKey, verifierArgument, witnessKeyFiles } from "../../controller/audit/keys.ts";
 import { cosignatureKeyType, formatVerifier, noteKeyType } from "../../controller/audit/note.ts";
 import { openWitness, requestBytesMax, type Witness } from "../../controller/audit/witness.ts";
+import { bracketed } from "../core/address.ts";
 import { WeirError } from "../errors.ts";
 import { type Listener, listen } from "../health/listening.ts";
 import { readListenAddress } from "../listen-address.ts";
@@ -55,7 +56,7 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
   });
   try {
     const server = await serveWitness(witness, host, port);
-    const url = `http://${host.includes(":") ? `[${host}]` : host}:${server.port}`;
+    const url = `http://${bracketed(host)}:${server.port}`;
     io.stdout.write(`weir witness ready ${url}#${formatVerifier(own.verifier)}\n`);
     await stopped;
     await server.close();

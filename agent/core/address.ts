@@ -23,6 +23,15 @@ export function unmapped(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(12);
 }
 
+/** A host as URLs have it, and what a port stands behind: IPv6 in brackets (RFC 3986 §3.2.2). */
+export function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+export function unbracketed(host: string): string {
+  return host.replace(/^\[|\]$/g, "");
+}
+
 /** Canonical: RFC 5952 for IPv6, and a mapped address as the IPv4 address that it is on the wire. */
 export function formatAddress(address: Uint8Array): string {
   const bytes = unmapped(address);

@@ -4,6 +4,7 @@
  */
 import { hostname } from "node:os";
 import { connect, type TLSSocket } from "node:tls";
+import { unbracketed } from "../core/address.ts";
 import { WeirError } from "../errors.ts";
 import type { ReadEntry } from "../record/read.ts";
 import type { ForwardSink } from "./sink.ts";
@@ -90,7 +91,7 @@ function framed(message: Buffer): Buffer {
 }
 
 function dial(url: URL, ca: string | null): Promise<TLSSocket> {
-  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const host = unbracketed(url.hostname);
   const port = url.port === "" ? defaultPort : Number(url.port);
   return new Promise((resolve, reject) => {
     const socket = connect({

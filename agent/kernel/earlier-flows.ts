@@ -5,6 +5,7 @@
  */
 import { execFile } from "node:child_process";
 import { readdirSync, readlinkSync } from "node:fs";
+import { bracketed } from "../core/address.ts";
 import type { Endpoint } from "../core/flow.ts";
 import { canonicalAddress, isLoopback } from "./address.ts";
 
@@ -111,10 +112,7 @@ async function end(flows: readonly Connection[]): Promise<EndedFlows> {
 function told(flows: readonly Connection[]): string {
   const words = flows
     .slice(0, toldMax)
-    .map(
-      ({ transport, remote: { address, port } }) =>
-        `${transport} ${address.includes(":") ? `[${address}]` : address}:${port}`,
-    );
+    .map(({ transport, remote: { address, port } }) => `${transport} ${bracketed(address)}:${port}`);
   if (flows.length > toldMax) words.push(`${flows.length - toldMax} more`);
   return words.join(", ");
 }

@@ -1,4 +1,5 @@
 /** Targets and rules as the file has them (their shape already checked) to their compiled form. */
+import { unbracketed } from "../core/address.ts";
 import { speaksHttp } from "../core/operation.ts";
 import type { GrpcDescriptors, Target } from "../core/target.ts";
 import type { Action } from "../core/verdict.ts";
@@ -100,7 +101,7 @@ function compileGrpc({ descriptors }: NonNullable<RawTarget["grpc"]>): GrpcDescr
 function proxyOf(text: string | undefined): Pick<Target, "proxy"> {
   if (text === undefined) return {};
   const colon = text.lastIndexOf(":");
-  return { proxy: { host: text.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) } };
+  return { proxy: { host: unbracketed(text.slice(0, colon)), port: Number(text.slice(colon + 1)) } };
 }
 
 export function compileRule(

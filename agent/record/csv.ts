@@ -2,6 +2,7 @@
  * Entries as rows of a table (RFC 4180), for a spreadsheet. A spreadsheet runs what begins with `=`, `+`, `-` or `@`: such
  * a value gets an apostrophe before it.
  */
+import { bracketed } from "../core/address.ts";
 import { inertText } from "./inert.ts";
 import type { Fields, ReadEntry } from "./read.ts";
 
@@ -63,7 +64,7 @@ function knownOf(fields: Fields): Known {
 
 function end(value: unknown): string {
   const { address, port } = value as { address: string; port: number };
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  return `${bracketed(address)}:${port}`;
 }
 
 function cell(value: unknown): string {

@@ -8,6 +8,7 @@ import { timingSafeEqual } from "node:crypto";
 import rateLimit from "@fastify/rate-limit";
 import { Ajv } from "ajv";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from "fastify";
+import { bracketed } from "../../agent/core/address.ts";
 import { WeirError } from "../../agent/errors.ts";
 import type { Approval, ApprovalStore } from "../approvals/store.ts";
 import type { SignInStore } from "../identity/kept.ts";
@@ -83,9 +84,8 @@ export async function startPage(options: PageOptions): Promise<Page> {
   await listen(app, options);
   const address = app.server.address();
   const port = typeof address === "object" && address !== null ? address.port : options.port;
-  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   return {
-    url: `http://${host}:${port}/#${options.token}`,
+    url: `http://${bracketed(options.host)}:${port}/#${options.token}`,
     changed: (approval) => live.send("approval", shown(approval)),
     async close() {
       live.close();

@@ -5,6 +5,7 @@
 import { createHmac } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createTransport } from "nodemailer";
+import { unbracketed } from "../../agent/core/address.ts";
 import type { Approval } from "../approvals/store.ts";
 import { mail, slackBody, teamsBody, webhookBody } from "./messages.ts";
 import type { Channel, NotifySettings } from "./settings.ts";
@@ -112,7 +113,7 @@ async function post(url: string, body: string, headers: Record<string, string>):
 async function sendMail(channel: Extract<Channel, { kind: "email" }>, approval: Approval, link: string): Promise<void> {
   const url = new URL(channel.smtp);
   const transport = createTransport({
-    host: url.hostname.replace(/^\[|\]$/g, ""),
+    host: unbracketed(url.hostname),
     port: Number(url.port) || (url.protocol === "smtps:" ? 465 : 587),
     secure: url.protocol === "smtps:",
     requireTLS: url.protocol === "smtp+starttls:",

@@ -1,5 +1,6 @@
 /** What a request's head says, in the words of a policy. */
 import { createHash } from "node:crypto";
+import { formatAddress, parseHostAddress } from "../../core/address.ts";
 import type { HttpFacts, Operation } from "../../core/operation.ts";
 import type { HostPattern } from "../../core/target.ts";
 import type { Described } from "./dialect.ts";
@@ -132,6 +133,9 @@ function agrees(head: RequestHead, to: Destination): boolean {
   if (to.serverName !== null) return host === hostOf(to.serverName) && to.hosts.some((own) => covers(own, host));
   if (host === to.address.toLowerCase()) return true;
   if (to.hostname !== null && host === hostOf(to.hostname)) return true;
+  // There are many ways to write an address, and no target's hosts make another one of it.
+  const address = parseHostAddress(host);
+  if (address !== null) return formatAddress(address) === to.address.toLowerCase();
   return to.hosts.some((pattern) => covers(pattern, host));
 }
 

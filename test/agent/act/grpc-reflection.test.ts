@@ -133,6 +133,12 @@ describe("descriptors of gRPC targets", () => {
     assert.deepEqual(await plain.of(flow, target, null), await open().of(flow, target, hello));
   });
 
+  test("a server that is known by an IPv6 address alone is asked", async () => {
+    version = "v1";
+    const there = { destination: { address: "fd00::1", port: 1 }, hostname: null } as unknown as Flow;
+    assert.ok(((await open().of(there, of({ from: "reflection" }), hello))?.length ?? 0) > 0);
+  });
+
   test("a file is read again when it changes; what is no set is refused with its path", async () => {
     const path = join(dir, "set.desc");
     writeFileSync(path, set);

@@ -76,6 +76,13 @@ test("Host, SNI, destination and target have to agree", () => {
   assert.equal(mismatch("10.0.0.1"), true);
   assert.equal(mismatch("10.0.0.1", { serverName: null }), false);
   assert.equal(mismatch("evil.example", { serverName: null, hostname: null }), true);
+  const network = { serverName: null, hosts: [{ kind: "any" } as const] };
+  assert.equal(mismatch("evil.example", network), false);
+  assert.equal(mismatch("10.0.0.2", network), true);
+  assert.equal(mismatch("[::ffff:10.0.0.1]", network), false);
+  const six = { ...network, address: "fd00:231::2" };
+  assert.equal(mismatch("[FD00:231:0:0::0002]:443", six), false);
+  assert.equal(mismatch("[fd00:231::3]", six), true);
   assert.equal(mismatch("a.b", { serverName: null, hosts: [{ kind: "suffix", suffix: ".b" }] }), false);
 });
 
