@@ -37,8 +37,8 @@ for (let at = 0; at < count; ) {
 for (const id of ids) recorder.append(id, sessionEnd);
 recorder.flush();
 await recorder.synced();
-process.stdout.write("recorded\n");
 process.once("SIGTERM", () => void end());
+process.stdout.write("recorded\n");
 setInterval(() => {}, 1_000);
 
 async function end(): Promise<void> {
