@@ -1,14 +1,13 @@
 /** Fetches what says what a gRPC target's messages are: a file, read again when it changes, or the server's reflection. */
 import { readFileSync, statSync } from "node:fs";
 import { connect } from "node:http2";
-import type { Socket } from "node:net";
 import { bracketed } from "../core/address.ts";
 import type { Flow } from "../core/flow.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import { readDescriptorSet } from "../wire/grpc/descriptors.ts";
 import { reflect } from "./grpc-reflection.ts";
-import { dialPlainly } from "./http-opening.ts";
+import { dialHttp2 } from "./http-opening.ts";
 import type { SessionPorts } from "./ports.ts";
 
 export const descriptorBytesMax = 16 * 1024 * 1024;
@@ -59,18 +58,11 @@ export function openGrpcDescriptors(ports: Ports): GrpcDescriptorSets {
     return bytes;
   }
 
-  async function connected(flow: Flow, target: Target, hello: Hello | null): Promise<Socket> {
-    if (hello === null) return dialPlainly(ports, flow, target);
-    const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], hello.serverName);
-    if (tls.alpn === "h2") return socket;
-    socket.destroy();
-    throw new Error("the server does not speak HTTP/2");
-  }
-
   async function ask(flow: Flow, target: Target, hello: Hello | null): Promise<Buffer> {
     const authority = hello?.serverName ?? flow.hostname ?? bracketed(flow.destination.address);
     try {
-      const socket = await connected(flow, target, hello);
+      const socket = await dialHttp2(ports, flow, target, hello);
+      if (socket === null) throw new Error("the server does not speak HTTP/2");
       const scheme = hello === null ? "http" : "https";
       const session = connect(`${scheme}://${authority}`, { createConnection: () => socket });
       session.on("error", () => {});

@@ -96,8 +96,22 @@ async function dialUpstream({
   }
 }
 
+/** A connection for HTTP/2; null: the server does not speak it. `hello` null: the client has no TLS, and its word for it has to do. */
+export async function dialHttp2(
+  ports: Pick<SessionPorts, "dial" | "dialSecurely" | "plainRefusal">,
+  flow: Flow,
+  target: Target,
+  hello: { readonly serverName: string | null } | null,
+): Promise<Socket | null> {
+  if (hello === null) return dialPlainly(ports, flow, target);
+  const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], hello.serverName);
+  if (tls.alpn === "h2") return socket;
+  socket.destroy();
+  return null;
+}
+
 /** Throws a WeirError. */
-export async function dialPlainly(
+async function dialPlainly(
   ports: Pick<SessionPorts, "dial" | "plainRefusal">,
   flow: Flow,
   target: Target,

@@ -21,7 +21,7 @@ import type { RequestHead } from "../wire/http/message.ts";
 import { plainExchange } from "../wire/http/plain.ts";
 import { Desk } from "./desk.ts";
 import { isGone, watchPeers } from "./gone-peers.ts";
-import { dialPlainly } from "./http-opening.ts";
+import { dialHttp2 } from "./http-opening.ts";
 import { requestHead } from "./http2-heads.ts";
 import { StreamDriver } from "./http2-stream.ts";
 import type { SessionPorts } from "./ports.ts";
@@ -198,24 +198,17 @@ export class Http2Session implements FlowSession {
   }
 
   async #dial(): Promise<ClientHttp2Session> {
+    const { ports, flow, target, opened, http } = this.#options;
     try {
-      const { socket, speaksHttp2 } = await this.#reach();
-      if (!this.#ended && speaksHttp2) return this.#connect(socket);
-      socket.destroy();
+      const socket = await dialHttp2(ports, flow, target, http.scheme === "http" ? null : opened);
+      if (socket !== null && !this.#ended) return this.#connect(socket);
+      socket?.destroy();
       if (this.#ended) throw clientGone();
       throw new WeirError("WEIR_UPSTREAM_UNREACHABLE", "The server does not speak HTTP/2 any more.");
     } catch (error) {
       this.#upstream = null;
       throw error;
     }
-  }
-
-  async #reach(): Promise<{ socket: Socket; speaksHttp2: boolean }> {
-    const { ports, flow, target, opened, http } = this.#options;
-    // Without TLS nobody can say what they speak; the client's word for it has to do.
-    if (http.scheme === "http") return { socket: await dialPlainly(ports, flow, target), speaksHttp2: true };
-    const { socket, tls } = await ports.dialSecurely(flow, target, ["h2"], opened.serverName);
-    return { socket, speaksHttp2: tls.alpn === "h2" };
   }
 
   #connect(socket: Socket): ClientHttp2Session {

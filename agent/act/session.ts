@@ -8,6 +8,7 @@ import type { EntryBody } from "../core/record.ts";
 import type { Target } from "../core/target.ts";
 import { WeirError } from "../errors.ts";
 import type { CatalogQuestion, Command, Conversation, Side, TlsFacts, WireEvent } from "../wire/protocol.ts";
+import { sendCancel } from "./cancels.ts";
 import { Desk } from "./desk.ts";
 import { isGone, watchPeers } from "./gone-peers.ts";
 import { type BodyDecoder, inflate, openDecoder } from "./inflate.ts";
@@ -23,8 +24,6 @@ const lastWordMs = 1_000;
 
 /** A client that connects and does not log in is let go after this; PostgreSQL's own authentication_timeout. */
 const openingMs = 60_000;
-/** A server closes the connection of a CancelRequest as soon as it has read it. */
-const cancelMs = 10_000;
 
 /** What runs a flow to its end. */
 export interface FlowSession {
@@ -473,13 +472,7 @@ export class Session implements FlowSession {
       return;
     }
     try {
-      const socket = await this.#ports.openUpstream(this.flow, this.target);
-      socket.on("error", nothing);
-      socket.resume();
-      socket.end(cancelRequest(key));
-      const late = setTimeout(() => socket.destroy(), cancelMs);
-      await new Promise<void>((resolve) => socket.once("close", () => resolve()));
-      clearTimeout(late);
+      await sendCancel(await this.#ports.openUpstream(this.flow, this.target), key);
     } catch (error) {
       this.#ports.log("warn", `${this.flow.id}: cancel: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -605,12 +598,4 @@ function nothing(): void {}
 
 function other(side: Side): Side {
   return side === "client" ? "server" : "client";
-}
-
-/** CancelRequest: Int32 length, Int32 80877102, then process id and secret key (PostgreSQL docs §55.7). */
-function cancelRequest(key: Buffer): Buffer {
-  const head = Buffer.alloc(8);
-  head.writeInt32BE(8 + key.length, 0);
-  head.writeInt32BE(80877102, 4);
-  return Buffer.concat([head, key]);
 }
